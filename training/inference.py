@@ -1,0 +1,97 @@
+"""A model's outputs without side effects: modes and devices are as before afterwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from training.devices import find_device
+from training.errors import LabelError, ModelError
+from training.splits import Split
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode inside the block, every module's mode as before after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 512, device: str = "cpu") -> Tensor:
+    """The logits [n, classes] of images [n, C, H, W] in evaluation mode, on the CPU; the model is left as it was.
+
+    Raises DeviceError, and ModelError where a weight is not finite or the images do not fit the model.
+    """
+    place = find_device(device)
+    check_finite_weights(model)
+    check_forward(model, images[:1])
+    placed = on_device(model, place)
+    kind = weight_type(placed)
+    with evaluating(placed), torch.no_grad():
+        return torch.cat([placed(part.to(place, kind)).cpu() for part in torch.split(images, batch_size)])
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself if all of it lies on the device, else a copy there."""
+    # An empty tensor knows which card "cuda" without a number means.
+    resolved = torch.empty(0, device=device).device
+    if all(tensor.device == resolved for tensor in [*model.parameters(), *model.buffers()]):
+        return model
+    return copy.deepcopy(model).to(device)
+
+
+def weight_type(model: nn.Module) -> torch.dtype:
+    """The floating type of the model's parameters, float32 if it has none: images are brought to it."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def check_finite_weights(model: nn.Module) -> None:
+    """Raise ModelError that names the first parameter or buffer holding a NaN or an infinite value."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            bad = int((~torch.isfinite(value)).sum())
+            if bad:
+                raise ModelError(
+                    f"model weight {name!r} holds {bad} NaN or infinite values of {value.numel()}: "
+                    f"train the model again or give a sound checkpoint"
+                )
+
+
+def check_forward(model: nn.Module, images: Tensor) -> int:
+    """How many classes the model tells apart, found by one forward pass of the first of the images [n, C, H, W].
+
+    Raises ModelError where the pass fails or its result is not [1, classes].
+    """
+    tensor = next(model.parameters(), images)
+    with evaluating(model), torch.no_grad():
+        try:
+            output = model(images[:1].to(tensor.device, weight_type(model)))
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            shape = tuple(images.shape[1:])
+            raise ModelError(
+                f"the model cannot take images of shape {shape} ({error}): give images that fit"
+            ) from error
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != 1:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"the model returns {found} for one image: it must return logits of shape [1, classes]")
+    return int(output.shape[1])
+
+
+def check_fits(model: nn.Module, split: Split) -> None:
+    """Raise ModelError where the split's images do not fit the model, LabelError where a label has no output."""
+    outputs = check_forward(model, split.images)
+    if int(split.labels.max()) >= outputs:
+        where = int(split.labels.argmax())
+        raise LabelError(
+            f"image {where} has label {int(split.labels[where])} but the model has {outputs} outputs: "
+            f"use a model with as many outputs as there are classes"
+        )

@@ -1,0 +1,212 @@
+"""The training loop: seeded, bare, with callbacks; removed units stay removed."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from training.devices import find_device, torch_threads
+from training.errors import ModelError, SettingsError, TrainingDiverged
+from training.inference import check_finite_weights, check_fits, predict, weight_type
+from training.pruning.masks import Masks, Zeros, hold_at_zero, removed_entries
+from training.splits import Split
+
+OPTIMISERS = ("adam", "sgd")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train; `momentum` is used by sgd only, `threads` are torch's on the CPU, 0 epochs train nothing.
+
+    Raises SettingsError where a value is out of range.
+    """
+
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    optimiser: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "epochs": (self.epochs >= 0, "0 or more"),
+            "learning_rate": (0.0 < self.learning_rate < math.inf, "a finite value above 0"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "optimiser": (self.optimiser in OPTIMISERS, f"one of {', '.join(OPTIMISERS)}"),
+            "momentum": (0.0 <= self.momentum < 1.0, "0 or more and below 1"),
+            "weight_decay": (0.0 <= self.weight_decay < math.inf, "a finite value, 0 or more"),
+            "seed": (self.seed >= 0, "0 or more"),
+            "threads": (self.threads >= 1, "1 or more"),
+        }
+        for name, (holds, wanted) in ranges.items():
+            if not holds:
+                raise SettingsError(f"{name}={getattr(self, name)!r} is out of range: use {wanted}")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images: mean losses (nats), accuracies in [0, 1], seconds with the validation.
+
+    The training figures are means over the pass, so early batches count with the weights they met.
+    """
+
+    index: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """The trained model, on the CPU and in evaluation mode, and what each epoch measured."""
+
+    model: nn.Module
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Share of images classified correctly, in [0, 1], their mean cross-entropy (nats), and how many there were."""
+
+    accuracy: float
+    loss: float
+    images: int
+
+
+def evaluate(model: nn.Module, split: Split, *, batch_size: int = 512, device: str = "cpu") -> Evaluation:
+    """Accuracy and mean cross-entropy of the model in evaluation mode; the model is left as it was.
+
+    Raises DeviceError, ModelError where images do not fit or weights are not finite, LabelError, SettingsError.
+    """
+    if batch_size < 1:
+        raise SettingsError(f"batch_size={batch_size} is out of range: use 1 or more")
+    check_fits(model, split)
+    logits = predict(model, split.images, batch_size=batch_size, device=device).double()
+    accuracy = (logits.argmax(1) == split.labels).double().mean()
+    return Evaluation(float(accuracy), float(cross_entropy(logits, split.labels)), len(split))
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    settings: FitSettings,
+    *,
+    masks: Masks | None = None,
+    callbacks: Sequence[Callable[[Epoch], None]] = (),
+) -> FitResult:
+    """Train a copy of the model with cross-entropy; the model passed in is not touched.
+
+    The same seed, threads and machine give bit-identical weights on the CPU. With `masks` the removed units are
+    removed before the first step and again after every step, so that neither momentum nor weight decay revives them.
+    Each callback is called with every finished Epoch. torch's global generators are left as they were.
+    Raises before any work: DeviceError, ModelError, LabelError, MaskError, UnsupportedGraph; and TrainingDiverged,
+    which names the epoch and the learning rate, once a loss is not finite.
+    """
+    device = find_device(settings.device)
+    check_finite_weights(model)
+    for split in (train, validation):
+        check_fits(model, split)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError("the model has no trainable parameters: nothing can be fitted")
+    zeros = removed_entries(model, masks, train.images[:1]) if masks else {}
+    cards = [device.index or 0] if device.type == "cuda" else []
+    with torch_threads(settings.threads), torch.random.fork_rng(devices=cards):
+        torch.default_generator.manual_seed(settings.seed)
+        for card in cards:
+            torch.cuda.default_generators[card].manual_seed(settings.seed)
+        return _fit(copy.deepcopy(model).to(device), train, validation, settings, zeros, callbacks)
+
+
+def _fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    settings: FitSettings,
+    zeros: Zeros,
+    callbacks: Sequence[Callable[[Epoch], None]],
+) -> FitResult:
+    device = find_device(settings.device)
+    images, labels = train.images.to(device, weight_type(model)), train.labels.to(device)
+    zeros = {key: removed.to(device) for key, removed in zeros.items()}
+    hold_at_zero(model, zeros)
+    optimiser = _make_optimiser(model, settings)
+    shuffle = torch.Generator().manual_seed(settings.seed)
+    epochs = []
+    for index in range(1, settings.epochs + 1):
+        start = time.perf_counter()
+        model.train()
+        loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+        for batch in batches(len(train), settings.batch_size, shuffle):
+            logits = model(images[batch.to(device)])
+            target = labels[batch.to(device)]
+            loss = cross_entropy(logits, target)
+            _refuse_non_finite(loss, index, settings)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            hold_at_zero(model, zeros)
+            loss_sum += loss.detach() * len(batch)
+            correct += (logits.detach().argmax(1) == target).sum()
+        measured = _validate(model, validation, index, settings)
+        epoch = Epoch(
+            index=index,
+            train_loss=float(loss_sum) / len(train),
+            train_accuracy=int(correct) / len(train),
+            validation_loss=measured.loss,
+            validation_accuracy=measured.accuracy,
+            seconds=time.perf_counter() - start,
+        )
+        epochs.append(epoch)
+        for callback in callbacks:
+            callback(epoch)
+    return FitResult(model.to("cpu").eval(), tuple(epochs))
+
+
+def batches(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """A permutation of the positions 0 .. images-1 in batches; a lone last image joins the batch before it."""
+    order = torch.randperm(images, generator=generator)
+    starts = list(range(0, images, batch_size))
+    # BatchNorm has no variance over a single image.
+    if len(starts) > 1 and batch_size > 1 and images - starts[-1] == 1:
+        starts.pop()
+    for start, stop in zip(starts, [*starts[1:], images], strict=True):
+        yield order[start:stop]
+
+
+def _make_optimiser(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+
+
+def _validate(model: nn.Module, validation: Split, epoch: int, settings: FitSettings) -> Evaluation:
+    weights = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()])
+    # The last step's weights have met no training loss yet.
+    _refuse_non_finite(weights, epoch, settings)
+    measured = evaluate(model, validation, device=settings.device)
+    _refuse_non_finite(torch.tensor(measured.loss), epoch, settings)
+    return measured
+
+
+def _refuse_non_finite(value: Tensor, epoch: int, settings: FitSettings) -> None:
+    if not bool(torch.isfinite(value).all()):
+        raise TrainingDiverged(
+            f"training diverged in epoch {epoch} at learning_rate={settings.learning_rate:g}: the loss is not "
+            f"finite; lower the learning rate"
+        )

@@ -1,0 +1,109 @@
+"""Models by name: the paper's small networks, or a person's own through `package.module:factory`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from training.checkpoints import load_checkpoint
+from training.errors import ModelError, SettingsError, UnknownModel
+from training.inference import check_forward
+from training.own_models import call_factory
+
+HIDDEN = {"fc2": (300,), "fc3": (300, 100), "fc4": (200, 100, 100)}
+MODELS = (*HIDDEN, "lenet5")
+
+
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    seed: int,
+    checkpoint: str | Path | None = None,
+) -> nn.Module:
+    """A model for images of `input_shape` (C, H, W) and this many classes, its first weights drawn from `seed`.
+
+    - "fc2": one hidden layer of 300 units (as in the paper, the number counts the output layer); "fc3": 300-100;
+      "fc4": 200-100-100; children flatten, fc1, relu1, fc2, ..., output.
+    - "lenet5": 6 and 16 convolutions 5x5, each with ReLU and a 2x2 average pool, then 120-84; children conv1, relu1,
+      pool1, ..., flatten, fc1, ..., output.
+    - "package.module:factory" or "path/to/file.py:factory": a factory called without arguments.
+    - `checkpoint`: a file with the state dict to load, see `load_checkpoint`.
+
+    torch's global generator is left as it was. Raises UnknownModel, ModelError where the model cannot be built or
+    does not fit the images or classes, CheckpointError, and SettingsError for a value out of range.
+    Source: ElAraby, Wolf, Carvalho, "OAMIP: Optimizing ANN architectures using mixed-integer programming".
+    """
+    if classes < 2 or len(input_shape) != 3 or min(input_shape) < 1 or seed < 0:
+        raise SettingsError(
+            f"input_shape={tuple(input_shape)}, classes={classes}, seed={seed}: needed are three positive sizes "
+            f"(C, H, W), 2 or more classes and a seed of 0 or more"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _make(name, input_shape, classes)
+    if checkpoint is not None:
+        model = load_checkpoint(model, checkpoint)
+    outputs = check_forward(model, torch.zeros(1, *input_shape))
+    if outputs != classes:
+        raise ModelError(f"model {name!r} has {outputs} outputs but the data has {classes} classes: make them agree")
+    return model
+
+
+def _make(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if ":" in name:
+        return call_factory(name)
+    if name == "lenet5":
+        return _make_lenet5(input_shape, classes)
+    if name in HIDDEN:
+        return _make_dense(input_shape, HIDDEN[name], classes)
+    near = get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UnknownModel(
+        f"model {name!r} is unknown{guess}: use one of {', '.join(MODELS)}, or package.module:factory, or "
+        f"path/to/file.py:factory"
+    )
+
+
+def _make_dense(input_shape: tuple[int, int, int], hidden: tuple[int, ...], classes: int) -> nn.Module:
+    channels, height, width = input_shape
+    children: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    features = channels * height * width
+    for number, units in enumerate(hidden, start=1):
+        children[f"fc{number}"] = nn.Linear(features, units)
+        children[f"relu{number}"] = nn.ReLU()
+        features = units
+    children["output"] = nn.Linear(features, classes)
+    return nn.Sequential(children)
+
+
+def _make_lenet5(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    channels, height, width = input_shape
+    # A 5x5 convolution without padding takes 4, a 2x2 pool halves; twice.
+    rows, columns = (((size - 4) // 2 - 4) // 2 for size in (height, width))
+    if min(rows, columns) < 1:
+        raise ModelError(
+            f"model 'lenet5' cannot take images of {height}x{width}: at least 16x16 are needed; "
+            f"give a larger image_size or use an fc model"
+        )
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 6, 5),
+            relu1=nn.ReLU(),
+            pool1=nn.AvgPool2d(2),
+            conv2=nn.Conv2d(6, 16, 5),
+            relu2=nn.ReLU(),
+            pool2=nn.AvgPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(16 * rows * columns, 120),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(120, 84),
+            relu4=nn.ReLU(),
+            output=nn.Linear(84, classes),
+        )
+    )

@@ -1,0 +1,155 @@
+"""What a removal saves: the published count (incoming weights only) and the true one (the compacted network)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from training.inference import evaluating, weight_type
+from training.pruning.channels import Links, consumers
+from training.pruning.masks import Masks, validate_masks
+
+
+@dataclass(frozen=True)
+class LayerRemoval:
+    """One parameterised layer before and after: units, parameters (biases included), multiply-adds for one image."""
+
+    layer: str
+    kind: str
+    units: int
+    units_removed: int
+    parameters_before: int
+    parameters_after: int
+    multiply_adds_before: int
+    multiply_adds_after: int
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What the masks remove.
+
+    `units_total` and `units_removed` count the masked layers. `published_parameters_removed` is the published
+    account: the incoming weights of the removed units as a share of all weights of Linear and Conv2d layers, biases
+    left out. Parameters and multiply-adds are those of the network before and after compaction, incoming and
+    outgoing cut.
+    """
+
+    units_total: int
+    units_removed: int
+    published_parameters_removed: float
+    parameters_before: int
+    parameters_after: int
+    multiply_adds_before: int
+    multiply_adds_after: int
+    layers: tuple[LayerRemoval, ...]
+
+    @property
+    def units_removed_share(self) -> float:
+        """Removed units as a share of the units of the masked layers."""
+        return self.units_removed / self.units_total if self.units_total else 0.0
+
+    @property
+    def parameters_removed_share(self) -> float:
+        """Parameters that compaction saves as a share of all."""
+        return 1.0 - self.parameters_after / self.parameters_before
+
+    @property
+    def multiply_adds_removed_share(self) -> float:
+        """Multiply-adds that compaction saves as a share of all."""
+        return 1.0 - self.multiply_adds_after / self.multiply_adds_before
+
+
+def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
+    """Count what the masks remove from the model, from shapes alone: weights that happen to be 0 count.
+
+    Multiply-adds are the products of weights with activations, one per weight and position, for one image of
+    `example_input` [n, C, H, W]; biases and BatchNorm add none. A grouped convolution counts as one convolution per
+    group, each with the inputs and outputs that it keeps.
+    Raises MaskError and UnsupportedGraph.
+    """
+    validate_masks(model, masks)
+    links = consumers(model, example_input, masks)
+    rows, columns = _kept(model, masks, links)
+    positions = _positions(model, example_input)
+    layers = tuple(
+        _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
+        for name, module in model.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    )
+    weights = {name: part.weight for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+    gone = sum(int((~mask).sum()) * weights[layer][0].numel() for layer, mask in masks.items())
+    return Removal(
+        units_total=sum(len(mask) for mask in masks.values()),
+        units_removed=sum(int((~mask).sum()) for mask in masks.values()),
+        published_parameters_removed=gone / sum(weight.numel() for weight in weights.values()),
+        parameters_before=sum(layer.parameters_before for layer in layers),
+        parameters_after=sum(layer.parameters_after for layer in layers),
+        multiply_adds_before=sum(layer.multiply_adds_before for layer in layers),
+        multiply_adds_after=sum(layer.multiply_adds_after for layer in layers),
+        layers=layers,
+    )
+
+
+def _kept(model: nn.Module, masks: Masks, links: dict[str, Links]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Per layer which outputs (rows) and which inputs (columns) stay; layers that keep all are absent."""
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
+    for layer, mask in masks.items():
+        kept = torch.from_numpy(mask)
+        rows[layer] = kept
+        for norm in links[layer].norms:
+            rows[norm.layer] = kept.repeat_interleave(norm.span)
+        for reader in links[layer].readers:
+            columns[reader.layer] = kept.repeat_interleave(reader.span)
+    return rows, columns
+
+
+def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
+    """At how many places each Linear and Conv2d layer is applied for one image."""
+    found: dict[str, int] = {}
+
+    def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            found[name] = output[0].numel() // module.weight.shape[0]
+
+    hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules()]
+    weight = next(model.parameters(), example_input)
+    try:
+        with evaluating(model), torch.no_grad():
+            model(example_input[:1].to(weight.device, weight_type(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, positions: int) -> LayerRemoval:
+    parameters = sum(value.numel() for value in module.parameters(recurse=False))
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        weights, weights_after = module.weight.numel(), _weights_after(module, rows, columns)
+        units = module.weight.shape[0]
+        removed = 0 if rows is None else int((~rows).sum())
+        bias = 0 if module.bias is None else 1
+        after = weights_after + bias * (units - removed)
+        work, work_after = weights * positions, weights_after * positions
+    else:
+        # Of the other layers only a BatchNorm on a unit's way shrinks: weight and bias per channel.
+        units = 0 if rows is None else len(rows)
+        removed = 0 if rows is None else int((~rows).sum())
+        after = parameters - (parameters // units * removed if units else 0)
+        work = work_after = 0
+    return LayerRemoval(name, type(module).__name__, units, removed, parameters, after, work, work_after)
+
+
+def _weights_after(module: nn.Linear | nn.Conv2d, rows: Tensor | None, columns: Tensor | None) -> int:
+    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    outputs = module.weight.shape[0]
+    inputs = module.weight.shape[1] * groups
+    rows = torch.ones(outputs, dtype=torch.bool) if rows is None else rows
+    columns = torch.ones(inputs, dtype=torch.bool) if columns is None else columns
+    pairs = zip(rows.chunk(groups), columns.chunk(groups), strict=True)
+    kernel = module.weight[0, 0].numel()
+    return sum(int(part.sum()) * int(read.sum()) for part, read in pairs) * kernel

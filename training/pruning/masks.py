@@ -1,0 +1,142 @@
+"""Masks (True = kept) and what removing a unit does to a model: it emits exactly 0 and nothing reads it."""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.digests import digest_tensors
+from training.errors import MaskError
+from training.pruning.channels import Links, consumers
+
+Masks = dict[str, NDArray[np.bool_]]
+# Keys of the state dict -> bool tensor of that entry's shape, True = held at 0.
+Zeros = dict[str, Tensor]
+PREFIX = "mask/"
+
+
+def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Raise MaskError where a key is no Linear or Conv2d, a mask is not one bool per unit, or a layer is emptied."""
+    modules = dict(model.named_modules())
+    for layer, mask in masks.items():
+        module = modules.get(layer)
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            known = ", ".join(name for name, part in modules.items() if isinstance(part, nn.Linear | nn.Conv2d))
+            raise MaskError(f"mask for {layer!r}: the model has no such Linear or Conv2d layer; it has {known}")
+        units = module.weight.shape[0]
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (units,):
+            found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise MaskError(f"mask for {layer!r} is {found}: one bool for each of its {units} units is needed")
+        if not mask.any():
+            raise MaskError(f"mask for {layer!r} removes all {units} units: at least one unit must stay")
+
+
+def prune(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
+    """A copy of the model without the removed units; the one passed in is not touched.
+
+    A removed unit's incoming weights, bias, BatchNorm affine and running mean, and outgoing weights are 0, so it
+    emits exactly 0 in training and evaluation mode. `example_input` [n, C, H, W] gives the shapes.
+    Raises MaskError and UnsupportedGraph, before anything is changed.
+    """
+    zeros = removed_entries(model, masks, example_input)
+    pruned = copy.deepcopy(model)
+    hold_at_zero(pruned, zeros)
+    return pruned
+
+
+def removed_entries(model: nn.Module, masks: Masks, example_input: Tensor) -> Zeros:
+    """Which entries of the state dict are 0 once the units are removed; only keys with such entries are listed.
+
+    Raises MaskError and UnsupportedGraph.
+    """
+    validate_masks(model, masks)
+    links = consumers(model, example_input, masks)
+    modules = dict(model.named_modules())
+    zeros: Zeros = {}
+    for layer, mask in masks.items():
+        removed = torch.from_numpy(~mask)
+        if bool(removed.any()):
+            _mark_incoming(zeros, modules, links[layer], removed)
+            _mark_outgoing(zeros, modules, links[layer], removed)
+    return zeros
+
+
+def hold_at_zero(model: nn.Module, zeros: Zeros) -> None:
+    """Set the listed entries of the model to exactly 0, in place."""
+    state = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for key, removed in zeros.items():
+            # Not masked_fill_ of the gradient only: momentum and weight decay move a weight without a gradient.
+            state[key].masked_fill_(removed.to(state[key].device), 0.0)
+
+
+def _mark_incoming(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links, removed: Tensor) -> None:
+    _mark_axis0(zeros, modules, links.layer, ("weight", "bias"), removed)
+    for norm in links.norms:
+        # With a running mean of 0 the norm emits 0 for 0 even where it has no affine of its own.
+        _mark_axis0(
+            zeros, modules, norm.layer, ("weight", "bias", "running_mean"), removed.repeat_interleave(norm.span)
+        )
+
+
+def _mark_axis0(
+    zeros: Zeros, modules: Mapping[str, nn.Module], layer: str, names: tuple[str, ...], removed: Tensor
+) -> None:
+    for name in names:
+        value = getattr(modules[layer], name)
+        if value is not None:
+            _entry(zeros, f"{layer}.{name}", value)[removed] = True
+
+
+def _mark_outgoing(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links, removed: Tensor) -> None:
+    for reader in links.readers:
+        module = modules[reader.layer]
+        columns = removed.repeat_interleave(reader.span)
+        marks = _entry(zeros, f"{reader.layer}.weight", module.weight)
+        groups = module.groups if isinstance(module, nn.Conv2d) else 1
+        # Group g reads its own stretch of the input channels: rows and columns both fall into `groups` blocks.
+        for rows, part in zip(marks.chunk(groups, 0), columns.chunk(groups), strict=True):
+            rows[:, part] = True
+
+
+def _entry(zeros: Zeros, key: str, value: object) -> Tensor:
+    assert isinstance(value, Tensor)
+    return zeros.setdefault(key, torch.zeros(value.shape, dtype=torch.bool))
+
+
+def masks_digest(masks: Masks) -> str:
+    """SHA-256 (hex) of the masks, whatever the order of their layers."""
+    return digest_tensors((layer, masks[layer]) for layer in sorted(masks))
+
+
+def save_masks(masks: Masks, path: str | Path) -> None:
+    """Write the masks to an npz file, one bool array per layer name; the file is there whole or not at all."""
+    target = Path(path)
+    partial = target.with_name(f"{target.name}.partial")
+    with partial.open("wb") as file:
+        # Under a prefix, because a layer may bear the name of one of numpy's own arguments.
+        np.savez_compressed(file, allow_pickle=False, **{PREFIX + layer: mask for layer, mask in masks.items()})
+    partial.replace(target)
+
+
+def load_masks(path: str | Path) -> Masks:
+    """The masks of an npz file, layers in the order they were saved.
+
+    Raises MaskError where the file is missing, unreadable, or holds anything but bool vectors.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            masks = {name.removeprefix(PREFIX): archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise MaskError(f"masks {path} cannot be read ({error}): give a file written by save_masks") from error
+    for layer, mask in masks.items():
+        if mask.dtype != np.bool_ or mask.ndim != 1:
+            raise MaskError(f"masks {path}: {layer!r} is {mask.dtype} of shape {mask.shape}, not a bool vector")
+    return masks

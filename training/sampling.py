@@ -1,0 +1,131 @@
+"""Scoring sets: the labelled images that the program sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.digests import digest_tensors
+from training.errors import LabelError, SamplingError, SettingsError
+from training.inference import check_fits, predict
+from training.splits import Split
+
+ORDERS = ("random", "least_confident")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringSet:
+    """Images [n, C, H, W] and labels [n] with their positions [n] in the split they were drawn from.
+
+    Images come in rounds of one per class, so any prefix is as balanced as it can be.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the images and labels in their order."""
+        return digest_tensors([("images", self.images), ("labels", self.labels)])
+
+
+def draw(
+    model: nn.Module,
+    split: Split,
+    *,
+    images_per_class: int,
+    classes: Sequence[str],
+    seed: int,
+    order: str = "random",
+    device: str = "cpu",
+    batch_size: int = 512,
+) -> ScoringSet:
+    """One scoring set; see `draw_sets`."""
+    sets = draw_sets(
+        model,
+        split,
+        sets=1,
+        images_per_class=images_per_class,
+        classes=classes,
+        seed=seed,
+        order=order,
+        device=device,
+        batch_size=batch_size,
+    )
+    return sets[0]
+
+
+def draw_sets(
+    model: nn.Module,
+    split: Split,
+    *,
+    sets: int,
+    images_per_class: int,
+    classes: Sequence[str],
+    seed: int,
+    order: str = "random",
+    device: str = "cpu",
+    batch_size: int = 512,
+) -> tuple[ScoringSet, ...]:
+    """Disjoint scoring sets of correctly classified images, equally many of every class, without replacement.
+
+    - `order` "random": a seeded permutation of each class's correctly classified images; "least_confident": those
+      to whose class the model gives the lowest probability first, ties by position.
+    - `classes[k]` names label k.
+
+    Raises SettingsError for a value out of range, SamplingError that names the class and its counts where it is
+    missing or too few of its images are classified correctly, LabelError where a label has no class.
+    """
+    if images_per_class < 1 or sets < 1:
+        raise SettingsError(f"images_per_class={images_per_class}, sets={sets}: both must be 1 or more")
+    if order not in ORDERS:
+        raise SettingsError(f"order={order!r} is unknown: use one of {', '.join(ORDERS)}")
+    if seed < 0:
+        raise SettingsError(f"seed={seed} is out of range: use 0 or more")
+    _check_present(split, classes, sets * images_per_class)
+    check_fits(model, split)
+    probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)
+    correct = probabilities.argmax(1) == split.labels
+    confidence = probabilities.gather(1, split.labels[:, None])[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label, name in enumerate(classes):
+        members = torch.nonzero((split.labels == label) & correct)[:, 0]
+        wanted = sets * images_per_class
+        if len(members) < wanted:
+            raise SamplingError(
+                f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "
+                f"correctly, {wanted} are wanted; train longer, or lower images_per_class or scoring_sets"
+            )
+        if order == "random":
+            ranked = members[torch.randperm(len(members), generator=generator)]
+        else:
+            ranked = members[torch.argsort(confidence[members], stable=True)]
+        chosen.append(ranked[:wanted])
+    # [sets, images_per_class, classes]: flattening the last two gives rounds of one image per class.
+    table = torch.stack(chosen, dim=1).reshape(sets, images_per_class, len(classes))
+    return tuple(_take(split, rows.reshape(-1)) for rows in table)
+
+
+def _take(split: Split, indices: Tensor) -> ScoringSet:
+    return ScoringSet(split.images[indices], split.labels[indices], indices)
+
+
+def _check_present(split: Split, classes: Sequence[str], wanted: int) -> None:
+    if int(split.labels.max()) >= len(classes):
+        raise LabelError(f"a label is {int(split.labels.max())} but there are {len(classes)} classes")
+    for label, name in enumerate(classes):
+        found = int((split.labels == label).sum())
+        if found == 0:
+            raise SamplingError(f"class {name!r} is missing from the split: no image has label {label}")
+        if found < wanted:
+            raise SamplingError(
+                f"class {name!r} has {found} images in the split, {wanted} are wanted; lower images_per_class or "
+                f"scoring_sets, or raise validation_share"
+            )
