@@ -1,0 +1,196 @@
+"""Which settings each entry point takes, and how words on a command line become settings."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from flows.errors import SettingsError
+from flows.settings import Settings
+
+DATA = ("dataset", "data_root", "image_size", "channels", "limit")
+NETWORK = ("model", "checkpoint")
+FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
+SAMPLE = ("images_per_class", "scoring_sets", "order")
+PROGRAM = (
+    *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
+    *("solver", "solver_options", "time_limit", "gap", "cuts", "workers"),
+)
+PRUNE = ("threshold", "draws")
+RETRAIN = ("retrain_epochs",)
+MACHINE = ("device", "threads", "tracking_uri", "experiment")
+
+IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint", "seed")
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One entry point: the settings it takes, those it inherits from the run it continues, those it may override.
+
+    `fixed` settings say which network and which data the earlier run was about: naming another value is refused.
+    """
+
+    name: str
+    summary: str
+    own: tuple[str, ...]
+    free: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every setting that may be named on the command line."""
+        return self.own + self.free + self.fixed
+
+    @property
+    def continues(self) -> bool:
+        """Whether the entry point starts from an earlier run."""
+        return "run_id" in self.own
+
+
+ENTRY_POINTS = {
+    point.name: point
+    for point in (
+        EntryPoint(
+            "main",
+            "train, score, prune and retrain a network",
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *PRUNE, *RETRAIN, "seed", *MACHINE),
+        ),
+        EntryPoint("train", "train a network", (*DATA, *NETWORK, *FIT, "seed", *MACHINE)),
+        EntryPoint(
+            "score",
+            "score the units of the network that an earlier run trained",
+            ("run_id", *SAMPLE, *PROGRAM, *MACHINE),
+            free=("data_root", "batch_size"),
+            fixed=IDENTITY,
+        ),
+        EntryPoint(
+            "prune",
+            "remove the units that an earlier run scored low, and compare with random and critical masks",
+            ("run_id", *PRUNE, *MACHINE),
+            free=("data_root", "batch_size"),
+            fixed=IDENTITY,
+        ),
+        EntryPoint(
+            "retrain",
+            "train the network that an earlier run pruned",
+            ("run_id", *RETRAIN, *MACHINE),
+            free=("data_root", "learning_rate", "batch_size", "optimiser", "weight_decay"),
+            fixed=IDENTITY,
+        ),
+        EntryPoint(
+            "check",
+            "compute every stored solution of an earlier run again, without the solver",
+            ("run_id", *MACHINE),
+            fixed=IDENTITY,
+        ),
+        EntryPoint("test", "run the project's tests", ("suite",)),
+    )
+}
+
+
+def entry_point(name: str) -> EntryPoint:
+    """The entry point of that name; raises SettingsError naming the nearest."""
+    if name not in ENTRY_POINTS:
+        raise SettingsError(f"unknown flow {name!r}{_nearest(name, ENTRY_POINTS)}; flows: {', '.join(ENTRY_POINTS)}")
+    return ENTRY_POINTS[name]
+
+
+def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
+    """The settings named on a command line, `--name value` or `--name=value`, still as text.
+
+    Raises SettingsError for an unknown or repeated name, a stray word and a missing value.
+    """
+    words: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise SettingsError(f"stray word {word!r}: parameters are written --name value")
+        name, has_value, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        _refuse_unknown(point, name)
+        if name in words:
+            raise SettingsError(f"{name} is given twice: give it once")
+        if not has_value:
+            if not rest:
+                raise SettingsError(f"{name} has no value: write --{name} value")
+            value = rest.pop(0)
+        words[name] = value
+    return words
+
+
+def settings_of(values: Mapping[str, object]) -> Settings:
+    """Settings from named values, text or typed; raises SettingsError with every fault in one line."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_fault(values, item["loc"], item["msg"]) for item in error.errors())) from error
+
+
+def inherit(point: EntryPoint, words: Mapping[str, str], earlier: Settings) -> Settings:
+    """The settings of a stage that continues an earlier run.
+
+    Its own settings are as given or by default, all others as in the earlier run; SettingsError where a given value
+    contradicts the network or the data of that run.
+    """
+    given = settings_of(words)
+    for name in point.fixed:
+        was, now = getattr(earlier, name), getattr(given, name)
+        if name in words and now != was:
+            raise SettingsError(f"{name}={now}: run {given.run_id} has {name}={was}; leave {name} out, or train anew")
+    taken = {name: getattr(given, name) for name in point.accepted if name in point.own or name in words}
+    return earlier.model_copy(update=taken)
+
+
+def help_of(point: EntryPoint) -> str:
+    """The entry point's help: one line per setting, with its default."""
+    lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary, ""]
+    lines += [_help_line(name, _default(name)) for name in point.own]
+    if point.continues:
+        lines += ["", "as in the earlier run, unless given:"]
+        lines += [_help_line(name, "as before") for name in point.free]
+        lines += ["", "as in the earlier run; another value is refused:", "  " + ", ".join(point.fixed)]
+    return "\n".join(lines)
+
+
+def overview() -> str:
+    """The help of the command line as a whole."""
+    lines = ["python -m flows <flow> [--name value ...]", "python -m flows <flow> --help", ""]
+    return "\n".join(lines + [f"  {point.name:<8} {point.summary}" for point in ENTRY_POINTS.values()])
+
+
+def _help_line(name: str, default: str) -> str:
+    return f"  --{name:<17} {Settings.model_fields[name].description} [{default}]"
+
+
+def _default(name: str) -> str:
+    default = Settings.model_fields[name].default
+    if name == "run_id":
+        return "required"
+    return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
+
+
+def _refuse_unknown(point: EntryPoint, name: str) -> None:
+    if name in point.accepted:
+        return
+    if name in Settings.model_fields:
+        takers = ", ".join(other.name for other in ENTRY_POINTS.values() if name in other.accepted)
+        raise SettingsError(f"flow {point.name} takes no parameter {name!r}; it belongs to: {takers}")
+    remedy = f"see python -m flows {point.name} --help"
+    raise SettingsError(f"unknown parameter {name!r}{_nearest(name, point.accepted)}; {remedy}")
+
+
+def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(close)})" if close else ""
+
+
+def _fault(values: Mapping[str, object], place: tuple[int | str, ...], message: str) -> str:
+    name = str(place[0]) if place else "settings"
+    text = message.removeprefix("Value error, ")
+    if text.startswith("Input should be"):
+        text = "must be" + text.removeprefix("Input should be")
+    elif text.startswith("Extra inputs"):
+        return f"unknown parameter {name!r}{_nearest(name, list(Settings.model_fields))}"
+    return f"{name}={values.get(name)}: {text}"

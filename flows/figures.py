@@ -1,0 +1,121 @@
+"""Pictures for the tracking UI: masks, scores, scoring sets. Arrays [height, width, 3], uint8, or figures."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from training import Masks, Scores
+
+Pixels = NDArray[np.uint8]
+
+KEPT = np.array([33, 102, 172], np.uint8)  # blue and orange: distinct to the colour-blind too
+REMOVED = np.array([253, 174, 97], np.uint8)
+PAPER = np.array([255, 255, 255], np.uint8)
+CELL = 16  # pixels of a unit's square, without the gap
+GAP = 3
+KERNEL_CELL = 38
+FRAME = 4
+SHOWN_INPUTS = 16  # kernels shown per feature map; more would not fit a screen
+
+
+def mask_picture(mask: NDArray[np.bool_]) -> Pixels:
+    """One square per unit, row by row in the units' order: blue is kept, orange removed."""
+    columns = math.ceil(math.sqrt(2 * len(mask)))
+    rows = math.ceil(len(mask) / columns)
+    picture = _sheet(rows, columns, CELL)
+    for unit, kept in enumerate(mask):
+        _place(picture, unit // columns, unit % columns, np.broadcast_to(_colour(bool(kept)), (CELL, CELL, 3)))
+    return picture
+
+
+def kernel_picture(mask: NDArray[np.bool_], weights: NDArray[np.float32]) -> Pixels:
+    """One row per feature map with its kernels [units, inputs, height, width], one column per input channel.
+
+    Grey is weight 0, white the layer's largest and black its smallest; framed blue is kept, orange removed.
+    """
+    units, inputs = weights.shape[0], min(weights.shape[1], SHOWN_INPUTS)
+    largest = float(np.abs(weights).max()) or 1.0
+    picture = _sheet(units, inputs, KERNEL_CELL)
+    for unit in range(units):
+        for channel in range(inputs):
+            grey = np.uint8(127.5 + 127.5 * weights[unit, channel] / largest)
+            tile = np.broadcast_to(_colour(bool(mask[unit])), (KERNEL_CELL, KERNEL_CELL, 3)).copy()
+            tile[FRAME:-FRAME, FRAME:-FRAME] = _enlarge(grey, KERNEL_CELL - 2 * FRAME)[:, :, None]
+            _place(picture, unit, channel, tile)
+    return picture
+
+
+def image_picture(images: NDArray[np.float32], columns: int) -> Pixels:
+    """Images [n, C, H, W] in [0, 1] on one sheet, row by row."""
+    rows = math.ceil(len(images) / columns)
+    scale = max(1, 56 // images.shape[-1])
+    height, width = images.shape[2] * scale, images.shape[3] * scale
+    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        colour = np.moveaxis(np.uint8(255 * image), 0, 2)
+        tile = np.repeat(np.repeat(colour, scale, axis=0), scale, axis=1)
+        top, left = GAP + number // columns * (height + GAP), GAP + number % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def score_histogram(scores: Scores, threshold: float | None = None) -> Figure:
+    """A histogram of each layer's scores, with the threshold as a line."""
+    figure = Figure(figsize=(7, 1.8 * len(scores) + 0.6), layout="constrained")
+    panels = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (layer, values) in zip(panels, scores.items(), strict=True):
+        panel.hist(values, bins=np.linspace(0.0, 1.0, 41), color=KEPT / 255)
+        panel.set_ylabel("units")
+        panel.set_title(f"{layer}: {len(values)} units", loc="left", fontsize=10)
+        if threshold is not None:
+            panel.axvline(threshold, color=REMOVED / 255, linewidth=2)
+    panels[-1].set_xlabel("score (0: removable, 1: critical)")
+    return figure
+
+
+def accuracy_figure(accuracies: dict[str, float]) -> Figure:
+    """A bar of test accuracy per named network."""
+    figure = Figure(figsize=(7, 0.5 * len(accuracies) + 1.0), layout="constrained")
+    panel = figure.subplots()
+    names = list(accuracies)[::-1]
+    bars = panel.barh(names, [100 * accuracies[name] for name in names], color=KEPT / 255)
+    panel.bar_label(bars, fmt="%.2f %%", padding=3)
+    panel.set_xlim(0, 115)
+    panel.set_xlabel("test accuracy in %")
+    return figure
+
+
+def unit_columns(scores: Scores, masks: Masks | None = None) -> dict[str, list[object]]:
+    """Scores as a table with one row per unit: layer, unit, score, and kept where there are masks."""
+    columns: dict[str, list[object]] = {
+        "layer": [layer for layer, values in scores.items() for _ in values],
+        "unit": [unit for values in scores.values() for unit in range(len(values))],
+        "score": [float(value) for values in scores.values() for value in values],
+    }
+    if masks is not None:
+        columns["kept"] = [bool(kept) for layer in scores for kept in masks[layer]]
+    return columns
+
+
+def _colour(kept: bool) -> Pixels:
+    return KEPT if kept else REMOVED
+
+
+def _sheet(rows: int, columns: int, cell: int) -> Pixels:
+    shape = (rows * (cell + GAP) + GAP, columns * (cell + GAP) + GAP, 3)
+    return np.broadcast_to(PAPER, shape).copy()
+
+
+def _place(sheet: Pixels, row: int, column: int, tile: Pixels) -> None:
+    height, width = tile.shape[:2]
+    top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+    sheet[top : top + height, left : left + width] = tile
+
+
+def _enlarge(picture: Pixels, size: int) -> Pixels:
+    """Nearest neighbour to size x size: a kernel's weights stay square and sharp."""
+    rows = np.arange(size) * picture.shape[0] // size
+    columns = np.arange(size) * picture.shape[1] // size
+    return picture[np.ix_(rows, columns)]
+

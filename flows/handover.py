@@ -1,0 +1,119 @@
+"""What stages leave for each other in their runs: weights, scoring sets, scores, masks, solutions, settings."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import training
+from formulation import Solution
+from torch import nn
+from training import Dataset, Masks, Scores, ScoringSet
+
+from flows import tracking
+from flows.entry_points import settings_of
+from flows.errors import HandOverError
+from flows.settings import Settings
+from flows.tracking import Run
+from flows.translation import network_of
+
+SETTINGS = "settings.json"
+WEIGHTS = "weights.pt"
+SCORES = "scores.npz"
+MASKS = "masks.npz"
+SCORING_SET = "scoring_set_{}.npz"
+SOLUTION = "solution"
+SCORE_PREFIX = "score/"
+
+
+def save_settings(run: Run, settings: Settings) -> None:
+    """Log the settings as they were understood; later stages read them."""
+    tracking.log_json(run, settings.model_dump(), SETTINGS)
+
+
+def load_settings(run: Run) -> Settings:
+    """The settings of an earlier run."""
+    return settings_of(tracking.logged_json(run, SETTINGS))
+
+
+def save_weights(run: Run, network: nn.Module) -> None:
+    """Log a network's weights as a state dict."""
+    with _logged(run, WEIGHTS) as path:
+        training.save_checkpoint(network, path)
+
+
+def load_network(run: Run, settings: Settings, dataset: Dataset) -> nn.Module:
+    """The settings' network with the weights that a run logged, in evaluation mode."""
+    # The weights come from the run: the checkpoint that training began with may be gone by now.
+    network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
+    with tracking.downloaded(run, WEIGHTS) as path:
+        return training.load_checkpoint(network, path).eval()
+
+
+def save_scores(run: Run, scores: Scores) -> None:
+    """Log scores, exactly."""
+    with _logged(run, SCORES) as path:
+        # Under a prefix, because a layer may bear the name of one of numpy's own arguments.
+        np.savez(path, allow_pickle=False, **{SCORE_PREFIX + layer: values for layer, values in scores.items()})
+
+
+def load_scores(run: Run) -> Scores:
+    """The scores that a run logged."""
+    return {name.removeprefix(SCORE_PREFIX): values for name, values in _arrays(run, SCORES).items()}
+
+
+def save_masks(run: Run, masks: Masks) -> None:
+    """Log masks."""
+    with _logged(run, MASKS) as path:
+        training.save_masks(masks, path)
+
+
+def load_masks(run: Run) -> Masks:
+    """The masks that a run logged."""
+    with tracking.downloaded(run, MASKS) as path:
+        return training.load_masks(path)
+
+
+def save_scoring_set(run: Run, scoring_set: ScoringSet, number: int) -> None:
+    """Log a scoring set with its pixels: what its solution is about, whatever becomes of the data set."""
+    with _logged(run, SCORING_SET.format(number)) as path:
+        arrays = {name: getattr(scoring_set, name).numpy() for name in ("images", "labels", "indices")}
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def load_scoring_set(run: Run, number: int) -> ScoringSet:
+    """The scoring set of that number that a run logged."""
+    arrays = _arrays(run, SCORING_SET.format(number))
+    return ScoringSet(*(torch.from_numpy(arrays[name]) for name in ("images", "labels", "indices")))
+
+
+def save_solution(run: Run, solution: Solution) -> None:
+    """Log a solution with its certificate."""
+    with _logged(run, SOLUTION) as folder:
+        solution.save(folder)
+
+
+def load_solution(run: Run) -> Solution:
+    """The solution that a run logged."""
+    with tracking.downloaded(run, SOLUTION) as folder:
+        return Solution.load(folder)
+
+
+@contextmanager
+def _logged(run: Run, name: str) -> Iterator[Path]:
+    with TemporaryDirectory() as place:
+        path = Path(place) / name
+        yield path
+        tracking.log_files(run, path, name if path.is_dir() else None)
+
+
+def _arrays(run: Run, name: str) -> dict[str, np.ndarray]:
+    with tracking.downloaded(run, name) as path:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise HandOverError(f"run_id={run.run_id}: {name} cannot be read ({error}); run its stage again") from error

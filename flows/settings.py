@@ -1,0 +1,102 @@
+"""The settings: one frozen object behind the command line, the logged parameters and the flows' parameters."""
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Everything a flow can be told; a field's description is its line of help.
+
+    Raises pydantic's ValidationError; :func:`flows.entry_points.settings_of` turns it into one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    # the data
+    dataset: str = Field(
+        "digits", description="digits, mnist, fashion_mnist, kmnist, cifar10, cifar100, or a folder of images per class"
+    )
+    data_root: str = Field("", description="folder of the data sets; empty: $DATA_ROOT, else a folder in ~/.cache")
+    image_size: CountOrNone = Field(0, description="height and width in pixels to resize to; 0: the data's own")
+    channels: int = Field(0, description="1: grey, 3: colour, 0: the data's own")
+    limit: CountOrNone = Field(0, description="train on this many images only, for quick trials; 0: on all")
+
+    # the network
+    model: str = Field(
+        "lenet5", description="fc2, fc3, fc4, lenet5, package.module:factory, file.py:factory, or an MLflow model URI"
+    )
+    checkpoint: str = Field("", description="state dict (.pt) to start from; empty: seeded initial weights")
+
+    # fitting
+    epochs: CountOrNone = Field(10, description="epochs of training; 0 keeps the checkpoint's weights")
+    learning_rate: Positive = Field(0.001, description="step size of the optimiser")
+    batch_size: Count = Field(64, description="images per step, and per step of evaluation")
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="adam or sgd")
+    weight_decay: NotNegative = Field(0.0, description="weight decay of the optimiser")
+
+    # scoring
+    images_per_class: Count = Field(2, description="images of each class in one scoring set")
+    scoring_sets: Count = Field(3, description="scoring sets; the scores are averaged over them")
+    order: Literal["random", "least_confident"] = Field("random", description="how scoring images are drawn")
+    loss_weight: Positive = Field(5.0, description="weight of the cross-entropy against the sparsity")
+    radius: NotNegative = Field(0.0, description="half-width of the input box around each image, in pixel units")
+    gate: Literal["published", "pattern", "exact"] = Field("pattern", description="what a score does to an activation")
+    relax: bool = Field(True, description="relax the binary open variables to [0, 1]")
+    integer_scores: bool = Field(False, description="scores 0 or 1 only")
+    layer_weight: Literal["units", "kernel", "network"] = Field("units", description="what a layer's term is divided by")
+    allow_degenerate: bool = Field(False, description="allow gate=exact with relax=true, whose scores mean little")
+    solver: str = Field("highs", description="a solver that linopy finds installed")
+    solver_options: str = Field("{}", description="options handed to the solver, as a JSON object")
+    time_limit: Positive = Field(600.0, description="seconds for one scoring set")
+    gap: Positive = Field(1e-4, description="relative gap at which a solution counts as optimal")
+    cuts: Literal["tangent", "lifted"] = Field("tangent", description="form of the loss's outer approximation")
+    workers: Count = Field(2, description="scoring sets solved at the same time")
+
+    # pruning and retraining
+    threshold: Share = Field(0.1, description="a unit with a score below this is removed")
+    draws: Count = Field(5, description="random masks to compare with, at the same counts per layer")
+    retrain_epochs: CountOrNone = Field(1, description="epochs of training after pruning")
+
+    # the machine and the tracking store
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes cuda where there is one")
+    threads: Count = Field(1, description="threads of torch and of each solver")
+    tracking_uri: str = Field("", description="MLflow store; empty: $MLFLOW_TRACKING_URI, else mlflow.db in the project")
+    experiment: str = Field("critical-neurons", description="MLflow experiment, where `mlflow run` has not chosen one")
+
+    # continuing and testing
+    run_id: str = Field("", description="MLflow run to continue from: a stage's own, or the one above it")
+    suite: Literal["quick", "all"] = Field("quick", description="quick, or all: with slow and real-data tests")
+
+    @field_validator("channels")
+    @classmethod
+    def _grey_or_colour(cls, value: int) -> int:
+        if value not in (0, 1, 3):
+            raise ValueError("must be 0, 1 or 3")
+        return value
+
+    @field_validator("dataset", "model", "solver", "experiment")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty")
+        return value
+
+    @field_validator("solver_options")
+    @classmethod
+    def _json_object(cls, value: str) -> str:
+        try:
+            options = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'must be a JSON object such as {{"presolve": "off"}} ({error})') from error
+        if not isinstance(options, dict):
+            raise ValueError('must be a JSON object such as {"presolve": "off"}')
+        return value

@@ -1,0 +1,21 @@
+"""The work of each stage, in plain functions that write to an open run; Prefect calls them through `flows.tasks`."""
+
+from flows.stages.check import check_solutions
+from flows.stages.evaluate import compare_masks, evaluate_network
+from flows.stages.fit import retrain_network, train_network
+from flows.stages.prune import prune_network
+from flows.stages.score import average_scores, draw_scoring_sets, score_set
+from flows.stages.summary import summarise
+
+__all__ = [
+    "average_scores",
+    "check_solutions",
+    "compare_masks",
+    "draw_scoring_sets",
+    "evaluate_network",
+    "prune_network",
+    "retrain_network",
+    "score_set",
+    "summarise",
+    "train_network",
+]

@@ -1,0 +1,76 @@
+"""Training a network, before pruning and after it."""
+
+import logging
+from importlib.metadata import version
+
+import training
+from torch import nn
+from training import Dataset, Epoch, Masks
+
+from flows import handover, tracking
+from flows.settings import Settings
+from flows.tracking import Run
+from flows.translation import dataset_of, fit_settings_of, network_of
+
+LOG = logging.getLogger(__name__)
+REQUIREMENTS = ("mlflow", "torch", "numpy")
+
+
+def train_network(settings: Settings, run: Run) -> None:
+    """Train the settings' network; leaves its weights."""
+    dataset = dataset_of(settings)
+    network = network_of(settings, dataset)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    sizes = f"{len(dataset.train)} training, {len(dataset.validation)} validation, {len(dataset.test)} test images"
+    LOG.info("train    %s, %d parameters, on %s: %s", settings.model, parameters, settings.dataset, sizes)
+    tracking.log_metrics(run, {"parameters": parameters})
+    for context, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        tracking.log_dataset(
+            run, settings.dataset, split.images, split.labels, context=context, digest=split.digest()
+        )
+    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs))
+
+
+def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
+    """Train the network that a run pruned, removed units staying removed; leaves its weights and the final model."""
+    dataset = dataset_of(settings)
+    network = handover.load_network(pruned, settings, dataset)
+    masks = handover.load_masks(pruned)
+    final = _fit(settings, run, network, dataset, epochs=settings.retrain_epochs, masks=masks, name="retrain")
+    handover.save_weights(run, final)
+    handover.save_masks(run, masks)
+    requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
+    uri = tracking.log_network(run, final, dataset.test.images[:2], requirements)
+    LOG.info("retrain  final network logged as %s", uri)
+
+
+def _fit(
+    settings: Settings,
+    run: Run,
+    network: nn.Module,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    masks: Masks | None = None,
+    name: str = "train",
+) -> nn.Module:
+    def report(epoch: Epoch) -> None:
+        LOG.info(
+            "%-8s epoch %d of %d: loss %.4f, validation accuracy %.2f %% (%.1f s)",
+            *(name, epoch.index, epochs, epoch.train_loss, 100 * epoch.validation_accuracy, epoch.seconds),
+        )
+        figures = {
+            "train_loss": epoch.train_loss,
+            "train_accuracy": epoch.train_accuracy,
+            "validation_loss": epoch.validation_loss,
+            "validation_accuracy": epoch.validation_accuracy,
+        }
+        tracking.log_metrics(run, figures, step=epoch.index)
+
+    if epochs == 0:
+        LOG.info("%-8s no epochs: the weights stay as they are", name)
+        return network
+    fit_settings = fit_settings_of(settings, epochs)
+    return training.fit(
+        network, dataset.train, dataset.validation, fit_settings, masks=masks, callbacks=[report]
+    ).model

@@ -1,0 +1,104 @@
+"""Scoring: draw the sets, solve the program of each, average."""
+
+import logging
+from collections.abc import Sequence
+
+import formulation
+import training
+from formulation import Certificate, Round
+
+from flows import figures, handover, tracking
+from flows.settings import Settings
+from flows.tracking import Run
+from flows.translation import dataset_of, device_of, score_settings_of
+
+LOG = logging.getLogger(__name__)
+STATUS_TAG = "certificate.status"
+SET_TAG = "scoring_set"
+
+
+def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> list[int]:
+    """Draw disjoint scoring sets from the validation images and log them; their numbers, from 1."""
+    dataset = dataset_of(settings)
+    network = handover.load_network(trained, settings, dataset)
+    sets = training.draw_sets(
+        network,
+        dataset.validation,
+        sets=settings.scoring_sets,
+        images_per_class=settings.images_per_class,
+        classes=dataset.classes,
+        seed=settings.seed,
+        order=settings.order,
+        device=device_of(settings),
+        batch_size=settings.batch_size,
+    )
+    for number, scoring_set in enumerate(sets, start=1):
+        handover.save_scoring_set(run, scoring_set, number)
+    LOG.info("sample   %d scoring sets of %d images, %s order", len(sets), len(sets[0]), settings.order)
+    return list(range(1, len(sets) + 1))
+
+
+def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run:
+    """Solve the program of one scoring set in a run of its own; that run."""
+    tags = {"stage": "scoring set", SET_TAG: str(number), "from.train": trained.run_id}
+    with tracking.open_run(parent, f"scoring set {number}", tags) as run:
+        _score(settings, run, parent, trained, number)
+    return run
+
+
+def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> None:
+    """Log the mean of the scores of all sets, as arrays, table and histogram."""
+    scores = formulation.mean_scores([handover.load_scores(each) for each in scored_sets])
+    handover.save_scores(run, scores)
+    tracking.log_table(run, figures.unit_columns(scores), "scores.json")
+    tracking.log_figure(run, figures.score_histogram(scores), "scores.png")
+    statuses = sorted({handover.load_solution(each).certificate.status for each in scored_sets})
+    tracking.log_tags(run, {STATUS_TAG: ", ".join(statuses)})
+    low = {layer: int((values < settings.threshold).sum()) for layer, values in scores.items()}
+    counts = ", ".join(f"{layer} {low[layer]} of {len(values)}" for layer, values in scores.items())
+    LOG.info("score    units below %g: %s", settings.threshold, counts)
+
+
+def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:
+    scoring_set = handover.load_scoring_set(parent, number)
+    dataset = dataset_of(settings)
+    network = handover.load_network(trained, settings, dataset)
+    images, labels = scoring_set.images, scoring_set.labels
+    tracking.log_dataset(
+        run, settings.dataset, images, labels, context=f"scoring set {number}", digest=scoring_set.digest()
+    )
+    tracking.log_picture(run, figures.image_picture(images.numpy(), len(dataset.classes)), "scoring set", step=number)
+
+    def report(solved: Round) -> None:
+        words = (number, solved.index, solved.bound, solved.objective, solved.gap, solved.rows, solved.seconds)
+        LOG.info(
+            "score    set %d, round %d: bound %.6f, objective %.6f, gap %.1e, %d rows (%.1f s)", *words
+        )
+        rounded = {"bound": solved.bound, "objective": solved.objective, "gap": solved.gap, "rows": solved.rows}
+        tracking.log_metrics(run, rounded, step=solved.index)
+
+    solution = formulation.score(network, images, labels, score_settings_of(settings), progress=report)
+    handover.save_solution(run, solution)
+    handover.save_scores(run, solution.scores)
+    _log_certificate(run, solution.certificate, number)
+
+
+def _log_certificate(run: Run, certificate: Certificate, number: int) -> None:
+    tracking.log_tags(
+        run,
+        {
+            STATUS_TAG: certificate.status,
+            "certificate.checked": str(certificate.checked),
+            "solver": f"{certificate.solver} {certificate.solver_version}",
+        },
+    )
+    names = ("cross_entropy", "sparsity", "columns", "rows", "undecided")
+    tracking.log_metrics(run, {f"certificate.{name}": getattr(certificate, name) for name in names})
+    level = logging.INFO if certificate.status == "optimal" else logging.WARNING
+    LOG.log(
+        level,
+        "score    set %d: %s, objective %.6f, gap %.1e, %d rounds (%.1f s)",
+        *(number, certificate.status, certificate.objective, certificate.gap, certificate.rounds, certificate.seconds),
+    )
+    for note in certificate.notes:
+        LOG.log(level, "score    set %d: %s", number, note)

@@ -1,0 +1,53 @@
+"""The run on top: what the whole flow came to, in figures and in a few words."""
+
+import logging
+
+from flows import figures, handover, tracking
+from flows.settings import Settings
+from flows.tracking import Run
+
+LOG = logging.getLogger(__name__)
+
+
+def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
+    """Log the figures of all stages on the run above them, with a table as its description."""
+    metrics = {stage: tracking.logged_metrics(run) for stage, run in stages.items()}
+    accuracies = {
+        "trained": metrics["train"]["test_accuracy"],
+        "pruned": metrics["prune"]["test_accuracy"],
+        "pruned at random (mean)": metrics["prune"]["random_accuracy_mean"],
+        "most critical units pruned": metrics["prune"]["critical_accuracy"],
+        "pruned and retrained": metrics["retrain"]["test_accuracy"],
+    }
+    names = ("accuracy_trained", "accuracy_pruned", "accuracy_random", "accuracy_critical", "accuracy_retrained")
+    shares = {name: value for name, value in metrics["prune"].items() if name.endswith("_removed_share")}
+    seconds = {f"seconds_{stage}": values["seconds"] for stage, values in metrics.items()}
+    tracking.log_metrics(parent, {**dict(zip(names, accuracies.values(), strict=True)), **shares, **seconds})
+    tracking.log_figure(parent, figures.accuracy_figure(accuracies), "accuracy.png")
+    scores, masks = handover.load_scores(stages["score"]), handover.load_masks(stages["prune"])
+    tracking.log_table(parent, figures.unit_columns(scores, masks), "scores.json")
+    tracking.log_note(parent, _note(settings, metrics, accuracies))
+
+
+def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: dict[str, float]) -> str:
+    pruned = metrics["prune"]
+    rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
+    took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
+    return "\n".join(
+        [
+            f"**{settings.model} on {settings.dataset}**: every unit scored by a mixed-integer program "
+            f"({settings.gate} gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per "
+            f"class); units with a score below {settings.threshold:g} removed.",
+            "",
+            "| network | test accuracy |",
+            "|---|---|",
+            *rows,
+            "",
+            f"Removed: {pruned['units_removed']:.0f} units ({100 * pruned['units_removed_share']:.1f} %), "
+            f"{100 * pruned['parameters_removed_share']:.1f} % of the parameters, "
+            f"{100 * pruned['multiply_adds_removed_share']:.1f} % of the multiply-adds.",
+            "",
+            f"Seconds: {took}. One nested run per stage below; masks are pictures of the *prune* run "
+            "(blue: kept, orange: removed), the final network is a model of the *retrain* run.",
+        ]
+    )

@@ -1,0 +1,56 @@
+"""Everything that touches MLflow: where runs are stored, opening and ending them, writing to and reading from them."""
+
+from flows.tracking.reading import (
+    downloaded,
+    find_run,
+    find_stage,
+    load_logged_network,
+    logged_json,
+    logged_metrics,
+    logged_tags,
+    runs_below,
+)
+from flows.tracking.runs import Run, end_open_runs, open_flow_run, open_run
+from flows.tracking.stores import Store, open_store, store_uri
+from flows.tracking.writing import (
+    log_dataset,
+    log_figure,
+    log_files,
+    log_json,
+    log_metrics,
+    log_network,
+    log_note,
+    log_params,
+    log_picture,
+    log_table,
+    log_tags,
+)
+
+__all__ = [
+    "Run",
+    "Store",
+    "downloaded",
+    "end_open_runs",
+    "find_run",
+    "find_stage",
+    "load_logged_network",
+    "log_dataset",
+    "log_figure",
+    "log_files",
+    "log_json",
+    "log_metrics",
+    "log_network",
+    "log_note",
+    "log_params",
+    "log_picture",
+    "log_table",
+    "log_tags",
+    "logged_json",
+    "logged_metrics",
+    "logged_tags",
+    "open_flow_run",
+    "open_run",
+    "open_store",
+    "runs_below",
+    "store_uri",
+]

@@ -1,0 +1,111 @@
+"""Reading what earlier runs logged."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow.pytorch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from torch import nn
+
+from flows.errors import HandOverError
+from flows.tracking.runs import Run
+from flows.tracking.stores import Store
+
+STAGE_TAG = "stage"
+SOURCE_TAG = "from."
+
+
+def find_run(store: Store, run_id: str) -> Run:
+    """The run of that id; raises HandOverError where the store has none."""
+    try:
+        found = MlflowClient(store.uri).get_run(run_id)
+    except MlflowException as error:
+        raise HandOverError(
+            f"run_id={run_id}: no such run in {store.uri}; copy the id from the UI, or name its store by tracking_uri"
+        ) from error
+    return Run(store.uri, found.info.experiment_id, run_id)
+
+
+def find_stage(run: Run, stage: str) -> Run:
+    """The finished run of a stage that belongs to a run: itself, the one it came from, below it, or beside it.
+
+    Raises HandOverError that says which stage to run first.
+    """
+    client = MlflowClient(run.uri)
+    tags = client.get_run(run.run_id).data.tags
+    if tags.get(STAGE_TAG) == stage:
+        found = [run.run_id]
+    elif source := tags.get(SOURCE_TAG + stage):
+        found = [source]
+    else:
+        parents = [run.run_id, tags.get("mlflow.parentRunId", "")]
+        found = [below.run_id for parent in parents if parent for below in _below(run, parent, stage)]
+    for run_id in found:
+        if client.get_run(run_id).info.status == "FINISHED":
+            return Run(run.uri, run.experiment_id, run_id)
+    remedy = f"give the run of a finished {stage}, or one above it"
+    raise HandOverError(f"run_id={run.run_id}: neither it nor a run below it is a finished {stage} stage; {remedy}")
+
+
+def runs_below(run: Run, stage: str) -> list[Run]:
+    """The runs of a stage that are nested directly below a run, oldest first."""
+    return _below(run, run.run_id, stage)[::-1]
+
+
+def logged_json(run: Run, file: str) -> dict[str, object]:
+    """A JSON object that a run logged."""
+    with downloaded(run, file) as path:
+        value = json.loads(path.read_text())
+    if not isinstance(value, dict):
+        raise HandOverError(f"run_id={run.run_id}: {file} holds no JSON object; choose another run")
+    return value
+
+
+def logged_metrics(run: Run) -> dict[str, float]:
+    """The latest value of every metric of a run."""
+    return dict(MlflowClient(run.uri).get_run(run.run_id).data.metrics)
+
+
+def logged_tags(run: Run) -> dict[str, str]:
+    """The tags of a run."""
+    return dict(MlflowClient(run.uri).get_run(run.run_id).data.tags)
+
+
+@contextmanager
+def downloaded(run: Run, path: str) -> Iterator[Path]:
+    """A logged file or folder as a local copy that is gone after the block.
+
+    Raises HandOverError where the run has not logged it.
+    """
+    with TemporaryDirectory() as place:
+        try:
+            local = download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=place, tracking_uri=run.uri)
+        except (MlflowException, OSError) as error:
+            raise HandOverError(f"run_id={run.run_id}: it has no artifact {path}; choose another run") from error
+        yield Path(local)
+
+
+def load_logged_network(model_uri: str) -> nn.Module:
+    """The network of an MLflow model address such as `models:/name/1` or `runs:/<run id>/network`.
+
+    Raises HandOverError where there is none.
+    """
+    try:
+        network = mlflow.pytorch.load_model(model_uri)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise HandOverError(f"model={model_uri}: cannot be loaded ({reason}); see Models in the UI") from error
+    if not isinstance(network, nn.Module):
+        raise HandOverError(f"model={model_uri} is a {type(network).__name__}, not a torch module")
+    return network
+
+
+def _below(run: Run, parent_id: str, stage: str) -> list[Run]:
+    wanted = f"tags.mlflow.parentRunId = '{parent_id}' and tags.{STAGE_TAG} = '{stage}'"
+    found = MlflowClient(run.uri).search_runs([run.experiment_id], wanted, order_by=["attributes.start_time DESC"])
+    return [Run(run.uri, run.experiment_id, each.info.run_id) for each in found]

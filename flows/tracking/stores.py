@@ -1,0 +1,77 @@
+"""Where runs are stored: an explicit, absolute address, because MLflow's own default follows the current folder."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from flows.errors import SettingsError, StoreError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store, the experiment that runs go to, and the run that `mlflow run` has opened, if it has."""
+
+    uri: str
+    experiment_id: str
+    run_id: str = ""
+
+
+def store_uri(given: str) -> str:
+    """The store's address: as given, else $MLFLOW_TRACKING_URI, else `mlflow.db` in the project's root; absolute.
+
+    Raises SettingsError where `mlflow run` has opened its run in another store than the one given.
+    """
+    chosen = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = _absolute(given or chosen or f"{SQLITE}{PROJECT_ROOT / 'mlflow.db'}")
+    if os.environ.get("MLFLOW_RUN_ID") and uri != _absolute(chosen):
+        raise SettingsError(
+            f"tracking_uri={given}: mlflow run has opened its run in {chosen}; set MLFLOW_TRACKING_URI for it instead"
+        )
+    return uri
+
+
+def open_store(uri: str, experiment: str) -> Store:
+    """The store at an address of :func:`store_uri`, with the experiment of that name, made where it is missing.
+
+    Under `mlflow run` the experiment and the run are those that it has chosen.
+    Raises StoreError where the store cannot be opened.
+    """
+    # Every first use of a sqlite store would print its 60 migrations.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    run_id = os.environ.get("MLFLOW_RUN_ID", "")
+    try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(uri)
+        if run_id:
+            return Store(uri, client.get_run(run_id).info.experiment_id, run_id)
+        return Store(uri, _experiment_id(client, uri, experiment))
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+
+
+def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
+    if found.lifecycle_stage != "active":
+        raise StoreError(f"experiment {name!r} in {uri} is deleted: restore it or give another experiment")
+    return str(found.experiment_id)
+
+
+def _artifact_location(uri: str) -> str | None:
+    # Beside the database; MLflow's default is the folder the first run happens to start in.
+    return (Path(uri.removeprefix(SQLITE)).parent / "mlruns").as_uri() if uri.startswith(SQLITE) else None
+
+
+def _absolute(uri: str) -> str:
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri

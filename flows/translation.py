@@ -1,0 +1,101 @@
+"""The settings in the two libraries' own words: data, networks, and how to fit and score."""
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import training
+from formulation import ScoreSettings
+from torch import nn
+from training import Dataset, FitSettings
+
+from flows.errors import SettingsError
+from flows.settings import Settings
+from flows.tracking import load_logged_network
+
+MODEL_URIS = ("models:/", "runs:/")
+DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"
+
+
+def dataset_of(settings: Settings) -> Dataset:
+    """The settings' data set, seeded; raises TrainingError."""
+    root = settings.data_root or os.environ.get("DATA_ROOT") or str(DEFAULT_DATA_ROOT)
+    return _dataset(
+        settings.dataset,
+        str(Path(root).expanduser().resolve()),
+        settings.seed,
+        settings.image_size or None,
+        settings.channels or None,
+        settings.limit or None,
+    )
+
+
+# Every stage of a flow reads the same data; its values are never changed in place.
+@lru_cache(maxsize=1)
+def _dataset(name: str, root: str, seed: int, size: int | None, channels: int | None, limit: int | None) -> Dataset:
+    return training.load(name, root=root, seed=seed, image_size=size, channels=channels, limit=limit)
+
+
+def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
+    """The settings' network with its first weights, in evaluation mode; raises TrainingError and FlowError."""
+    checkpoint = settings.checkpoint or None
+    if not settings.model.startswith(MODEL_URIS):
+        classes = len(dataset.classes)
+        return training.build(
+            settings.model,
+            input_shape=dataset.input_shape,
+            classes=classes,
+            seed=settings.seed,
+            checkpoint=checkpoint,
+        ).eval()
+    network = load_logged_network(settings.model)
+    if checkpoint:
+        network = training.load_checkpoint(network, checkpoint)
+    outputs = training.predict(network, dataset.train.images[:1]).shape[1]
+    if outputs != len(dataset.classes):
+        found = f"{outputs} outputs, the data set {len(dataset.classes)} classes"
+        raise SettingsError(f"model={settings.model} has {found}: choose a data set that fits")
+    return network.eval()
+
+
+def device_of(settings: Settings) -> str:
+    """The device by name, `auto` resolved; raises TrainingError where there is no such device."""
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return str(training.find_device(name))
+
+
+def fit_settings_of(settings: Settings, epochs: int) -> FitSettings:
+    """How to fit; raises TrainingError."""
+    return FitSettings(
+        epochs=epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        optimiser=settings.optimiser,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        device=device_of(settings),
+        threads=settings.threads,
+    )
+
+
+def score_settings_of(settings: Settings) -> ScoreSettings:
+    """How to score; raises FormulationError."""
+    return ScoreSettings(
+        loss_weight=settings.loss_weight,
+        radius=settings.radius,
+        gate=settings.gate,
+        relax=settings.relax,
+        layer_weight=settings.layer_weight,
+        solver=settings.solver,
+        solver_options=json.loads(settings.solver_options),
+        time_limit=settings.time_limit,
+        gap=settings.gap,
+        cuts=settings.cuts,
+        integer_scores=settings.integer_scores,
+        allow_degenerate=settings.allow_degenerate,
+        threads=settings.threads,
+    )
