@@ -1,0 +1,52 @@
+"""Which units of a trained network matter, with a solver's proof behind the answer."""
+
+from formulation.checker import Verdict, check
+from formulation.errors import (
+    CheckFailed,
+    FormulationError,
+    InfeasibleProgram,
+    InvalidBounds,
+    InvalidImages,
+    InvalidModel,
+    InvalidSetting,
+    InvalidSolution,
+    SolverFailed,
+    SolverUnavailable,
+    TimeLimitReached,
+    UnsupportedLayer,
+)
+from formulation.lowering import lower
+from formulation.network import Layer, Network, Scores
+from formulation.scores import mean_scores
+from formulation.scoring import score
+from formulation.settings import ScoreSettings
+from formulation.solution import Certificate, Round, Solution
+from formulation.solvers import require_solver
+
+__all__ = [
+    "Certificate",
+    "CheckFailed",
+    "FormulationError",
+    "InfeasibleProgram",
+    "InvalidBounds",
+    "InvalidImages",
+    "InvalidModel",
+    "InvalidSetting",
+    "InvalidSolution",
+    "Layer",
+    "Network",
+    "Round",
+    "ScoreSettings",
+    "Scores",
+    "Solution",
+    "SolverFailed",
+    "SolverUnavailable",
+    "TimeLimitReached",
+    "UnsupportedLayer",
+    "Verdict",
+    "check",
+    "lower",
+    "mean_scores",
+    "require_solver",
+    "score",
+]

@@ -1,0 +1,68 @@
+"""The gate's inequalities as linopy constraints, whole arrays at a time."""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+from linopy import LinearExpression, Model, Variable
+from scipy.sparse import csr_array
+from xarray import DataArray, Dataset
+
+from formulation.network import Array
+from formulation.reduction import Index
+
+# linopy's legacy arithmetic aligns mismatched coordinates in silence; v1 raises. It is an option of the whole process.
+linopy.options["semantics"] = "v1"
+
+
+def linear(model: Model, matrix: csr_array, labels: Index, constant: Array, dim: str) -> LinearExpression:
+    """matrix @ variables + constant as an expression over `dim`; `labels` are linopy's labels of the matrix's columns."""
+    matrix = csr_array(matrix)
+    matrix.eliminate_zeros()
+    rows, terms = matrix.shape[0], np.diff(matrix.indptr)
+    row = np.repeat(np.arange(rows), terms)
+    place = np.arange(matrix.nnz) - matrix.indptr[row]
+    coefficients = np.full((rows, max(1, int(terms.max(initial=0)))), np.nan)
+    variables = np.full(coefficients.shape, -1)
+    coefficients[row, place] = matrix.data
+    variables[row, place] = labels[matrix.indices]
+    data = {"coeffs": ((dim, "_term"), coefficients), "vars": ((dim, "_term"), variables), "const": (dim, constant)}
+    return LinearExpression(Dataset(data, coords={dim: np.arange(rows)}), model)
+
+
+def add_relu(
+    model: Model,
+    name: str,
+    *,
+    y: LinearExpression,
+    score: LinearExpression,
+    hidden: Variable,
+    open_: Variable,
+    cap: Array,
+    big_m: Array,
+    cut: bool,
+) -> None:
+    """Add a gated ReLU over one dimension of undecided activations.
+
+        h >= 0                                      (1, the lower bound of the variable)
+        h <= open * u+                              (2)
+        h >= y - (1 - s) u+                         (3)
+        h <= y - (1 - s) u+ - (1 - open) M          (4)
+        h <= s u+                                   (where valid: `exact`)
+
+    Args:
+        model: changed in place.
+        name: of the layer; the constraints are named `<what>_<name>`.
+        y, score, hidden, open_: pre-activation, score of its unit, activation and phase, over one shared dimension.
+        cap: u+ per activation.
+        big_m: M per activation, negative.
+        cut: add the last inequality.
+    """
+    u = DataArray(cap, dims=hidden.dims, coords=hidden.coords)
+    m = DataArray(big_m, dims=hidden.dims, coords=hidden.coords)
+    gated = y - (1 - score) * u
+    model.add_constraints(hidden <= open_ * u, name=f"closed_{name}")
+    model.add_constraints(hidden >= gated, name=f"above_{name}")
+    model.add_constraints(hidden <= gated - (1 - open_) * m, name=f"open_{name}")
+    if cut:
+        model.add_constraints(hidden <= score * u, name=f"cut_{name}")

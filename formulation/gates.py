@@ -1,0 +1,112 @@
+"""What a score does to an activation: three semantics, one pure function each.
+
+All of them write, for an activation with pre-activation y in [l, u], u+ = max(u, 0), of a unit with score s,
+
+    h >= 0                                        (1)
+    h <= open * u+                                (2)
+    h >= y - (1 - s) u+                           (3)
+    h <= y - (1 - s) u+ - (1 - open) M            (4)
+
+and differ in the bounds, in M, and in what can be decided beforehand. A decided activation needs no variables:
+an *open* one has h = y - (1 - s) cap with lower <= h <= upper, a *closed* one h = 0 with lower <= y <= upper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formulation.bounds import Box
+from formulation.network import Array
+from formulation.settings import GateName
+
+CLOSED, OPEN, UNDECIDED = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """The decisions for one ReLU node, arrays [activations, images].
+
+    Attributes:
+        state: CLOSED, OPEN or UNDECIDED.
+        cap: what a unit at score 0 loses: u+ (or the pre-activation of the unpruned network in `pattern`).
+        big_m: M of inequality (4), read where undecided.
+        lower, upper: of h where open, of y where closed; infinite where no row is needed.
+        cut: add the valid inequality h <= s u+ where undecided.
+    """
+
+    state: NDArray[np.int8]
+    cap: Array
+    big_m: Array
+    lower: Array
+    upper: Array
+    cut: bool = False
+
+
+def published(nominal: Box) -> Gate:
+    """The authors' program: nominal bounds and M = l.
+
+    From (2) to (4): l >= 0 < u forces open = 1, hence h = y - (1 - s) u+ with 0 <= h <= u+;
+    u <= 0 gives u+ = 0, hence h = 0 with l <= y <= 0; l < 0 < u stays undecided.
+    Almost no 0/1 score vector is feasible: l <= y <= 0 holds a closed unit's inputs in place.
+    Source: ElAraby, Wolf, Carvalho (2023), constraints (3a) to (3f).
+    """
+    lower, upper = nominal.lower, nominal.upper
+    cap = np.maximum(upper, 0.0)
+    state = np.select([upper <= 0, lower >= 0], [CLOSED, OPEN], UNDECIDED).astype(np.int8)
+    return Gate(
+        state,
+        cap,
+        big_m=lower,
+        lower=np.where(state == OPEN, 0.0, lower),
+        upper=np.where(state == OPEN, cap, 0.0),
+    )
+
+
+def pattern(centre: Array) -> Gate:
+    """Every phase fixed to the image's own pattern in the unpruned network, whose pre-activations are `centre`.
+
+    Open (c > 0): h = y - (1 - s) c with h >= 0. Closed (c <= 0): h = 0 with y <= 0. Nothing is undecided: the program is
+    the first-order model of the network around s = 1 with the exact cross-entropy on top.
+    Departs from the paper: a semantics of our own, at radius 0.
+    """
+    is_open = centre > 0
+    return Gate(
+        np.where(is_open, OPEN, CLOSED).astype(np.int8),
+        cap=np.maximum(centre, 0.0),
+        big_m=np.zeros_like(centre),
+        lower=np.where(is_open, 0.0, -np.inf),
+        upper=np.where(is_open, np.inf, 0.0),
+    )
+
+
+def exact(valid: Box) -> Gate:
+    """Bounds valid for every score and M = l - u+: every 0/1 mask is feasible and gives the masked network's logits.
+
+    With (3) and open = 0, (4) reads h <= y - (1 - s) u+ - l + u+ and y >= l leaves room for h = 0 at every score.
+    A unit with u <= 0 is closed for every score and needs no row; where l = u (the first layer at radius 0) the
+    pre-activation is a constant c and h = s c is affine. All else keeps its kink, also where l > 0, because s < 1 moves it.
+    The valid inequality h <= s u+ (from y <= u+) tightens the relaxation.
+    Departs from the paper: M = l - u+ in place of M = l, bounds over all scores in place of nominal ones.
+    """
+    lower, upper = valid.lower, valid.upper
+    cap = np.maximum(upper, 0.0)
+    state = np.select([upper <= 0, lower == upper], [CLOSED, OPEN], UNDECIDED).astype(np.int8)
+    free = np.full_like(cap, np.inf)
+    return Gate(state, cap, big_m=lower - cap, lower=-free, upper=free, cut=True)
+
+
+def gate(name: GateName, box: Box, centre: Array) -> Gate:
+    """The gate semantics of that name for a ReLU node with the bounds `box` and nominal pre-activations `centre`."""
+    match name:
+        case "published":
+            return published(box)
+        case "pattern":
+            return pattern(centre)
+        case "exact":
+            return exact(box)
+        case _:
+            assert_never(name)

@@ -1,0 +1,121 @@
+"""The public verb: images in, scores with a checked certificate out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from formulation.checker import verify
+from formulation.errors import TimeLimitReached
+from formulation.gates import UNDECIDED
+from formulation.images import checked_labels, flatten_images, images_digest, require_fit
+from formulation.lowering import lower
+from formulation.network import Array
+from formulation.reduction import Reduction, reduce
+from formulation.settings import ScoreSettings
+from formulation.solution import Certificate, Solution, Undecided
+from formulation.solve import Outcome, Progress, solve
+from formulation.solvers import require_solver
+
+
+def score(
+    model: Any, images: Any, labels: Any, settings: ScoreSettings, *, progress: Progress | None = None
+) -> Solution:
+    """Score every unit of a trained network on a scoring set: 1 = critical, 0 = removable.
+
+    The mixed-integer program of the settings is lowered, reduced, solved by outer approximation and checked by an
+    independent replay in float64.
+
+    Args:
+        model: a torch module in eval mode that takes images in pixel units and returns logits.
+        images: [n, ...] pixels.
+        labels: [n] whole numbers.
+        settings: see `ScoreSettings`.
+        progress: called with every round.
+
+    Returns:
+        One score in [0, 1] per unit of every Linear and Conv2d layer that a ReLU follows, keyed by the layer's name.
+
+    Raises:
+        InvalidModel, InvalidImages, UnsupportedLayer, SolverUnavailable: before any work.
+        TimeLimitReached: the time limit passed with no scores better than "everything is critical".
+        SolverFailed, CheckFailed: never scores in silence.
+    """
+    started = time.perf_counter()
+    require_solver(settings.solver)
+    pixels = flatten_images(images)
+    classes = checked_labels(labels, pixels.shape[1])
+    network = lower(model, images)
+    require_fit(network, pixels, classes, settings)
+    reduction = reduce(network, pixels, classes, settings)
+    left = settings.time_limit - (time.perf_counter() - started)
+    if left <= 0:
+        raise TimeLimitReached(_too_short(settings.time_limit))
+    outcome = solve(reduction, replace(settings, time_limit=left), progress)
+    if outcome.status == "time_limit" and not outcome.improved:
+        raise TimeLimitReached(_too_short(settings.time_limit))
+    solution = _solution(reduction, outcome, settings, images_digest(pixels, classes), started)
+    verdict = verify(network, pixels, classes, solution)
+    certificate = replace(solution.certificate, checked=True, largest_residual=verdict.largest_residual)
+    return replace(solution, certificate=replace(certificate, seconds=time.perf_counter() - started))
+
+
+def _too_short(limit: float) -> str:
+    return (
+        f"the time limit of {limit:g} s passed before any scores better than 'every unit is critical' were found; "
+        "raise time_limit, use fewer images, or a gate with fewer undecided activations"
+    )
+
+
+def _solution(
+    reduction: Reduction, outcome: Outcome, settings: ScoreSettings, images_hash: str, started: float
+) -> Solution:
+    network, best = reduction.network, outcome.incumbent
+    scores = network.unstack(np.clip(best.point[: reduction.scores], 0.0, 1.0))
+    undecided = _undecided(reduction, best.point)
+    certificate = Certificate(
+        status=outcome.status,
+        objective=best.objective,
+        bound=outcome.bound,
+        gap=outcome.gap,
+        cross_entropy=best.cross_entropy,
+        sparsity=best.sparsity,
+        relaxation=outcome.relaxation,
+        rounds=len(outcome.rounds),
+        seconds=time.perf_counter() - started,
+        solver=outcome.solver,
+        solver_version=outcome.solver_version,
+        model_hash=network.digest(),
+        images_hash=images_hash,
+        images=len(reduction.labels),
+        columns=reduction.columns,
+        rows=outcome.rows,
+        undecided=len(reduction.hidden_columns),
+        settings=settings.to_dict(),
+        notes=_notes(outcome, settings),
+    )
+    return Solution(scores, certificate, outcome.rounds, undecided)
+
+
+def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:
+    found: dict[str, list[tuple[Array, Array, Array]]] = {}
+    for part in reduction.parts:
+        for gated in part.gated:
+            j, i = np.nonzero(gated.gate.state == UNDECIDED)
+            where = np.stack([j, i + part.first], axis=1)
+            values = (where, point[gated.hidden[j, i]], point[gated.open[j, i]])
+            found.setdefault(gated.layer, []).append(values)
+    stacked = {name: Undecided(*(np.concatenate(column) for column in zip(*parts, strict=True))) for name, parts in found.items()}
+    return {name: values for name, values in stacked.items() if len(values.hidden)}
+
+
+def _notes(outcome: Outcome, settings: ScoreSettings) -> tuple[str, ...]:
+    notes = []
+    if settings.gate == "exact" and settings.relax:
+        notes.append("the relaxation of 'exact' is degenerate: nearly all scores fall to 0; asked for by allow_degenerate")
+    if outcome.status != "optimal":
+        notes.append(f"ended by {outcome.status} at a relative gap of {outcome.gap:.3g}: the scores are not proved optimal")
+    return tuple(notes)

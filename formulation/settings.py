@@ -1,0 +1,89 @@
+"""What a score call can be told: one frozen, self-validating value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from formulation.errors import InvalidSetting
+
+GateName = Literal["published", "pattern", "exact"]
+LayerWeight = Literal["units", "kernel", "network"]
+Cuts = Literal["tangent", "lifted"]
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """The settings of one score call.
+
+    Attributes:
+        loss_weight: weight of the mean cross-entropy in the objective (lambda in the paper), > 0.
+        radius: half-width of the input box around each image, in pixel units, >= 0; `pattern` demands 0.
+        gate: what a score does to an activation: `published`, `pattern` or `exact`.
+        relax: let the ReLU phases (`open`) of undecided activations range over [0, 1].
+        layer_weight: the denominator N_k of a layer's sparsity term.
+        solver: any solver that linopy knows; `highs` is always there.
+        solver_options: passed to the solver as they are.
+        time_limit: seconds for the whole call, > 0.
+        gap: relative gap (objective - bound) / max(1, |objective|) at which the call ends, > 0.
+        cuts: how the cross-entropy is approximated from below.
+        integer_scores: demand scores in {0, 1}.
+        allow_degenerate: ask by name for the relaxation of `exact`, in which nearly all scores fall to 0.
+        pixel_range: the range that pixels are clipped to before the radius is added.
+        max_rounds: rounds of outer approximation after which the call ends.
+        threads: solver threads.
+
+    Raises:
+        InvalidSetting: a value outside its range, named with the range.
+    """
+
+    loss_weight: float = 5.0
+    radius: float = 1e-5
+    gate: GateName = "published"
+    relax: bool = True
+    layer_weight: LayerWeight = "units"
+    solver: str = "highs"
+    solver_options: Mapping[str, Any] = field(default_factory=dict)
+    time_limit: float = 600.0
+    gap: float = 1e-4
+    cuts: Cuts = "tangent"
+    integer_scores: bool = False
+    allow_degenerate: bool = False
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+    max_rounds: int = 1000
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, options in (("gate", GateName), ("layer_weight", LayerWeight), ("cuts", Cuts)):
+            if getattr(self, name) not in get_args(options):
+                raise InvalidSetting(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(get_args(options))}")
+        for name in ("loss_weight", "time_limit", "gap"):
+            _require(name, getattr(self, name), lambda v: v > 0, "greater than 0")
+        _require("radius", self.radius, lambda v: v >= 0, "0 or greater")
+        for name in ("max_rounds", "threads"):
+            _require(name, getattr(self, name), lambda v: v >= 1 and v == int(v), "a whole number of at least 1")
+        low, high = self.pixel_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InvalidSetting(f"pixel_range={self.pixel_range} is empty; give (lowest, highest) pixel value")
+        if self.gate == "pattern" and self.radius != 0:
+            raise InvalidSetting(f"gate='pattern' is defined at radius 0 only, found radius={self.radius}; set radius=0")
+        if self.gate == "exact" and self.relax and not self.allow_degenerate:
+            raise InvalidSetting(
+                "the relaxation of gate='exact' is degenerate (nearly all scores fall to 0); "
+                "set relax=False, or ask for it by name with allow_degenerate=True"
+            )
+        object.__setattr__(self, "solver_options", MappingProxyType(dict(self.solver_options)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain JSON-able values."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"solver_options": dict(self.solver_options), "pixel_range": list(self.pixel_range)}
+
+
+def _require(name: str, value: Any, holds: Any, range_in_words: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not holds(value):
+        raise InvalidSetting(f"{name}={value!r} is out of range; it must be {range_in_words}")

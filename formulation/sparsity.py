@@ -1,0 +1,63 @@
+"""The sparsity term: how many units count as critical.
+
+    t_k = sum_j (s_kj - 2) / N_k          one term per scored layer, over its units j
+
+and the objective takes the sum of the n - 1 largest of the n terms (of one term where n = 1). That sum is linear:
+
+    sum of the m largest of t = min  m q + sum_k p_k   with  p_k >= t_k - q,  p_k >= 0,  q free
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import linopy
+import numpy as np
+from linopy import LinearExpression, Model
+from xarray import DataArray
+
+from formulation.network import Array, Layer, Network
+from formulation.settings import LayerWeight
+
+
+def layer_weight(network: Network, layer: Layer, weight: LayerWeight) -> int:
+    """N_k: units of the layer; units times kernel height times kernel width; or units of all scored layers."""
+    match weight:
+        case "units":
+            return layer.units
+        case "kernel":
+            return layer.units * layer.kernel
+        case "network":
+            return sum(network.units.values())
+        case _:
+            assert_never(weight)
+
+
+def counted(network: Network) -> int:
+    """m: how many of the largest terms are summed."""
+    return max(1, len(network.layers) - 1)
+
+
+def terms(network: Network, scores: Array, weight: LayerWeight) -> Array:
+    """t_k per layer for the vector of all scores."""
+    where = network.score_slices
+    return np.array([(scores[where[k.name]] - 2).sum() / layer_weight(network, k, weight) for k in network.layers])
+
+
+def sparsity(network: Network, scores: Array, weight: LayerWeight) -> float:
+    """The sum of the m largest terms, by sorting."""
+    return float(np.sort(terms(network, scores, weight))[::-1][: counted(network)].sum())
+
+
+def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearExpression:
+    """Add q, p and p_k >= t_k - q for the variables `score_<layer>`; returns m q + sum_k p_k."""
+    names = [layer.name for layer in network.layers]
+    coords = [("layer", names)]
+    level = model.add_variables(name="level")
+    excess = model.add_variables(lower=DataArray(np.zeros(len(names)), coords=coords), name="excess")
+    for layer in network.layers:
+        share = 1 / layer_weight(network, layer, weight)
+        score = model.variables[f"score_{layer.name}"]
+        term = share * score.sum() - 2 * layer.units * share
+        model.add_constraints(excess.sel(layer=layer.name, drop=True) + level >= term, name=f"sparsity_{layer.name}")
+    return linopy.merge([counted(network) * level, excess.sum()], dim="_term")
