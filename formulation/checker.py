@@ -17,8 +17,8 @@ import numpy as np
 from formulation.bounds import Box, input_box, propagate
 from formulation.errors import CheckFailed, InvalidSolution
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
-from formulation.lowering import lower
 from formulation.loss import cross_entropy
+from formulation.lowering import lower
 from formulation.network import INPUT, Affine, Array, Network, Relu
 from formulation.reduction import Index
 from formulation.settings import ScoreSettings
@@ -66,7 +66,9 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
     logits, residuals = _replay(network, pixels, scores, solution.undecided, settings)
     where, largest = max(residuals, key=lambda item: item[1])
     if not largest <= TOLERANCE:
-        raise CheckFailed(f"the solution violates {where} by {largest:.3g} (tolerance {TOLERANCE:g}); do not use these scores")
+        raise CheckFailed(
+            f"the solution violates {where} by {largest:.3g} (tolerance {TOLERANCE:g}); do not use these scores"
+        )
     vector = network.stack(scores)
     objective = settings.loss_weight * float(cross_entropy(logits, labels).mean())
     objective += sparsity(network, vector, settings.layer_weight)
@@ -75,7 +77,9 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
     _agree("objective", claimed.objective, objective, slack)
     _agree("gap", claimed.gap, gap, slack)
     if not claimed.bound <= objective + slack:
-        raise CheckFailed(f"the certificate's bound {claimed.bound:.9g} exceeds the objective {objective:.9g}; the solver was wrong")
+        raise CheckFailed(
+            f"the certificate's bound {claimed.bound:.9g} exceeds the objective {objective:.9g}; the solver was wrong"
+        )
     if claimed.status == "optimal" and not gap <= settings.gap + slack:
         raise CheckFailed(f"the certificate says optimal at a gap of {gap:.3g}, but {settings.gap:g} was asked for")
     return Verdict(largest, where, objective, claimed.bound, gap, pixels.shape[1])
@@ -124,7 +128,10 @@ def _pattern(y: Array, s: Array, centre: Array) -> tuple[Array, list[tuple[str, 
     is_open = centre > 0
     shifted = y - (1 - s) * centre
     scale = np.maximum(1.0, np.abs(centre))
-    rows = [("h >= 0 of an open unit", np.where(is_open, -shifted, 0) / scale), ("y <= 0 of a closed unit", np.where(is_open, 0, y) / scale)]
+    rows = [
+        ("h >= 0 of an open unit", np.where(is_open, -shifted, 0) / scale),
+        ("y <= 0 of a closed unit", np.where(is_open, 0, y) / scale),
+    ]
     return np.where(is_open, shifted, 0.0), [(what, float(np.max(r, initial=0.0))) for what, r in rows]
 
 
@@ -161,7 +168,9 @@ class _Relu:
             h[j, i], open_[j, i] = self.stored.hidden, self.stored.open
             missing[j, i] = False
         if missing.any():
-            raise InvalidSolution(f"the solution lacks the values of {int(missing.sum())} undecided activations; score again")
+            raise InvalidSolution(
+                f"the solution lacks the values of {int(missing.sum())} undecided activations; score again"
+            )
         return h, open_
 
     def _inequalities(self, h: Array, open_: Array, big_m: Array) -> Iterator[tuple[str, float]]:
@@ -189,4 +198,6 @@ def _fraction(values: Array) -> float:
 
 def _agree(what: str, claimed: float, found: float, slack: float) -> None:
     if not abs(claimed - found) <= slack:
-        raise CheckFailed(f"the certificate says {what} {claimed:.9g}, the replay finds {found:.9g}; the solution was altered or the solver was wrong")
+        raise CheckFailed(
+            f"the certificate says {what} {claimed:.9g}, the replay finds {found:.9g}; the solution was altered or the solver was wrong"
+        )

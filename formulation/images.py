@@ -21,11 +21,15 @@ def flatten_images(images: Any) -> Array:
     """
     array = np.asarray(images, dtype=np.float64)
     if array.ndim < 2 or len(array) == 0:
-        raise InvalidImages(f"the scoring set is empty or has no batch dimension (shape {array.shape}); give images [n, ...]")
+        raise InvalidImages(
+            f"the scoring set is empty or has no batch dimension (shape {array.shape}); give images [n, ...]"
+        )
     flat = array.reshape(len(array), -1)
     bad = ~np.isfinite(flat).all(axis=1)
     if bad.any():
-        raise InvalidImages(f"image {int(np.argmax(bad))} holds NaN or infinite pixels ({int(bad.sum())} images do); remove them")
+        raise InvalidImages(
+            f"image {int(np.argmax(bad))} holds NaN or infinite pixels ({int(bad.sum())} images do); remove them"
+        )
     return np.ascontiguousarray(flat.T)
 
 

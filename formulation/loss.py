@@ -67,8 +67,10 @@ def tangent_cuts(reduction: Reduction, point: Array) -> Rows:
         slope[labels, np.arange(part.images)] -= 1
         gradient = np.einsum("kn,knc->nc", slope, part.logits.coefficients)
         touch = cross_entropy(logits, labels) + (slope * (part.logits.constant - logits)).sum(axis=0)
-        theta = csr_array((np.ones(part.images), (np.arange(part.images), part.first + np.arange(part.images))),
-                          shape=(part.images, len(reduction.labels)))
+        theta = csr_array(
+            (np.ones(part.images), (np.arange(part.images), part.first + np.arange(part.images))),
+            shape=(part.images, len(reduction.labels)),
+        )
         matrix = hstack([sparse_rows(-gradient, part.logits.columns, width), theta], format="csr")
         blocks.append(Rows(csr_array(matrix), touch, np.full(part.images, np.inf)))
     return stack_rows(blocks, width + len(reduction.labels))

@@ -88,7 +88,9 @@ class Network:
     def score_slices(self) -> dict[str, slice]:
         """Where each layer's scores lie in the vector of all scores."""
         ends = np.cumsum([layer.units for layer in self.layers])
-        return {layer.name: slice(int(end) - layer.units, int(end)) for layer, end in zip(self.layers, ends, strict=True)}
+        return {
+            layer.name: slice(int(end) - layer.units, int(end)) for layer, end in zip(self.layers, ends, strict=True)
+        }
 
     def stack(self, scores: Mapping[str, Array]) -> Array:
         """All scores (or masks) as one vector, in layer order."""
@@ -122,7 +124,9 @@ class Network:
             sha.update(f"{node.name}|{type(node.op).__name__}|{node.source}|{node.size}".encode())
             match node.op:
                 case Affine(weight, bias):
-                    parts = (weight,) if isinstance(weight, np.ndarray) else (weight.data, weight.indices, weight.indptr)
+                    parts = (
+                        (weight,) if isinstance(weight, np.ndarray) else (weight.data, weight.indices, weight.indptr)
+                    )
                     for part in (*parts, bias):
                         sha.update(np.ascontiguousarray(part).tobytes())
                 case Relu(layer, unit):

@@ -1,10 +1,10 @@
 """The reduced program in linopy: scores, undecided activations, the loss epigraph and the sparsity term.
 
-    minimise  loss_weight * mean_i theta_i + m q + sum_k p_k
-    subject to  theta_i >= loss of image i                     (planes, added while solving)
-                the rows of decided activations                (added when violated)
-                inequalities (1) to (4) of undecided ones      (`constraints.add_relu`)
-                p_k >= t_k - q, p_k >= 0                       (`sparsity`)
+minimise  loss_weight * mean_i theta_i + m q + sum_k p_k
+subject to  theta_i >= loss of image i                     (planes, added while solving)
+            the rows of decided activations                (added when violated)
+            inequalities (1) to (4) of undecided ones      (`constraints.add_relu`)
+            p_k >= t_k - q, p_k >= 0                       (`sparsity`)
 """
 
 from __future__ import annotations
@@ -127,4 +127,3 @@ def _add_undecided(model: Model, name: str, slices: list[GatedLayer], labels: In
 
 def _picked(waiting: list[np.ndarray], values: list[Array]) -> Array:
     return np.concatenate([np.asarray(value)[w] for value, w in zip(values, waiting, strict=True)])
-

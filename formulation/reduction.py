@@ -46,7 +46,9 @@ class Forms:
         """W form + b."""
         activations, images, width = self.coefficients.shape
         coefficients = op.weight @ self.coefficients.reshape(activations, images * width)
-        return replace(self, constant=op.apply(self.constant), coefficients=coefficients.reshape(len(coefficients), images, width))
+        return replace(
+            self, constant=op.apply(self.constant), coefficients=coefficients.reshape(len(coefficients), images, width)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,9 @@ class Reduction:
         return np.concatenate([part.logits.at(point) for part in self.parts], axis=1)
 
 
-def reduce(network: Network, pixels: Array, labels: Index, settings: ScoreSettings, *, slice_size: int = 16) -> Reduction:
+def reduce(
+    network: Network, pixels: Array, labels: Index, settings: ScoreSettings, *, slice_size: int = 16
+) -> Reduction:
     """The scoring set in score space.
 
     Args:
@@ -177,7 +181,9 @@ def _reduce_slice(
             case Affine():
                 forms[node.name] = source.mapped(node.op)
             case Relu(layer, unit):
-                made, forms[node.name], next_column = _gated(source, gate_of[node.name], layer, unit, where[layer], next_column)
+                made, forms[node.name], next_column = _gated(
+                    source, gate_of[node.name], layer, unit, where[layer], next_column
+                )
                 gated.append(made)
             case _:
                 assert_never(node.op)

@@ -108,14 +108,21 @@ def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:
             where = np.stack([j, i + part.first], axis=1)
             values = (where, point[gated.hidden[j, i]], point[gated.open[j, i]])
             found.setdefault(gated.layer, []).append(values)
-    stacked = {name: Undecided(*(np.concatenate(column) for column in zip(*parts, strict=True))) for name, parts in found.items()}
+    stacked = {
+        name: Undecided(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        for name, parts in found.items()
+    }
     return {name: values for name, values in stacked.items() if len(values.hidden)}
 
 
 def _notes(outcome: Outcome, settings: ScoreSettings) -> tuple[str, ...]:
     notes = []
     if settings.gate == "exact" and settings.relax:
-        notes.append("the relaxation of 'exact' is degenerate: nearly all scores fall to 0; asked for by allow_degenerate")
+        notes.append(
+            "the relaxation of 'exact' is degenerate: nearly all scores fall to 0; asked for by allow_degenerate"
+        )
     if outcome.status != "optimal":
-        notes.append(f"ended by {outcome.status} at a relative gap of {outcome.gap:.3g}: the scores are not proved optimal")
+        notes.append(
+            f"ended by {outcome.status} at a relative gap of {outcome.gap:.3g}: the scores are not proved optimal"
+        )
     return tuple(notes)

@@ -41,7 +41,9 @@ class Separation:
     def violated(self, point: Array, limit: int) -> Rows:
         """The rows that `point` breaks and the program does not hold yet, the most violated first, at most `limit`."""
         width = self._reduction.columns
-        excess = [np.where(added, 0.0, _excess(layer, point)) for layer, added in zip(self._layers, self._added, strict=True)]
+        excess = [
+            np.where(added, 0.0, _excess(layer, point)) for layer, added in zip(self._layers, self._added, strict=True)
+        ]
         sizes = np.concatenate([e[e > TOLERANCE] for e in excess] or [np.zeros(0)])
         smallest = TOLERANCE if len(sizes) <= limit else float(np.partition(sizes, -limit)[-limit])
         blocks = []
@@ -60,5 +62,3 @@ def _excess(layer: GatedLayer, point: Array) -> Array:
     value = layer.forms.at(point)
     excess = np.maximum(layer.gate.lower - value, value - layer.gate.upper)
     return np.where(layer.gate.state == UNDECIDED, -np.inf, excess)
-
-

@@ -59,7 +59,9 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         for name, options in (("gate", GateName), ("layer_weight", LayerWeight), ("cuts", Cuts)):
             if getattr(self, name) not in get_args(options):
-                raise InvalidSetting(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(get_args(options))}")
+                raise InvalidSetting(
+                    f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(get_args(options))}"
+                )
         for name in ("loss_weight", "time_limit", "gap"):
             _require(name, getattr(self, name), lambda v: v > 0, "greater than 0")
         _require("radius", self.radius, lambda v: v >= 0, "0 or greater")
@@ -69,7 +71,9 @@ class ScoreSettings:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InvalidSetting(f"pixel_range={self.pixel_range} is empty; give (lowest, highest) pixel value")
         if self.gate == "pattern" and self.radius != 0:
-            raise InvalidSetting(f"gate='pattern' is defined at radius 0 only, found radius={self.radius}; set radius=0")
+            raise InvalidSetting(
+                f"gate='pattern' is defined at radius 0 only, found radius={self.radius}; set radius=0"
+            )
         if self.gate == "exact" and self.relax and not self.allow_degenerate:
             raise InvalidSetting(
                 "the relaxation of gate='exact' is degenerate (nearly all scores fall to 0); "

@@ -102,7 +102,9 @@ class HighsSession:
         matrices = program.model.matrices
         self._whole = bool(np.isin(matrices.vtypes, ["B", "I"]).any())
         if self._whole and options.get("solver", "choose") != "choose":
-            raise InvalidSetting(f"solver option solver='{options['solver']}' drops integrality; remove it for an integer program")
+            raise InvalidSetting(
+                f"solver option solver='{options['solver']}' drops integrality; remove it for an integer program"
+            )
         self._position = np.zeros(int(matrices.vlabels.max()) + 1, dtype=np.int64)
         self._position[matrices.vlabels] = np.arange(len(matrices.vlabels))
         self._columns = self._position[program.labels]
@@ -123,11 +125,15 @@ class HighsSession:
     def add_rows(self, name: str, rows: Rows) -> None:
         matrix = rows.matrix
         columns = self._columns[matrix.indices].astype(np.int32)
-        self._highs.addRows(len(rows), rows.lower, rows.upper, matrix.nnz, matrix.indptr[:-1].astype(np.int32), columns, matrix.data)
+        self._highs.addRows(
+            len(rows), rows.lower, rows.upper, matrix.nnz, matrix.indptr[:-1].astype(np.int32), columns, matrix.data
+        )
 
     def fix(self, columns: Index, values: Array) -> None:
         where = self._columns[columns].astype(np.int32)
-        self._highs.changeColsBounds(len(where), where, np.asarray(values, dtype=float), np.asarray(values, dtype=float))
+        self._highs.changeColsBounds(
+            len(where), where, np.asarray(values, dtype=float), np.asarray(values, dtype=float)
+        )
 
     def solve(self, time_limit: float, gap: float) -> Answer:
         highs, status = self._highs, highspy.HighsModelStatus
@@ -136,9 +142,13 @@ class HighsSession:
         highs.run()
         ended, info = highs.getModelStatus(), highs.getInfo()
         if ended == status.kInfeasible:
-            raise InfeasibleProgram("highs calls the program infeasible, although the unpruned network satisfies it; check solver_options")
+            raise InfeasibleProgram(
+                "highs calls the program infeasible, although the unpruned network satisfies it; check solver_options"
+            )
         if ended not in (status.kOptimal, status.kTimeLimit):
-            raise SolverFailed(f"highs ended with status '{highs.modelStatusToString(ended)}'; try other solver_options or another solver")
+            raise SolverFailed(
+                f"highs ended with status '{highs.modelStatusToString(ended)}'; try other solver_options or another solver"
+            )
         found = info.primal_solution_status == 2 and (self._whole or ended == status.kOptimal)
         point = np.array(highs.getSolution().col_value)[self._columns] if found else None
         if self._whole:
@@ -178,7 +188,9 @@ class LinopySession:
             options.setdefault(GAP_OPTION[name], gap)
         _, condition = model.solve(solver_name=name, progress=False, **options)
         if condition == "infeasible":
-            raise InfeasibleProgram(f"{name} calls the program infeasible, although the unpruned network satisfies it; check solver_options")
+            raise InfeasibleProgram(
+                f"{name} calls the program infeasible, although the unpruned network satisfies it; check solver_options"
+            )
         if condition not in ("optimal", "time_limit"):
             raise SolverFailed(f"{name} ended with '{condition}'; look at its log, its licence and solver_options")
         complete = condition == "optimal"
@@ -214,15 +226,26 @@ def _highs_options(highs: highspy.Highs) -> list[str]:
 
 def _bad_option(solver: str, option: str, value: Any, known: list[str]) -> InvalidSetting:
     if option in known:
-        return InvalidSetting(f"solver option {option}={value!r} is not a value that {solver} takes; look at its manual")
+        return InvalidSetting(
+            f"solver option {option}={value!r} is not a value that {solver} takes; look at its manual"
+        )
     near = difflib.get_close_matches(option, known, 3)
-    return InvalidSetting(f"solver option '{option}' is unknown to {solver}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return InvalidSetting(
+        f"solver option '{option}' is unknown to {solver}" + (f"; did you mean {', '.join(near)}?" if near else "")
+    )
 
 
 def _version(solver: str) -> str:
     from importlib import metadata
 
-    package = {"scip": "pyscipopt", "gurobi": "gurobipy", "mosek": "mosek", "copt": "coptpy", "xpress": "xpress", "cplex": "cplex"}
+    package = {
+        "scip": "pyscipopt",
+        "gurobi": "gurobipy",
+        "mosek": "mosek",
+        "copt": "coptpy",
+        "xpress": "xpress",
+        "cplex": "cplex",
+    }
     try:
         return metadata.version(package.get(solver, solver))
     except metadata.PackageNotFoundError:

@@ -1,0 +1,184 @@
+"""nn.Module + example input -> Network: the graph that torch.fx traces, walked once."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
+from formulation.lowering.functional import functional_rule
+from formulation.lowering.layers import rule
+from formulation.lowering.values import Rule, Value
+from formulation.network import INPUT, Layer, Network, Node, Relu
+
+AGREEMENT = 1e-8  # of the lowered network with the module, relative to the largest logit
+
+
+def lower(model: nn.Module, example_input: Any) -> Network:
+    """The network that `model` computes, in float64, as affine maps and ReLUs.
+
+    Args:
+        model: in eval mode; its forward must be traceable by torch.fx.
+        example_input: images [n, ...] of the shape the model takes; only the shape and one forward pass are used.
+
+    Raises:
+        InvalidModel: training mode, non-finite weights, a model that cannot be traced or does not take the example.
+        UnsupportedLayer: an operation that has no exact rule, by its qualified name and kind.
+    """
+    _refuse_unusable(model)
+    example = torch.as_tensor(np.asarray(example_input), dtype=torch.float64)[:1]
+    module = copy.deepcopy(model).to("cpu", torch.float64)
+    try:
+        graph = fx.Tracer().trace(module)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise InvalidModel(
+            f"{type(model).__name__} cannot be traced by torch.fx ({_first_line(error)}); remove control flow that depends on values"
+        ) from error
+    lowering = _Lowering(module, example)
+    network = lowering.run(graph)
+    _refuse_disagreement(module, example, network)
+    return network
+
+
+class _Lowering:
+    """Walks a traced graph once, keeping what each fx node became: a Value, or a plain Python value such as a size."""
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
+        self.module = module
+        self.example = example
+        self.nodes: list[Node] = []
+        self.layers: list[Layer] = []
+        self.values: dict[fx.Node, Any] = {}
+        self.called: set[str] = set()
+
+    def run(self, graph: fx.Graph) -> Network:
+        for node in graph.nodes:
+            match node.op:
+                case "placeholder":
+                    if any(isinstance(value, Value) for value in self.values.values()):
+                        raise InvalidModel(f"the model takes a second input '{node.name}'; it must take images alone")
+                    self.values[node] = Value(INPUT, tuple(self.example.shape[1:]), None)
+                case "get_attr":
+                    self.values[node] = _attribute(self.module, str(node.target))
+                case "call_module":
+                    self.values[node] = self._module(node)
+                case "call_function" | "call_method":
+                    self.values[node] = self._function(node)
+                case "output":
+                    return self._finish(node)
+        raise InvalidModel("the traced model has no output")
+
+    def _finish(self, node: fx.Node) -> Network:
+        out = self.values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
+        if not isinstance(out, Value) or len(out.shape) != 1:
+            raise InvalidModel("the model must return one tensor of logits [images, classes]")
+        if not self.nodes or self.nodes[-1].name != out.node:
+            raise InvalidModel("the model's output is not its last operation; remove operations that nothing uses")
+        if not self.layers:
+            raise InvalidModel("nothing to score: the model has no Linear or Conv2d followed by a ReLU")
+        return Network(tuple(self.nodes), tuple(self.layers), int(np.prod(self.example.shape[1:])))
+
+    def _module(self, node: fx.Node) -> Value:
+        name = str(node.target)
+        layer = self.module.get_submodule(name)
+        if any(True for _ in layer.parameters()) and name in self.called:
+            raise UnsupportedLayer(f"'{name}' ({type(layer).__name__}) is called twice; shared layers cannot be scored")
+        self.called.add(name)
+        return self._apply(rule(layer, name), node, name)
+
+    def _function(self, node: fx.Node) -> Any:
+        where = f"{node.name} ({_target_name(node)})"
+        arguments = fx.map_arg(node.args, lambda n: self.values[n])
+        keywords = fx.map_arg(node.kwargs, lambda n: self.values[n])
+        if not any(isinstance(a, Value) for a in (*arguments, *keywords.values())):
+            if node.op == "call_function":  # arithmetic on sizes and constants, no activation involved
+                return node.target(*arguments, **keywords)  # type: ignore[operator]
+            return getattr(arguments[0], str(node.target))(*arguments[1:], **keywords)
+        if node.op == "call_function" and node.target in (operator.getitem, getattr):
+            raise UnsupportedLayer(f"'{where}' slices activations; it cannot be lowered exactly")
+        if node.op == "call_method" and node.target in ("size",):
+            return _size(arguments[0], *arguments[1:])
+        return self._apply(functional_rule(node, arguments, keywords, where), node, node.name)
+
+    def _apply(self, step: Rule, node: fx.Node, name: str) -> Value:
+        sources = [n for n in node.all_input_nodes if isinstance(self.values[n], Value)]
+        if len(sources) != 1:
+            raise UnsupportedLayer(f"'{name}' joins {len(sources)} values; only chains of layers can be lowered")
+        readers = [user for user in sources[0].users if not _reads_size(user)]
+        if len(readers) > 1:
+            raise UnsupportedLayer(f"'{sources[0].name}' feeds {len(readers)} operations; branches cannot be lowered")
+        made = step(self.values[sources[0]])
+        if isinstance(made, Value):
+            return made
+        units = made.units
+        if isinstance(made.op, Relu):
+            if units is None or units.gated:
+                raise UnsupportedLayer(
+                    f"'{name}' is a ReLU without a Linear or Conv2d of its own before it; it gates no units"
+                )
+            self.layers.append(Layer(units.layer, int(units.index.max()) + 1, units.kernel, name))
+            units = replace(units, gated=True)
+        elif units is not None and units.gated and made.op.bias.any():
+            raise UnsupportedLayer(
+                f"'{name}' adds a constant behind the ReLU of '{units.layer}': a removed unit would not emit 0; put it before the ReLU"
+            )
+        self.nodes.append(Node(name, made.op, self.values[sources[0]].node, int(np.prod(made.shape))))
+        return Value(name, made.shape, units)
+
+
+def _size(value: Value, dim: int | None = None) -> Any:
+    full = (1, *value.shape)
+    return full if dim is None else full[dim]
+
+
+def _reads_size(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target == "size"
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found.detach() if isinstance(found, Tensor) else found
+
+
+def _target_name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _refuse_unusable(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if module.training:
+            where = f"'{name}'" if name else type(model).__name__
+            raise InvalidModel(f"{where} is in training mode; call model.eval() before scoring")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise InvalidModel(f"'{name}' holds {bad} NaN or infinite values; train again or load another checkpoint")
+
+
+def _refuse_disagreement(module: nn.Module, example: Tensor, network: Network) -> None:
+    try:
+        with torch.no_grad():
+            expected = module(example)[0].numpy()
+    except (RuntimeError, ValueError) as error:
+        raise InvalidImages(
+            f"the model does not take images of shape {tuple(example.shape[1:])}: {_first_line(error)}"
+        ) from error
+    found = network.evaluate(example.reshape(1, -1).numpy().T)[:, 0]
+    worst = float(np.abs(found - expected).max())
+    if not worst <= AGREEMENT * max(1.0, float(np.abs(expected).max())):
+        raise UnsupportedLayer(
+            f"the lowered network differs from {type(module).__name__} by {worst:.3g} on the example; "
+            "a layer's forward was overridden or changes in eval mode"
+        )
