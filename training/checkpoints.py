@@ -44,7 +44,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"checkpoint {path} does not exist: give the file of a state dict")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read as a state dict ({type(error).__name__}): "
             f"write it with torch.save(model.state_dict(), path)"

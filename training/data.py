@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from training.errors import DataError, SettingsError, UnknownDataset
+from training.errors import DataError, LabelError, SettingsError, UnknownDataset
 from training.folders import read_folder
 from training.sources import CIFAR_LIKE, MNIST_LIKE, Raw, Source, read_digits, read_torchvision
 from training.splits import Dataset, Split, divide_stratified
@@ -95,7 +95,8 @@ def _read(name: str, root: str | Path | None, image_size: int | None, channels: 
         if root is None:
             raise DataError(f"dataset {name!r} needs a root folder: give one or set DATA_ROOT")
         return read_torchvision(name, Path(root), download=download)
-    if name.startswith(FOLDER_PREFIX) or Path(name).is_dir():
+    # An empty path would mean the current folder.
+    if name.removeprefix(FOLDER_PREFIX) and (name.startswith(FOLDER_PREFIX) or Path(name).is_dir()):
         place = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
         return read_folder(place, image_size=image_size, channels=channels)
     near = get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.5)
@@ -112,7 +113,7 @@ def _check_labels(name: str, source: Source) -> None:
             continue
         wrong = np.flatnonzero((raw.labels < 0) | (raw.labels >= len(source.classes)))
         if len(wrong):
-            raise DataError(
+            raise LabelError(
                 f"dataset {name!r}: {role} image {wrong[0]} has label {raw.labels[wrong[0]]}, but there are "
                 f"{len(source.classes)} classes (labels 0 to {len(source.classes) - 1})"
             )

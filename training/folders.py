@@ -31,6 +31,13 @@ def read_folder(root: Path, *, image_size: int | None, channels: int | None) -> 
     """
     if not root.is_dir():
         raise DataError(f"image folder {root} does not exist: give a folder that holds one folder of images per class")
+    try:
+        return _read_root(root, image_size, channels)
+    except OSError as error:
+        raise DataError(f"image folder {root} cannot be read ({error})") from error
+
+
+def _read_root(root: Path, image_size: int | None, channels: int | None) -> Source:
     divided = (root / "train").is_dir() and (root / "test").is_dir()
     places = [root / "train", root / "test"] if divided else [root]
     classes = _class_names(places[0])

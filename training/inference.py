@@ -29,7 +29,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 512, device: str = "cpu") -> Tensor:
     """The logits [n, classes] of images [n, C, H, W] in evaluation mode, on the CPU; the model is left as it was.
 
-    Raises DeviceError, and ModelError where a weight is not finite or the images do not fit the model.
+    Raises DeviceError, and ModelError where a weight or an output is not finite or the images do not fit the model.
     """
     place = find_device(device)
     check_finite_weights(model)
@@ -37,7 +37,14 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 512, device: 
     placed = on_device(model, place)
     kind = weight_type(placed)
     with evaluating(placed), torch.no_grad():
-        return torch.cat([placed(part.to(place, kind)).cpu() for part in torch.split(images, batch_size)])
+        logits = torch.cat([placed(part.to(place, kind)).cpu() for part in torch.split(images, batch_size)])
+    finite = torch.isfinite(logits).all(1)
+    if not bool(finite.all()):
+        raise ModelError(
+            f"the model's outputs for image {int(finite.logical_not().nonzero()[0])} are NaN or infinite: "
+            f"train the model again or give a sound checkpoint"
+        )
+    return logits
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from training.devices import find_device, torch_threads
 from training.errors import ModelError, SettingsError, TrainingDiverged
 from training.inference import check_finite_weights, check_fits, predict, weight_type
+from training.pruning.channels import NORMS
 from training.pruning.masks import Masks, Zeros, hold_at_zero, removed_entries
 from training.splits import Split
 
@@ -122,6 +123,8 @@ def fit(
         check_fits(model, split)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("the model has no trainable parameters: nothing can be fitted")
+    if min(settings.batch_size, len(train)) < 2 and any(isinstance(part, NORMS) for part in model.modules()):
+        raise SettingsError("a batch of one image is too small for a model with BatchNorm: use batch_size 2 or more")
     zeros = removed_entries(model, masks, train.images[:1]) if masks else {}
     cards = [device.index or 0] if device.type == "cuda" else []
     with torch_threads(settings.threads), torch.random.fork_rng(devices=cards):
@@ -151,10 +154,11 @@ def _fit(
         model.train()
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
         for batch in batches(len(train), settings.batch_size, shuffle):
-            logits = model(images[batch.to(device)])
-            target = labels[batch.to(device)]
+            rows = batch.to(device)
+            logits, target = model(images[rows]), labels[rows]
             loss = cross_entropy(logits, target)
-            _refuse_non_finite(loss, index, settings)
+            if not bool(torch.isfinite(loss)):
+                raise _diverged(index, settings)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -196,17 +200,15 @@ def _make_optimiser(model: nn.Module, settings: FitSettings) -> torch.optim.Opti
 
 
 def _validate(model: nn.Module, validation: Split, epoch: int, settings: FitSettings) -> Evaluation:
-    weights = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()])
-    # The last step's weights have met no training loss yet.
-    _refuse_non_finite(weights, epoch, settings)
-    measured = evaluate(model, validation, device=settings.device)
-    _refuse_non_finite(torch.tensor(measured.loss), epoch, settings)
-    return measured
+    try:
+        return evaluate(model, validation, device=settings.device)
+    except ModelError as error:
+        # The last step's weights have met no training loss yet; the shapes were right before the first step.
+        raise _diverged(epoch, settings) from error
 
 
-def _refuse_non_finite(value: Tensor, epoch: int, settings: FitSettings) -> None:
-    if not bool(torch.isfinite(value).all()):
-        raise TrainingDiverged(
-            f"training diverged in epoch {epoch} at learning_rate={settings.learning_rate:g}: the loss is not "
-            f"finite; lower the learning rate"
-        )
+def _diverged(epoch: int, settings: FitSettings) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"training diverged in epoch {epoch} at learning_rate={settings.learning_rate:g}: the loss is not finite; "
+        f"lower the learning rate"
+    )

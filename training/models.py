@@ -47,12 +47,11 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _make(name, input_shape, classes)
-    if checkpoint is not None:
-        model = load_checkpoint(model, checkpoint)
-    outputs = check_forward(model, torch.zeros(1, *input_shape))
+        # Inside, because lazy layers draw their weights in their first pass.
+        outputs = check_forward(model, torch.zeros(1, *input_shape))
     if outputs != classes:
         raise ModelError(f"model {name!r} has {outputs} outputs but the data has {classes} classes: make them agree")
-    return model
+    return model if checkpoint is None else load_checkpoint(model, checkpoint)
 
 
 def _make(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -49,16 +49,19 @@ def read_torchvision(name: str, root: Path, *, download: bool) -> Source:
 
     Raises DataError that names the missing or damaged file, or says why the download failed.
     """
-    if name in MNIST_LIKE:
-        return _read_mnist_like(name, MNIST_LIKE[name], root, download)
-    return _read_cifar_like(name, CIFAR_LIKE[name], root, download)
+    try:
+        if name in MNIST_LIKE:
+            return _read_mnist_like(name, MNIST_LIKE[name], root, download)
+        return _read_cifar_like(name, CIFAR_LIKE[name], root, download)
+    except OSError as error:
+        raise DataError(f"dataset {name!r}: its files cannot be read ({error})") from error
 
 
 def _read_mnist_like(name: str, kind: type[tv.MNIST], root: Path, download: bool) -> Source:
     folder = root / kind.__name__ / "raw"
     files = [folder / Path(address).name.removesuffix(".gz") for address, _ in kind.resources]
     _supply(name, files, download, lambda: kind(str(root), train=True, download=True))
-    counts = {path.name: _check_idx(path) for path in files}
+    counts = {path.name: _check_idx(path, axes=3 if "images" in path.name else 1) for path in files}
     for role in ("train", "t10k"):
         images, labels = counts[f"{role}-images-idx3-ubyte"], counts[f"{role}-labels-idx1-ubyte"]
         if images != labels:
@@ -71,13 +74,14 @@ def _read_mnist_like(name: str, kind: type[tv.MNIST], root: Path, download: bool
     return Source(classes, *raws)
 
 
-def _check_idx(path: Path) -> int:
+def _check_idx(path: Path, *, axes: int) -> int:
     """How many items an IDX file holds; its header promises a length, and the MD5 of a repacked file would differ."""
     with path.open("rb") as file:
-        header = file.read(16)
-    axes = header[3] if len(header) >= 4 and header[:3] == b"\x00\x00\x08" else 0
-    if not 1 <= axes <= 3 or len(header) < 4 + 4 * axes:
-        raise DataError(f"{path} is not an IDX file of bytes: delete it and let it be downloaded again")
+        header = file.read(4 + 4 * axes)
+    if header[:4] != bytes([0, 0, 8, axes]) or len(header) < 4 + 4 * axes:
+        raise DataError(
+            f"{path} is truncated or no IDX file of bytes with {axes} axes: delete it and let it be downloaded again"
+        )
     sizes = [int.from_bytes(header[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
     promised, found = 4 + 4 * axes + int(np.prod(sizes)), path.stat().st_size
     if promised != found:

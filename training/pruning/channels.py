@@ -127,6 +127,7 @@ def _is_gated(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 def _follow(traced: fx.GraphModule, start: fx.Node) -> Links:
     layer, units = str(start.target), _shape(start)[1]
+    _check_weights(traced, layer, layer)
     expected = 2 if isinstance(_weighted(traced, start), nn.Linear) else 4
     if len(_shape(start)) != expected:
         raise UnsupportedGraph(f"layer {layer!r} emits shape {_shape(start)}: its units must be axis 1 of {expected}")
@@ -142,12 +143,24 @@ def _follow(traced: fx.GraphModule, start: fx.Node) -> Links:
             seen.add(node)
             here = Reader(str(node.target), _span_at(traced, layer, source, node, span))
             if _weighted(traced, node) is not None:
+                _check_weights(traced, layer, here.layer)
                 readers.append(here)
                 continue
             if isinstance(_module(traced, node), NORMS):
                 norms.append(here)
             pending.append((node, here.span))
     return Links(layer, units, tuple(norms), tuple(readers))
+
+
+def _check_weights(traced: fx.GraphModule, layer: str, touched: str) -> None:
+    """Zeroing rows or columns is exact only where the weight is a parameter of this one layer."""
+    weight = dict(traced.get_submodule(touched).named_parameters(recurse=False)).get("weight")
+    names = [name for name, value in traced.named_parameters(remove_duplicate=False) if value is weight]
+    if weight is None or len(names) > 1:
+        how = "computed from other parameters" if weight is None else f"shared by {' and '.join(names)}"
+        raise UnsupportedGraph(
+            f"layer {layer!r}: the weight of {touched!r} is {how}, so its units cannot be cut; give it its own weight"
+        )
 
 
 def _span_at(traced: fx.GraphModule, layer: str, source: fx.Node, node: fx.Node, span: int) -> int:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.training.networks import Functional, chains, compact_by_hand, drawn_masks, example, mixed
+from training import build
+from training.errors import MaskError
+from training.pruning import consumers, removal
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(value.numel() for value in model.parameters())
+
+
+def multiply_adds(model: nn.Module, images: torch.Tensor) -> int:
+    """torch's own count: two operations for each multiply-add."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(images[:1])
+    return counter.get_total_flops() // 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(chains(), st.integers(0, 1000), st.sampled_from([0.2, 0.5, 0.8]))
+def test_the_true_account_is_that_of_the_network_compacted_by_hand(
+    model: nn.Sequential, seed: int, keep: float
+) -> None:
+    images = example(model)
+    masks = drawn_masks(model, list(consumers(model, images)), seed, keep)
+    compact, account = compact_by_hand(model, masks), removal(model, masks, images)
+    assert account.parameters_before == parameters(model)
+    assert account.parameters_after == parameters(compact)
+    assert account.multiply_adds_before == multiply_adds(model, images)
+    assert account.multiply_adds_after == multiply_adds(compact, images)
+    assert account.parameters_after == sum(row.parameters_after for row in account.layers)
+
+
+def test_lenet5_by_hand() -> None:
+    model = build("lenet5", input_shape=(1, 28, 28), classes=10, seed=0)
+    masks = {"conv2": np.arange(16) < 12, "fc2": np.arange(84) < 80}
+    account = removal(model, masks, torch.zeros(1, 1, 28, 28))
+    assert (account.units_total, account.units_removed) == (100, 8)
+    # conv2 loses 4 maps, fc1 their 4 * 16 columns, fc2 4 rows, the output their 4 columns; biases with the rows.
+    assert account.parameters_before - account.parameters_after == 4 * (150 + 1) + 120 * 64 + 4 * (120 + 1) + 40
+    assert account.multiply_adds_before - account.multiply_adds_after == 4 * 150 * 64 + 120 * 64 + 4 * 120 + 40
+    weights = 150 + 2400 + 30720 + 10080 + 840
+    assert account.published_parameters_removed == pytest.approx((4 * 150 + 4 * 120) / weights)
+    assert account.units_removed_share == pytest.approx(0.08)
+    rows = {row.layer: row for row in account.layers}
+    assert rows["fc1"].units_removed == 0
+    assert rows["fc1"].parameters_after == 120 * (12 * 16 + 1)
+    assert rows["conv1"].parameters_after == rows["conv1"].parameters_before == 156
+
+
+def test_a_grouped_convolution_counts_group_by_group() -> None:
+    model = mixed()
+    masks = {"0": np.array([False, False, True, True, True, True]), "4": np.array([True] * 4 + [False] * 3 + [True])}
+    rows = {row.layer: row for row in removal(model, masks, example(model)).layers}
+    # Group one: 1 of 3 inputs, 4 of 4 outputs; group two: 3 of 3 inputs, 1 of 4 outputs.
+    assert rows["4"].parameters_after == 9 * (1 * 4 + 3 * 1) + 5
+    assert rows["1"].parameters_after == 2 * 4
+    # BatchNorm without affine has no parameters and no row.
+    assert "5" not in rows
+
+
+def test_two_readers_both_lose_their_columns() -> None:
+    model = Functional()
+    rows = {
+        row.layer: row
+        for row in removal(model, {"first": np.array([True, False, True, True])}, torch.zeros(1, 1, 12, 12)).layers
+    }
+    assert rows["wide"].parameters_after == 3 * (3 * 9 + 1)
+    assert rows["deep"].parameters_after == 2 * (3 * 9 + 1)
+
+
+def test_no_masks_remove_nothing() -> None:
+    account = removal(mixed(), {}, example(mixed()))
+    assert account.units_total == 0
+    assert account.units_removed_share == account.parameters_removed_share == account.multiply_adds_removed_share == 0.0
+    assert account.published_parameters_removed == 0.0
+
+
+def test_masks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(MaskError, match="removes all 6 units"):
+        removal(mixed(), {"0": np.zeros(6, dtype=bool)}, example(mixed()))
