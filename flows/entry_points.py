@@ -28,7 +28,8 @@ IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint",
 class EntryPoint:
     """One entry point: the settings it takes, those it inherits from the run it continues, those it may override.
 
-    `fixed` settings say which network and which data the earlier run was about: naming another value is refused.
+    `after` is the stage whose run it continues; `fixed` settings say which network and which data that run was about:
+    naming another value is refused.
     """
 
     name: str
@@ -36,16 +37,12 @@ class EntryPoint:
     own: tuple[str, ...]
     free: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    after: str = ""
 
     @property
     def accepted(self) -> tuple[str, ...]:
         """Every setting that may be named on the command line."""
         return self.own + self.free + self.fixed
-
-    @property
-    def continues(self) -> bool:
-        """Whether the entry point starts from an earlier run."""
-        return "run_id" in self.own
 
 
 ENTRY_POINTS = {
@@ -63,6 +60,7 @@ ENTRY_POINTS = {
             ("run_id", *SAMPLE, *PROGRAM, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
+            after="train",
         ),
         EntryPoint(
             "prune",
@@ -70,6 +68,7 @@ ENTRY_POINTS = {
             ("run_id", *PRUNE, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
+            after="score",
         ),
         EntryPoint(
             "retrain",
@@ -77,12 +76,14 @@ ENTRY_POINTS = {
             ("run_id", *RETRAIN, *MACHINE),
             free=("data_root", "learning_rate", "batch_size", "optimiser", "weight_decay"),
             fixed=IDENTITY,
+            after="prune",
         ),
         EntryPoint(
             "check",
             "compute every stored solution of an earlier run again, without the solver",
             ("run_id", *MACHINE),
             fixed=IDENTITY,
+            after="score",
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),
     )
@@ -147,7 +148,7 @@ def help_of(point: EntryPoint) -> str:
     """The entry point's help: one line per setting, with its default."""
     lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary, ""]
     lines += [_help_line(name, _default(name)) for name in point.own]
-    if point.continues:
+    if point.after:
         lines += ["", "as in the earlier run, unless given:"]
         lines += [_help_line(name, "as before") for name in point.free]
         lines += ["", "as in the earlier run; another value is refused:", "  " + ", ".join(point.fixed)]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
 from training import Masks, Scores
 
 Pixels = NDArray[np.uint8]
@@ -39,7 +40,7 @@ def kernel_picture(mask: NDArray[np.bool_], weights: NDArray[np.float32]) -> Pix
     picture = _sheet(units, inputs, KERNEL_CELL)
     for unit in range(units):
         for channel in range(inputs):
-            grey = np.uint8(127.5 + 127.5 * weights[unit, channel] / largest)
+            grey = (127.5 + 127.5 * weights[unit, channel] / largest).astype(np.uint8)
             tile = np.broadcast_to(_colour(bool(mask[unit])), (KERNEL_CELL, KERNEL_CELL, 3)).copy()
             tile[FRAME:-FRAME, FRAME:-FRAME] = _enlarge(grey, KERNEL_CELL - 2 * FRAME)[:, :, None]
             _place(picture, unit, channel, tile)
@@ -53,7 +54,7 @@ def image_picture(images: NDArray[np.float32], columns: int) -> Pixels:
     height, width = images.shape[2] * scale, images.shape[3] * scale
     sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, np.uint8)
     for number, image in enumerate(images):
-        colour = np.moveaxis(np.uint8(255 * image), 0, 2)
+        colour = np.moveaxis((255 * image).astype(np.uint8), 0, 2)
         tile = np.repeat(np.repeat(colour, scale, axis=0), scale, axis=1)
         top, left = GAP + number // columns * (height + GAP), GAP + number % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = tile
@@ -118,4 +119,3 @@ def _enlarge(picture: Pixels, size: int) -> Pixels:
     rows = np.arange(size) * picture.shape[0] // size
     columns = np.arange(size) * picture.shape[1] // size
     return picture[np.ix_(rows, columns)]
-

@@ -8,17 +8,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-import training
-from formulation import Solution
 from torch import nn
-from training import Dataset, Masks, Scores, ScoringSet
 
+import training
 from flows import tracking
 from flows.entry_points import settings_of
 from flows.errors import HandOverError
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import network_of
+from formulation import Solution
+from training import Dataset, Masks, Scores, ScoringSet
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     checkpoint: str = Field("", description="state dict (.pt) to start from; empty: seeded initial weights")
 
     # fitting
-    epochs: CountOrNone = Field(10, description="epochs of training; 0 keeps the checkpoint's weights")
+    epochs: CountOrNone = Field(20, description="epochs of training; 0 keeps the checkpoint's weights")
     learning_rate: Positive = Field(0.001, description="step size of the optimiser")
     batch_size: Count = Field(64, description="images per step, and per step of evaluation")
     optimiser: Literal["adam", "sgd"] = Field("adam", description="adam or sgd")
@@ -51,7 +51,9 @@ class Settings(BaseModel):
     gate: Literal["published", "pattern", "exact"] = Field("pattern", description="what a score does to an activation")
     relax: bool = Field(True, description="relax the binary open variables to [0, 1]")
     integer_scores: bool = Field(False, description="scores 0 or 1 only")
-    layer_weight: Literal["units", "kernel", "network"] = Field("units", description="what a layer's term is divided by")
+    layer_weight: Literal["units", "kernel", "network"] = Field(
+        "units", description="what a layer's term is divided by"
+    )
     allow_degenerate: bool = Field(False, description="allow gate=exact with relax=true, whose scores mean little")
     solver: str = Field("highs", description="a solver that linopy finds installed")
     solver_options: str = Field("{}", description="options handed to the solver, as a JSON object")
@@ -69,7 +71,9 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes cuda where there is one")
     threads: Count = Field(1, description="threads of torch and of each solver")
-    tracking_uri: str = Field("", description="MLflow store; empty: $MLFLOW_TRACKING_URI, else mlflow.db in the project")
+    tracking_uri: str = Field(
+        "", description="MLflow store; empty: $MLFLOW_TRACKING_URI, else mlflow.db in the project"
+    )
     experiment: str = Field("critical-neurons", description="MLflow experiment, where `mlflow run` has not chosen one")
 
     # continuing and testing

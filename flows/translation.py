@@ -6,14 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import training
-from formulation import ScoreSettings
 from torch import nn
-from training import Dataset, FitSettings
 
+import training
 from flows.errors import SettingsError
 from flows.settings import Settings
 from flows.tracking import load_logged_network
+from formulation import ScoreSettings
+from training import Dataset, FitSettings
 
 MODEL_URIS = ("models:/", "runs:/")
 DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"

@@ -4,13 +4,12 @@ import logging
 from dataclasses import asdict
 
 import formulation
-from formulation import FormulationError
-
 from flows import handover, tracking
 from flows.errors import CheckRefused
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of
+from formulation import FormulationError
 
 LOG = logging.getLogger(__name__)
 

@@ -3,14 +3,14 @@
 import logging
 from statistics import mean, stdev
 
-import training
 from torch import nn
-from training import Dataset, Evaluation, Masks
 
+import training
 from flows import handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, device_of
+from training import Dataset, Evaluation, Masks
 
 LOG = logging.getLogger(__name__)
 

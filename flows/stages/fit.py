@@ -3,14 +3,14 @@
 import logging
 from importlib.metadata import version
 
-import training
 from torch import nn
-from training import Dataset, Epoch, Masks
 
+import training
 from flows import handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, fit_settings_of, network_of
+from training import Dataset, Epoch, Masks
 
 LOG = logging.getLogger(__name__)
 REQUIREMENTS = ("mlflow", "torch", "numpy")
@@ -25,9 +25,7 @@ def train_network(settings: Settings, run: Run) -> None:
     LOG.info("train    %s, %d parameters, on %s: %s", settings.model, parameters, settings.dataset, sizes)
     tracking.log_metrics(run, {"parameters": parameters})
     for context, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
-        tracking.log_dataset(
-            run, settings.dataset, split.images, split.labels, context=context, digest=split.digest()
-        )
+        tracking.log_dataset(run, settings.dataset, split.images, split.labels, context=context, digest=split.digest())
     handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs))
 
 
@@ -71,6 +69,4 @@ def _fit(
         LOG.info("%-8s no epochs: the weights stay as they are", name)
         return network
     fit_settings = fit_settings_of(settings, epochs)
-    return training.fit(
-        network, dataset.train, dataset.validation, fit_settings, masks=masks, callbacks=[report]
-    ).model
+    return training.fit(network, dataset.train, dataset.validation, fit_settings, masks=masks, callbacks=[report]).model

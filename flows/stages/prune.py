@@ -4,14 +4,14 @@ import logging
 from dataclasses import asdict
 
 import numpy as np
-import training
 from torch import nn
-from training import Masks, Removal, Selection
 
+import training
 from flows import figures, handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of
+from training import Masks, Removal, Selection
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def _say_what_was_removed(settings: Settings, removal: Removal, selection: Selec
     for layer, count in selection.kept_by_floor.items():
         LOG.warning("prune    %s: all its scores are below the threshold, %d unit stays all the same", layer, count)
     LOG.info(
-        "prune    %d of %d units removed (%.1f %%): parameters -%.1f %% (as published: -%.1f %%), multiply-adds -%.1f %%",
+        "prune    %d of %d units removed (%.1f %%): %.1f %% of the parameters (%.1f %% as published), "
+        "%.1f %% of the multiply-adds",
         *(removal.units_removed, removal.units_total, 100 * removal.units_removed_share),
         *(100 * removal.parameters_removed_share, 100 * removal.published_parameters_removed),
         100 * removal.multiply_adds_removed_share,

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import formulation
 import training
-from formulation import Certificate, Round
-
 from flows import figures, handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, device_of, score_settings_of
+from formulation import Certificate, Round
 
 LOG = logging.getLogger(__name__)
 STATUS_TAG = "certificate.status"
@@ -71,9 +70,7 @@ def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int)
 
     def report(solved: Round) -> None:
         words = (number, solved.index, solved.bound, solved.objective, solved.gap, solved.rows, solved.seconds)
-        LOG.info(
-            "score    set %d, round %d: bound %.6f, objective %.6f, gap %.1e, %d rows (%.1f s)", *words
-        )
+        LOG.info("score    set %d, round %d: bound %.6f, objective %.6f, gap %.1e, %d rows (%.1f s)", *words)
         rounded = {"bound": solved.bound, "objective": solved.objective, "gap": solved.gap, "rows": solved.rows}
         tracking.log_metrics(run, rounded, step=solved.index)
 

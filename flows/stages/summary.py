@@ -33,21 +33,19 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     pruned = metrics["prune"]
     rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
-    return "\n".join(
-        [
-            f"**{settings.model} on {settings.dataset}**: every unit scored by a mixed-integer program "
-            f"({settings.gate} gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per "
-            f"class); units with a score below {settings.threshold:g} removed.",
-            "",
-            "| network | test accuracy |",
-            "|---|---|",
-            *rows,
-            "",
-            f"Removed: {pruned['units_removed']:.0f} units ({100 * pruned['units_removed_share']:.1f} %), "
-            f"{100 * pruned['parameters_removed_share']:.1f} % of the parameters, "
-            f"{100 * pruned['multiply_adds_removed_share']:.1f} % of the multiply-adds.",
-            "",
-            f"Seconds: {took}. One nested run per stage below; masks are pictures of the *prune* run "
-            "(blue: kept, orange: removed), the final network is a model of the *retrain* run.",
-        ]
+    what = (
+        f"**{settings.model} on {settings.dataset}**: every unit scored by a mixed-integer program ({settings.gate} "
+        f"gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per class); units with a "
+        f"score below {settings.threshold:g} removed."
     )
+    removed = (
+        f"Removed: {pruned['units_removed']:.0f} units ({100 * pruned['units_removed_share']:.1f} %), "
+        f"{100 * pruned['parameters_removed_share']:.1f} % of the parameters, "
+        f"{100 * pruned['multiply_adds_removed_share']:.1f} % of the multiply-adds."
+    )
+    where = (
+        f"Seconds: {took}. One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
+        f"orange: removed), the final network is a model of the *retrain* run."
+    )
+    table = ["| network | test accuracy |", "|---|---|", *rows]
+    return "\n".join([what, "", *table, "", removed, "", where])

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from flows.errors import SettingsError, StoreError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
+ENVIRONMENT = "mlflow.utils.environment"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,7 @@ def open_store(uri: str, experiment: str) -> Store:
     Under `mlflow run` the experiment and the run are those that it has chosen.
     Raises StoreError where the store cannot be opened.
     """
-    # Every first use of a sqlite store would print its 60 migrations.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    _quieten_mlflow()
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     try:
         mlflow.set_tracking_uri(uri)
@@ -57,6 +57,14 @@ def open_store(uri: str, experiment: str) -> Store:
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+
+
+def _quieten_mlflow() -> None:
+    # The first use of a sqlite store lists some sixty migrations, every small download draws a bar, and an environment
+    # made by uv has no pip.
+    for name, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), (ENVIRONMENT, logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:

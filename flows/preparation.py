@@ -1,0 +1,78 @@
+"""Everything that can be found wrong before a server starts and anything is written."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import formulation
+import training
+from flows import handover, tracking
+from flows.entry_points import EntryPoint, inherit, settings_of
+from flows.errors import HandOverError, SettingsError
+from flows.settings import Settings
+from flows.translation import dataset_of, device_of, fit_settings_of, network_of, score_settings_of
+from training import Dataset
+
+SQLITE = "sqlite:///"
+
+
+def prepare(point: EntryPoint, words: Mapping[str, str]) -> Settings:
+    """The settings that a flow may start with.
+
+    Raises FlowError, TrainingError or FormulationError for whatever data, network, program, solver and machine have
+    against them.
+    """
+    settings = settings_of(words)
+    uri = tracking.store_uri(settings.tracking_uri)
+    if point.after:
+        settings = _continued(point, words, settings, uri)
+    device_of(settings)
+    dataset = dataset_of(settings)
+    if point.name in ("main", "train"):
+        fit_settings_of(settings, settings.epochs)
+        network = network_of(settings, dataset)
+        example = dataset.train.images[:1]
+        units = formulation.lower(network, example).units
+        training.consumers(network, example, units)
+    if point.name in ("main", "score"):
+        _check_scoring(settings, dataset)
+    if point.name in ("main", "retrain"):
+        fit_settings_of(settings, settings.retrain_epochs)
+    tracking.open_store(uri, settings.experiment)
+    return settings
+
+
+def _continued(point: EntryPoint, words: Mapping[str, str], settings: Settings, uri: str) -> Settings:
+    if not settings.run_id:
+        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {point.after} stage")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise HandOverError(f"run_id={settings.run_id}: there is no tracking store {uri}; name it by tracking_uri")
+    store = tracking.open_store(uri, settings.experiment)
+    earlier = tracking.find_stage(tracking.find_run(store, settings.run_id), point.after)
+    return inherit(point, words, handover.load_settings(earlier))
+
+
+def _check_scoring(settings: Settings, dataset: Dataset) -> None:
+    wanted = settings.scoring_sets * settings.images_per_class
+    counts = torch.bincount(dataset.validation.labels, minlength=len(dataset.classes))
+    smallest = int(counts.argmin())
+    if counts[smallest] < wanted:
+        found = f"class {dataset.classes[smallest]!r} has {counts[smallest]} validation images"
+        raise SettingsError(
+            f"{found}, but scoring_sets={settings.scoring_sets} times images_per_class={settings.images_per_class} "
+            f"asks for {wanted}: lower one of them"
+        )
+    _try_solver(settings)
+
+
+def _try_solver(settings: Settings) -> None:
+    """Solve a program of one unit: a missing solver, a missing licence and a wrong option show in it."""
+    tiny = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    with torch.no_grad():
+        for parameter in tiny.parameters():
+            parameter.fill_(0.5)
+    score_settings = replace(score_settings_of(settings), time_limit=60.0)
+    formulation.score(tiny.eval(), torch.ones(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64), score_settings)

@@ -1,0 +1,19 @@
+"""The stages as Prefect tasks. They hand over run addresses and numbers only, never tensors."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import stages
+
+train = task(name="train", cache_policy=NO_CACHE)(stages.train_network)
+sample = task(name="sample", cache_policy=NO_CACHE)(stages.draw_scoring_sets)
+score_set = task(name="score set", task_run_name="score set {number}", cache_policy=NO_CACHE)(stages.score_set)
+average = task(name="average", cache_policy=NO_CACHE)(stages.average_scores)
+prune = task(name="prune", cache_policy=NO_CACHE)(stages.prune_network)
+compare = task(name="compare masks", cache_policy=NO_CACHE)(stages.compare_masks)
+evaluate = task(name="evaluate", task_run_name="evaluate {name} network", cache_policy=NO_CACHE)(
+    stages.evaluate_network
+)
+retrain = task(name="retrain", cache_policy=NO_CACHE)(stages.retrain_network)
+check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
+summarise = task(name="summarise", cache_policy=NO_CACHE)(stages.summarise)
