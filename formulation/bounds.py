@@ -36,7 +36,7 @@ class Box:
 
 
 def input_box(pixels: Array, radius: float, pixel_range: tuple[float, float]) -> Box:
-    """The box of half-width `radius` around the pixels [inputs, images], clipped to their range before it is widened."""
+    """The box of half-width `radius` around pixels [inputs, images], clipped to their range before it is widened."""
     centre = np.clip(pixels, *pixel_range) if radius > 0 else pixels
     return Box(centre - radius, centre + radius)
 

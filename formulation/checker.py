@@ -2,8 +2,8 @@
 
 For every image the network is walked forward in float64 with the solution's scores. A decided activation gets the value
 that its inequalities force; an undecided one the value stored in the solution. Then the largest violation of
-(1) to (4) (or of the rows of `pattern`), of 0 <= s <= 1, 0 <= open <= 1 and of integrality is measured, and the objective
-is computed again from the logits and by sorting the layer terms.
+(1) to (4) (or of the rows of `pattern`), of 0 <= s <= 1, 0 <= open <= 1 and of integrality is measured, and the
+objective is computed again from the logits and by sorting the layer terms.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from formulation.bounds import Box, input_box, propagate
 from formulation.errors import CheckFailed, InvalidSolution
@@ -24,6 +25,8 @@ from formulation.reduction import Index
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution, Undecided
 from formulation.sparsity import sparsity
+
+Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-6  # of a residual, relative to the activation's own bound where that exceeds 1; and of the objective
 
@@ -60,7 +63,7 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
 def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -> Verdict:
     """`check` for a lowered network and flattened images."""
     claimed = solution.certificate
-    settings = ScoreSettings(**claimed.settings | {"pixel_range": tuple(claimed.settings["pixel_range"])})
+    settings = ScoreSettings.from_dict(claimed.settings)
     require_fit(network, pixels, labels, settings)
     scores = _scores(network, solution)
     logits, residuals = _replay(network, pixels, scores, solution.undecided, settings)
@@ -158,7 +161,7 @@ class _Relu:
         found = list(self._inequalities(h, open_, self.box.lower - cap))
         return h, [*found, ("h <= s u+", float(np.max((h - self.s * cap) / np.maximum(1.0, cap), initial=0.0)))]
 
-    def _values(self, *, decided: Array, is_open: Array) -> tuple[Array, Array]:
+    def _values(self, *, decided: Mask, is_open: Mask) -> tuple[Array, Array]:
         shifted = self.y - (1 - self.s) * np.maximum(self.box.upper, 0.0)
         open_ = np.where(decided & is_open, 1.0, 0.0)
         h = np.where(decided & is_open, shifted, 0.0)
@@ -199,5 +202,6 @@ def _fraction(values: Array) -> float:
 def _agree(what: str, claimed: float, found: float, slack: float) -> None:
     if not abs(claimed - found) <= slack:
         raise CheckFailed(
-            f"the certificate says {what} {claimed:.9g}, the replay finds {found:.9g}; the solution was altered or the solver was wrong"
+            f"the certificate says {what} {claimed:.9g}, the replay finds {found:.9g}; "
+            "the solution was altered or the solver was wrong"
         )

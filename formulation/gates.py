@@ -69,8 +69,8 @@ def published(nominal: Box) -> Gate:
 def pattern(centre: Array) -> Gate:
     """Every phase fixed to the image's own pattern in the unpruned network, whose pre-activations are `centre`.
 
-    Open (c > 0): h = y - (1 - s) c with h >= 0. Closed (c <= 0): h = 0 with y <= 0. Nothing is undecided: the program is
-    the first-order model of the network around s = 1 with the exact cross-entropy on top.
+    Open (c > 0): h = y - (1 - s) c with h >= 0. Closed (c <= 0): h = 0 with y <= 0. Nothing is undecided: the program
+    is the first-order model of the network around s = 1 with the exact cross-entropy on top.
     Departs from the paper: a semantics of our own, at radius 0.
     """
     is_open = centre > 0
@@ -88,7 +88,7 @@ def exact(valid: Box) -> Gate:
 
     With (3) and open = 0, (4) reads h <= y - (1 - s) u+ - l + u+ and y >= l leaves room for h = 0 at every score.
     A unit with u <= 0 is closed for every score and needs no row; where l = u (the first layer at radius 0) the
-    pre-activation is a constant c and h = s c is affine. All else keeps its kink, also where l > 0, because s < 1 moves it.
+    pre-activation is a constant c and h = s c is affine. All else keeps its kink, also where l > 0: s < 1 moves it.
     The valid inequality h <= s u+ (from y <= u+) tightens the relaxation.
     Departs from the paper: M = l - u+ in place of M = l, bounds over all scores in place of nominal ones.
     """

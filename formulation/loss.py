@@ -34,11 +34,6 @@ class Rows:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
-    def violation(self, point: Array) -> Array:
-        """How far each row is from holding at a point, >= 0."""
-        value = self.matrix @ point
-        return np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
-
 
 def stack_rows(blocks: list[Rows], width: int) -> Rows:
     """All blocks as one, padded to `width` columns."""
@@ -54,7 +49,8 @@ def stack_rows(blocks: list[Rows], width: int) -> Rows:
 
 def cross_entropy(logits: Array, labels: Index) -> Array:
     """The loss of each image, for logits [classes, images]."""
-    return np.asarray(logsumexp(logits, axis=0) - logits[labels, np.arange(len(labels))])
+    loss: Array = logsumexp(logits, axis=0) - logits[labels, np.arange(len(labels))]
+    return loss
 
 
 def tangent_cuts(reduction: Reduction, point: Array) -> Rows:

@@ -9,6 +9,7 @@ subject to  theta_i >= loss of image i                     (planes, added while 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import linopy
@@ -20,7 +21,6 @@ from xarray import DataArray
 from formulation.constraints import add_relu, linear
 from formulation.gates import UNDECIDED
 from formulation.loss import Rows
-from formulation.network import Array
 from formulation.reduction import GatedLayer, Index, Reduction, sparse_rows
 from formulation.settings import ScoreSettings
 from formulation.sparsity import add_sparsity
@@ -101,8 +101,8 @@ def _add_undecided(model: Model, name: str, slices: list[GatedLayer], labels: In
     hidden = model.add_variables(0.0, DataArray(cap, coords=coords), name=f"hidden_{name}")
     phase = {"binary": True} if integer else {"lower": 0.0, "upper": 1.0}
     open_ = model.add_variables(coords=coords, name=f"open_{name}", **phase)
-    labels[_picked(waiting, [g.hidden for g in slices]).astype(np.int64)] = hidden.labels.values
-    labels[_picked(waiting, [g.open for g in slices]).astype(np.int64)] = open_.labels.values
+    labels[_picked(waiting, [g.hidden for g in slices])] = hidden.labels.values
+    labels[_picked(waiting, [g.open for g in slices])] = open_.labels.values
     width = len(labels)
     y_rows, y_constant, own = [], [], []
     for gated, w in zip(slices, waiting, strict=True):
@@ -125,5 +125,5 @@ def _add_undecided(model: Model, name: str, slices: list[GatedLayer], labels: In
     )
 
 
-def _picked(waiting: list[np.ndarray], values: list[Array]) -> Array:
+def _picked(waiting: list[np.ndarray], values: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.asarray(value)[w] for value, w in zip(values, waiting, strict=True)])

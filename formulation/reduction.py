@@ -1,7 +1,7 @@
 """Affine propagation in score space: what is decided is substituted away, what is undecided keeps its variables.
 
-Every activation of every image is an affine form of the program's columns: first all scores, then two columns (`hidden`,
-`open`) per undecided activation. Layer after layer,
+Every activation of every image is an affine form of the program's columns: first all scores, then two columns
+(`hidden`, `open`) per undecided activation. Layer after layer,
 
     y = W h + b          an affine map of forms is a form
     h = y - (1 - s) cap  open:      the unit's own score enters
@@ -40,7 +40,8 @@ class Forms:
 
     def at(self, point: Array) -> Array:
         """Values [a, n] at a point [all columns]."""
-        return self.constant + np.einsum("anc,nc->an", self.coefficients, point[self.columns])
+        moved: Array = np.einsum("anc,nc->an", self.coefficients, point[self.columns])
+        return self.constant + moved
 
     def mapped(self, op: Affine) -> Forms:
         """W form + b."""
@@ -78,7 +79,7 @@ class ReducedImages:
 
     @property
     def images(self) -> int:
-        return self.logits.constant.shape[1]
+        return len(self.logits.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,8 @@ def reduce(
         InvalidBounds: see `bounds.propagate`.
     """
     next_column = sum(network.units.values())
-    parts, caps = [], []
+    parts: list[ReducedImages] = []
+    caps: list[Array] = []
     for first in range(0, pixels.shape[1], slice_size):
         part, next_column = _reduce_slice(network, pixels[:, first : first + slice_size], first, settings, next_column)
         parts.append(part)

@@ -101,7 +101,7 @@ def _solution(
 
 
 def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:
-    found: dict[str, list[tuple[Array, Array, Array]]] = {}
+    found: dict[str, list[tuple[np.ndarray, Array, Array]]] = {}
     for part in reduction.parts:
         for gated in part.gated:
             j, i = np.nonzero(gated.gate.state == UNDECIDED)

@@ -86,6 +86,11 @@ class ScoreSettings:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return plain | {"solver_options": dict(self.solver_options), "pixel_range": list(self.pixel_range)}
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> ScoreSettings:
+        """The inverse of `to_dict`."""
+        return ScoreSettings(**{**values, "pixel_range": tuple(values["pixel_range"])})
+
 
 def _require(name: str, value: Any, holds: Any, range_in_words: str) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -18,7 +18,7 @@ Status = Literal["optimal", "time_limit", "round_limit", "stalled"]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of outer approximation; `gap` is relative, `rows` counts those added so far, `seconds` since the start."""
+    """One round of outer approximation: `gap` is relative, `rows` were added so far, `seconds` since the start."""
 
     index: int
     phase: Literal["relaxation", "integer"]

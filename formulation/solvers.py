@@ -1,4 +1,4 @@
-"""One program, any solver: the few calls that the outer approximation makes, answered by HiGHS in place or through linopy.
+"""One program, any solver: the few calls that the outer approximation makes, answered by HiGHS or through linopy.
 
 linopy writes every program. HiGHS keeps it alive and takes further rows with a hot start; any other solver that linopy
 knows gets them through linopy, which hands over the whole program again.
@@ -147,7 +147,8 @@ class HighsSession:
             )
         if ended not in (status.kOptimal, status.kTimeLimit):
             raise SolverFailed(
-                f"highs ended with status '{highs.modelStatusToString(ended)}'; try other solver_options or another solver"
+                f"highs ended with status '{highs.modelStatusToString(ended)}'; "
+                "try other solver_options or another solver"
             )
         found = info.primal_solution_status == 2 and (self._whole or ended == status.kOptimal)
         point = np.array(highs.getSolution().col_value)[self._columns] if found else None

@@ -26,7 +26,7 @@ def functional_rule(node: fx.Node, arguments: Any, keywords: dict[str, Any], whe
         sizes = rest[0] if rest and isinstance(rest[0], (tuple, list)) else rest
         return lambda source: viewed(source, tuple(sizes), where)
     if target in (F.avg_pool2d, F.adaptive_avg_pool2d):
-        return lambda source: pooled(source, lambda x: target(x, *rest, **keywords), where)  # type: ignore[operator]
+        return lambda source: pooled(source, lambda x: target(x, *rest, **keywords), where)
     if target in (F.dropout, F.dropout2d, F.dropout1d, F.alpha_dropout):
         _, training = _bound(("p", "training"), (0.5, True), rest, keywords)
         if training:
@@ -70,7 +70,8 @@ def _arithmetic(target: Any, arguments: Any, where: str) -> Rule:
                 raise UnsupportedLayer(
                     f"'{where}' broadcasts {source.shape} to {tuple(made.shape[1:])}; it cannot be lowered"
                 )
-            return made[0].reshape(-1).double().numpy()
+            flat: NDArray[Any] = made[0].reshape(-1).double().numpy()
+            return flat
 
         shift = at(torch.zeros(1, *source.shape, dtype=torch.float64))
         scale = at(torch.ones(1, *source.shape, dtype=torch.float64)) - shift

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from formulation.lowering.layers import rule
 from formulation.lowering.values import Rule, Value
 from formulation.network import INPUT, Layer, Network, Node, Relu
 
+# torch.fx patches nn.Module.__call__ for the whole process while it traces: one thread at a time may trace or call.
+TRACING = threading.Lock()
 AGREEMENT = 1e-8  # of the lowered network with the module, relative to the largest logit
 
 
@@ -33,17 +36,21 @@ def lower(model: nn.Module, example_input: Any) -> Network:
     """
     _refuse_unusable(model)
     example = torch.as_tensor(np.asarray(example_input), dtype=torch.float64)[:1]
-    module = copy.deepcopy(model).to("cpu", torch.float64)
+    with TRACING:
+        module = copy.deepcopy(model).to("cpu", torch.float64)
+        network = _Lowering(module, example).run(_traced(module))
+        _refuse_disagreement(module, example, network)
+    return network
+
+
+def _traced(module: nn.Module) -> fx.Graph:
     try:
-        graph = fx.Tracer().trace(module)
+        return fx.Tracer().trace(module)
     except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError) as error:
         raise InvalidModel(
-            f"{type(model).__name__} cannot be traced by torch.fx ({_first_line(error)}); remove control flow that depends on values"
+            f"{type(module).__name__} cannot be traced by torch.fx ({_first_line(error)}); "
+            "remove control flow that depends on values"
         ) from error
-    lowering = _Lowering(module, example)
-    network = lowering.run(graph)
-    _refuse_disagreement(module, example, network)
-    return network
 
 
 class _Lowering:
@@ -126,13 +133,14 @@ class _Lowering:
             units = replace(units, gated=True)
         elif units is not None and units.gated and made.op.bias.any():
             raise UnsupportedLayer(
-                f"'{name}' adds a constant behind the ReLU of '{units.layer}': a removed unit would not emit 0; put it before the ReLU"
+                f"'{name}' adds a constant behind the ReLU of '{units.layer}': a removed unit would not emit 0; "
+                "put it before the ReLU"
             )
         self.nodes.append(Node(name, made.op, self.values[sources[0]].node, int(np.prod(made.shape))))
         return Value(name, made.shape, units)
 
 
-def _size(value: Value, dim: int | None = None) -> Any:
+def _size(value: Any, dim: Any = None) -> Any:
     full = (1, *value.shape)
     return full if dim is None else full[dim]
 
