@@ -91,26 +91,30 @@ def draw_sets(
     _check_present(split, classes, sets * images_per_class)
     check_fits(model, split)
     probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)
-    correct = probabilities.argmax(1) == split.labels
-    confidence = probabilities.gather(1, split.labels[:, None])[:, 0]
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for label, name in enumerate(classes):
-        members = torch.nonzero((split.labels == label) & correct)[:, 0]
-        wanted = sets * images_per_class
-        if len(members) < wanted:
-            raise SamplingError(
-                f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "
-                f"correctly, {wanted} are wanted; train longer, or lower images_per_class or scoring_sets"
-            )
-        if order == "random":
-            ranked = members[torch.randperm(len(members), generator=generator)]
-        else:
-            ranked = members[torch.argsort(confidence[members], stable=True)]
-        chosen.append(ranked[:wanted])
+    generator = torch.Generator().manual_seed(seed) if order == "random" else None
+    wanted = sets * images_per_class
+    chosen = [_draw_class(split, probabilities, label, name, wanted, generator) for label, name in enumerate(classes)]
     # [sets, images_per_class, classes]: flattening the last two gives rounds of one image per class.
     table = torch.stack(chosen, dim=1).reshape(sets, images_per_class, len(classes))
     return tuple(_take(split, rows.reshape(-1)) for rows in table)
+
+
+def _draw_class(
+    split: Split, probabilities: Tensor, label: int, name: str, wanted: int, generator: torch.Generator | None
+) -> Tensor:
+    """Positions of `wanted` images of one class: permuted by the generator, or the least confident without one."""
+    correct = (split.labels == label) & (probabilities.argmax(1) == label)
+    members = torch.nonzero(correct)[:, 0]
+    if len(members) < wanted:
+        raise SamplingError(
+            f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "
+            f"correctly, {wanted} are wanted; train longer, or lower images_per_class or scoring_sets"
+        )
+    if generator is None:
+        ranked = torch.argsort(probabilities[members, label], stable=True)
+    else:
+        ranked = torch.randperm(len(members), generator=generator)
+    return members[ranked[:wanted]]
 
 
 def _take(split: Split, indices: Tensor) -> ScoringSet:
