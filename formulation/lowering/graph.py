@@ -102,15 +102,17 @@ class _Lowering:
     def _function(self, node: fx.Node) -> Any:
         where = f"{node.name} ({_target_name(node)})"
         arguments = fx.map_arg(node.args, lambda n: self.values[n])
-        keywords = fx.map_arg(node.kwargs, lambda n: self.values[n])
+        keywords = dict(fx.map_arg(node.kwargs, lambda n: self.values[n]))
+        if "input" in keywords:
+            arguments = (keywords.pop("input"), *arguments)
         if not any(isinstance(a, Value) for a in (*arguments, *keywords.values())):
             if node.op == "call_function":  # arithmetic on sizes and constants, no activation involved
                 return node.target(*arguments, **keywords)  # type: ignore[operator]
             return getattr(arguments[0], str(node.target))(*arguments[1:], **keywords)
+        if _reads_size(node):
+            return _size(arguments[0], *(arguments[1:] if node.op == "call_method" else ()))
         if node.op == "call_function" and node.target in (operator.getitem, getattr):
             raise UnsupportedLayer(f"'{where}' slices activations; it cannot be lowered exactly")
-        if node.op == "call_method" and node.target in ("size",):
-            return _size(arguments[0], *arguments[1:])
         return self._apply(functional_rule(node, arguments, keywords, where), node, node.name)
 
     def _apply(self, step: Rule, node: fx.Node, name: str) -> Value:
@@ -120,9 +122,19 @@ class _Lowering:
         readers = [user for user in sources[0].users if not _reads_size(user)]
         if len(readers) > 1:
             raise UnsupportedLayer(f"'{sources[0].name}' feeds {len(readers)} operations; branches cannot be lowered")
-        made = step(self.values[sources[0]])
+        source = self.values[sources[0]]
+        try:
+            made = step(source)
+        except UnsupportedLayer:  # a NotImplementedError, hence a RuntimeError too
+            raise
+        except RuntimeError as error:
+            raise InvalidImages(
+                f"'{name}' does not take a value of shape {source.shape}: {_first_line(error)}; check the image size"
+            ) from error
         if isinstance(made, Value):
             return made
+        taken = sum(node.name.partition("#")[0] == name for node in self.nodes)
+        name = f"{name}#{taken + 1}" if taken else name  # one ReLU or pool module may serve several layers
         units = made.units
         if isinstance(made.op, Relu):
             if units is None or units.gated:
@@ -136,7 +148,7 @@ class _Lowering:
                 f"'{name}' adds a constant behind the ReLU of '{units.layer}': a removed unit would not emit 0; "
                 "put it before the ReLU"
             )
-        self.nodes.append(Node(name, made.op, self.values[sources[0]].node, int(np.prod(made.shape))))
+        self.nodes.append(Node(name, made.op, source.node, int(np.prod(made.shape))))
         return Value(name, made.shape, units)
 
 
@@ -146,7 +158,10 @@ def _size(value: Any, dim: Any = None) -> Any:
 
 
 def _reads_size(node: fx.Node) -> bool:
-    return node.op == "call_method" and node.target == "size"
+    """x.size(), x.size(dim) and x.shape."""
+    if node.op == "call_method":
+        return bool(node.target == "size")
+    return node.target is getattr and bool(node.args[1] == "shape")
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
