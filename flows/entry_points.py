@@ -100,7 +100,7 @@ def entry_point(name: str) -> EntryPoint:
 def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
     """The settings named on a command line, `--name value` or `--name=value`, still as text.
 
-    Raises SettingsError for an unknown or repeated name, a stray word and a missing value.
+    Raises SettingsError for an unknown or repeated name, a stray word, a missing value and a missing run_id.
     """
     words: dict[str, str] = {}
     rest = list(arguments)
@@ -118,6 +118,8 @@ def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
                 raise SettingsError(f"{name} has no value: write --{name} value")
             value = rest.pop(0)
         words[name] = value
+    if point.after and not words.get("run_id"):
+        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {point.after} stage")
     return words
 
 

@@ -46,8 +46,6 @@ def prepare(point: EntryPoint, words: Mapping[str, str]) -> Settings:
 
 
 def _continued(point: EntryPoint, words: Mapping[str, str], settings: Settings, uri: str) -> Settings:
-    if not settings.run_id:
-        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {point.after} stage")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise HandOverError(f"run_id={settings.run_id}: there is no tracking store {uri}; name it by tracking_uri")
     store = tracking.open_store(uri, settings.experiment)

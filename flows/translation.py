@@ -11,7 +11,7 @@ from torch import nn
 import training
 from flows.errors import SettingsError
 from flows.settings import Settings
-from flows.tracking import load_logged_network
+from flows.tracking import load_logged_network, store_uri
 from formulation import ScoreSettings
 from training import Dataset, FitSettings
 
@@ -50,7 +50,7 @@ def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
             seed=settings.seed,
             checkpoint=checkpoint,
         ).eval()
-    network = load_logged_network(settings.model)
+    network = load_logged_network(store_uri(settings.tracking_uri), settings.model)
     if checkpoint:
         network = training.load_checkpoint(network, checkpoint)
     outputs = training.predict(network, dataset.train.images[:1]).shape[1]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import mlflow
 import mlflow.pytorch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -14,7 +15,7 @@ from torch import nn
 
 from flows.errors import HandOverError
 from flows.tracking.runs import Run
-from flows.tracking.stores import Store
+from flows.tracking.stores import Store, quieten_mlflow
 
 STAGE_TAG = "stage"
 SOURCE_TAG = "from."
@@ -90,11 +91,13 @@ def downloaded(run: Run, path: str) -> Iterator[Path]:
         yield Path(local)
 
 
-def load_logged_network(model_uri: str) -> nn.Module:
-    """The network of an MLflow model address such as `models:/name/1` or `runs:/<run id>/network`.
+def load_logged_network(uri: str, model_uri: str) -> nn.Module:
+    """The network of an MLflow model address such as `models:/name/1` or `runs:/<run id>/network` in the store at `uri`.
 
     Raises HandOverError where there is none.
     """
+    quieten_mlflow()
+    mlflow.set_tracking_uri(uri)
     try:
         network = mlflow.pytorch.load_model(model_uri)
     except (MlflowException, OSError) as error:

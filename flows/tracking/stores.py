@@ -2,12 +2,14 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 
 from flows.errors import SettingsError, StoreError
@@ -46,25 +48,38 @@ def open_store(uri: str, experiment: str) -> Store:
     Under `mlflow run` the experiment and the run are those that it has chosen.
     Raises StoreError where the store cannot be opened.
     """
-    _quieten_mlflow()
+    quieten_mlflow()
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     try:
-        mlflow.set_tracking_uri(uri)
-        client = MlflowClient(uri)
-        if run_id:
-            return Store(uri, client.get_run(run_id).info.experiment_id, run_id)
-        return Store(uri, _experiment_id(client, uri, experiment))
+        with _few_retries():
+            mlflow.set_tracking_uri(uri)
+            client = MlflowClient(uri)
+            if run_id:
+                return Store(uri, client.get_run(run_id).info.experiment_id, run_id)
+            return Store(uri, _experiment_id(client, uri, experiment))
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
 
 
-def _quieten_mlflow() -> None:
+def quieten_mlflow() -> None:
+    """Leave out what MLflow says on every use."""
     # The first use of a sqlite store lists some sixty migrations, every small download draws a bar, and an environment
     # made by uv has no pip.
     for name, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), (ENVIRONMENT, logging.ERROR)):
         logging.getLogger(name).setLevel(level)
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    # MLflow tries a server that does not answer for minutes: right in the middle of a run, too long before it.
+    usual = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
+    try:
+        yield
+    finally:
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(usual)
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
