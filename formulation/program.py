@@ -33,12 +33,10 @@ class Program:
     Attributes:
         model: the linopy model; its objective is the program's, with the loss epigraph still without planes.
         labels: linopy's label of each of our columns, in the order [reduction | theta | mass, if lifted].
-        integer: our columns that the integer program restricts to whole numbers.
     """
 
     model: Model
     labels: Index
-    integer: Index
 
     def add_rows(self, name: str, rows: Rows) -> None:
         """Add rows over our columns to the linopy model."""
@@ -57,8 +55,8 @@ def build(reduction: Reduction, settings: ScoreSettings, *, integer: bool) -> Pr
 
     Args:
         reduction: the scoring set in score space.
-        settings: loss weight, layer weight, form of the cuts.
-        integer: restrict `open` (and, where asked for, the scores) to whole numbers.
+        settings: loss weight, layer weight, form of the cuts, and what `integer` restricts.
+        integer: restrict `open` (unless relaxed) and the scores (where asked for) to whole numbers.
     """
     model = Model()
     network, images = reduction.network, len(reduction.labels)
@@ -72,7 +70,7 @@ def build(reduction: Reduction, settings: ScoreSettings, *, integer: bool) -> Pr
         for gated in part.gated:
             layers.setdefault(gated.layer, []).append(gated)
     for name, slices in layers.items():
-        _add_undecided(model, name, slices, labels, integer=integer)
+        _add_undecided(model, name, slices, labels, integer=integer and not settings.relax)
     theta = model.add_variables(lower=0.0, coords=[("image", np.arange(images))], name="theta")
     objective = (settings.loss_weight / images) * theta.sum()
     columns = [labels, theta.labels.values]
@@ -83,10 +81,7 @@ def build(reduction: Reduction, settings: ScoreSettings, *, integer: bool) -> Pr
         columns.append(mass.labels.values.ravel())
     total = linopy.merge([objective, add_sparsity(model, network, settings.layer_weight)], dim="_term")
     model.add_objective(total, sense="min")
-    whole_columns = reduction.open_columns
-    if settings.integer_scores:
-        whole_columns = np.concatenate([np.arange(reduction.scores), whole_columns])
-    return Program(model, np.concatenate(columns), whole_columns)
+    return Program(model, np.concatenate(columns))
 
 
 def _add_undecided(model: Model, name: str, slices: list[GatedLayer], labels: Index, *, integer: bool) -> None:

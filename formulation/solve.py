@@ -148,7 +148,10 @@ class _Search:
             step = self.separation.step_inside(inside)
             candidate = self.ones.point + step * (inside - self.ones.point)
         else:
-            candidate = self.reduction.complete(np.round(scores) if self.settings.integer_scores else scores)
+            scores = np.round(scores) if self.settings.integer_scores else scores
+            candidate = np.concatenate([scores, point[self.reduction.scores :]])
+            if not self.settings.relax:  # whole phases leave one value to every undecided activation
+                candidate = self.reduction.complete(scores)
             if self.separation.largest_violation(candidate) > TOLERANCE:
                 return
         found = self.evaluate(candidate)

@@ -1,0 +1,135 @@
+"""Oracle 2: valid bounds hold for every score, nominal ones for the unpruned network, everywhere in the box."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from formulation import InvalidBounds, Network, lower
+from formulation.bounds import Box, input_box, propagate
+from formulation.network import INPUT, Affine, Array, Node, Relu
+from tests.formulation.cases import conv_pool, dense, strided_grouped
+from tests.formulation.oracles import interval_bounds, repeatable
+
+SLACK = 1e-9
+CASES = {"dense": dense, "pool": conv_pool, "grouped": strided_grouped}
+
+
+def exact_values(network: Network, pixels: Array, scores: dict[str, Array], caps: dict[str, Array]) -> dict[str, Array]:
+    """Every node's value where h = max(0, y - (1 - s) u+): the exact gate, fractional scores included."""
+    values = {INPUT: pixels}
+    for node in network.nodes:
+        y = values[node.source]
+        if isinstance(node.op, Affine):
+            values[node.name] = node.op.apply(y)
+        else:
+            lost = (1 - scores[node.op.layer][node.op.unit])[:, None] * caps[node.name]
+            values[node.name] = np.maximum(0.0, y - lost)
+    return values
+
+
+@repeatable
+@given(
+    case=st.sampled_from(sorted(CASES)), seed=st.integers(0, 5), radius=st.sampled_from([0.0, 1e-3, 0.2]),
+    draw=st.integers(0, 10_000), whole=st.booleans(), keep=st.floats(0.0, 1.0),
+)  # fmt: skip
+def test_valid_bounds_hold_for_every_score_vector(case, seed, radius, draw, whole, keep):
+    made = CASES[case](seed)
+    network = lower(made.model, made.images)
+    box = input_box(made.pixels, radius, (0.0, 1.0))
+    boxes = propagate(network, box, valid=True)
+    caps = {n.name: np.maximum(boxes[n.source].upper, 0) for n in network.nodes if isinstance(n.op, Relu)}
+    rng = np.random.default_rng(draw)
+    scores = {
+        name: (rng.random(units) < keep).astype(float) if whole else rng.random(units)
+        for name, units in network.units.items()
+    }
+    pixels = rng.uniform(box.lower, box.upper) if radius else made.pixels
+    values = exact_values(network, pixels, scores, caps)
+    for node in network.nodes:
+        found = boxes[node.name]
+        assert (values[node.name] >= found.lower - SLACK).all(), node.name
+        assert (values[node.name] <= found.upper + SLACK).all(), node.name
+
+
+@repeatable
+@given(
+    case=st.sampled_from(sorted(CASES)), seed=st.integers(0, 5), radius=st.sampled_from([0.0, 1e-3, 0.2]),
+    draw=st.integers(0, 10_000),
+)  # fmt: skip
+def test_nominal_bounds_hold_for_the_unpruned_network_anywhere_in_the_box(case, seed, radius, draw):
+    made = CASES[case](seed)
+    network = lower(made.model, made.images)
+    box = input_box(made.pixels, radius, (0.0, 1.0))
+    boxes = propagate(network, box, valid=False)
+    rng = np.random.default_rng(draw)
+    corner = np.where(rng.random(box.lower.shape) < 0.5, box.lower, box.upper)
+    zeros = {n.name: np.zeros((n.size, 1)) for n in network.nodes}
+    ones = {name: np.ones(units) for name, units in network.units.items()}
+    for pixels in (corner, rng.uniform(box.lower, np.maximum(box.upper, box.lower))):
+        for name, value in exact_values(network, pixels, ones, zeros).items():
+            assert (value >= boxes[name].lower - SLACK).all(), name
+            assert (value <= boxes[name].upper + SLACK).all(), name
+
+
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_bounds_equal_plain_interval_arithmetic(case: str, valid: bool) -> None:
+    made = CASES[case](1)
+    network = lower(made.model, made.images)
+    box = input_box(made.pixels, 0.05, (0.0, 1.0))
+    boxes = propagate(network, box, valid=valid)
+    for i in range(made.pixels.shape[1]):
+        plain = interval_bounds(network, box.lower[:, i], box.upper[:, i], valid=valid)
+        for node in network.nodes:
+            if isinstance(node.op, Relu):
+                np.testing.assert_allclose(boxes[node.source].lower[:, i], plain[node.name][0], atol=1e-12)
+                np.testing.assert_allclose(boxes[node.source].upper[:, i], plain[node.name][1], atol=1e-12)
+
+
+def test_nominal_bounds_break_for_some_mask_which_is_why_there_are_two_kinds() -> None:
+    made = dense(1)
+    network = lower(made.model, made.images)
+    nominal = propagate(network, Box(made.pixels, made.pixels), valid=False)
+    last = network.nodes[-1].name
+    rng = np.random.default_rng(0)
+    masks = {name: (rng.random(units) < 0.5).astype(float) for name, units in network.units.items()}
+    logits = network.evaluate(made.pixels, masks)
+    assert (logits < nominal[last].lower - 0.01).any() or (logits > nominal[last].upper + 0.01).any()
+
+
+def test_valid_bounds_contain_the_nominal_ones() -> None:
+    made = conv_pool(2)
+    network = lower(made.model, made.images)
+    box = input_box(made.pixels, 0.01, (0.0, 1.0))
+    nominal, valid = (propagate(network, box, valid=v) for v in (False, True))
+    for node in network.nodes:
+        assert (valid[node.name].lower <= nominal[node.name].lower + SLACK).all()
+        assert (valid[node.name].upper >= nominal[node.name].upper - SLACK).all()
+
+
+def test_the_pixels_are_clipped_before_the_radius_is_added() -> None:
+    box = input_box(np.array([[0.0], [1.2], [0.5]]), 0.1, (0.0, 1.0))
+    np.testing.assert_allclose(box.lower.ravel(), [-0.1, 0.9, 0.4])
+    np.testing.assert_allclose(box.upper.ravel(), [0.1, 1.1, 0.6])
+
+
+def test_at_radius_0_the_box_is_the_pixels_themselves() -> None:
+    pixels = np.array([[-3.0], [7.0]])
+    box = input_box(pixels, 0.0, (0.0, 1.0))
+    np.testing.assert_array_equal(box.lower, pixels)
+    np.testing.assert_array_equal(box.upper, pixels)
+
+
+def test_bounds_that_overflow_are_refused_by_the_layers_name() -> None:
+    huge = Affine(np.full((1, 1), 1e200), np.zeros(1))
+    network = Network((Node("first", huge, INPUT, 1), Node("second", huge, "first", 1)), (), 1)
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(InvalidBounds, match=r"'second' are not finite"):
+        propagate(network, Box(np.ones((1, 1)), np.ones((1, 1))), valid=False)
+
+
+def test_inverted_bounds_are_refused() -> None:
+    with pytest.raises(InvalidBounds, match="'fc' are inverted by 1"):
+        Box(np.array([[1.0]]), np.array([[0.0]])).checked("fc")

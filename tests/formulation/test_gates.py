@@ -1,0 +1,128 @@
+"""The three gate semantics, activation by activation, against inequalities (1) to (4) solved for h."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from formulation.bounds import Box
+from formulation.gates import CLOSED, OPEN, UNDECIDED, Gate, exact, gate, pattern, published
+from tests.formulation.oracles import repeatable
+
+unit = st.floats(0.0, 1.0)
+span = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(sorted)
+
+
+def one(made: Gate) -> tuple[int, float, float, float, float]:
+    return (int(made.state[0, 0]), *(float(part[0, 0]) for part in (made.cap, made.big_m, made.lower, made.upper)))  # type: ignore[return-value]
+
+
+def box(low: float, high: float) -> Box:
+    return Box(np.array([[low]]), np.array([[high]]))
+
+
+def interval_of_h(y: float, s: float, cap: float, big_m: float, open_: float) -> tuple[float, float]:
+    """What (1) to (4) leave for h."""
+    gated = y - (1 - s) * cap
+    return max(0.0, gated), min(open_ * cap, gated - (1 - open_) * big_m)
+
+
+def feasible_h(y: float, s: float, cap: float, big_m: float) -> tuple[float, float] | None:
+    """The range of h over open in [0, 1], from a fine grid; None where nothing is feasible."""
+    ranges = [interval_of_h(y, s, cap, big_m, o) for o in np.linspace(0, 1, 201)]
+    kept = [r for r in ranges if r[0] <= r[1] + 1e-9]
+    return (min(r[0] for r in kept), max(r[1] for r in kept)) if kept else None
+
+
+@repeatable
+@given(bounds=span, s=unit, at=unit, beyond=st.floats(-1, 1))
+def test_what_published_decides_is_what_the_inequalities_leave(bounds, s, at, beyond):
+    low, high = bounds
+    y = low + at * (high - low) + beyond  # the gate of other units may carry y out of its nominal bounds
+    state, cap, big_m, lower, upper = one(published(box(low, high)))
+    left = feasible_h(y, s, max(high, 0.0), low)
+    if state == UNDECIDED:
+        assert low < 0 < high
+        assert (cap, big_m) == (high, low)
+    elif state == OPEN:
+        assert low >= 0
+        h = y - (1 - s) * cap
+        if lower + 1e-6 < h < upper - 1e-6:
+            assert left == pytest.approx((h, h), abs=1e-9)
+        if h < lower - 1e-6 or h > upper + 1e-6:
+            assert left is None
+    else:
+        assert high <= 0
+        if lower + 1e-6 < y < upper - 1e-6:
+            assert left == pytest.approx((0, 0), abs=1e-9)
+        if y < lower - 1e-6 or y > upper + 1e-6:
+            assert left is None
+
+
+@repeatable
+@given(bounds=span, s=unit, at=unit)
+def test_exact_leaves_the_gated_relu_and_nothing_else_for_whole_phases(bounds, s, at):
+    low, high = bounds
+    y = low + at * (high - low)
+    state, cap, big_m, _, _ = one(exact(box(low, high)))
+    h = max(0.0, y - (1 - s) * cap)
+    assert h <= s * cap + 1e-12  # the cut is valid
+    if state == CLOSED:
+        assert h == 0
+    elif state == OPEN:
+        assert y - (1 - s) * cap == pytest.approx(s * y, abs=1e-12)
+    else:
+        kept = [r for r in (interval_of_h(y, s, cap, big_m, o) for o in (0.0, 1.0)) if r[0] <= r[1] + 1e-12]
+        assert kept
+        assert all(r == pytest.approx((h, h), abs=1e-9) for r in kept)
+
+
+@repeatable
+@given(bounds=span, at=unit)
+def test_exact_at_a_whole_score_is_the_masked_relu(bounds, at):
+    low, high = bounds
+    y = low + at * (high - low)
+    cap = max(high, 0.0)
+    assert max(0.0, y - cap) == pytest.approx(0, abs=1e-12)
+    assert one(exact(box(low, high)))[1] == cap
+
+
+@repeatable
+@given(centre=st.floats(-2, 2))
+def test_pattern_follows_the_images_own_pattern(centre):
+    state, cap, _, lower, upper = one(pattern(np.array([[centre]])))
+    if centre > 0:
+        assert (state, cap, lower, upper) == (OPEN, centre, 0.0, np.inf)
+    else:
+        assert (state, cap, lower, upper) == (CLOSED, 0.0, -np.inf, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [(-1, 1, UNDECIDED), (0, 1, OPEN), (0.5, 1, OPEN), (-1, 0, CLOSED), (-2, -1, CLOSED), (0, 0, CLOSED)],
+)
+def test_published_at_its_edges(low: float, high: float, state: int) -> None:
+    assert one(published(box(low, high)))[0] == state
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [(-1, 1, UNDECIDED), (0.5, 1, UNDECIDED), (0, 1, UNDECIDED), (1, 1, OPEN), (0, 0, CLOSED), (-1, 0, CLOSED)],
+)
+def test_exact_decides_only_constants_and_dead_activations(low: float, high: float, state: int) -> None:
+    assert one(exact(box(low, high)))[0] == state
+
+
+def test_an_open_unit_at_exactly_0_counts_as_closed_in_pattern() -> None:
+    assert one(pattern(np.array([[0.0]])))[0] == CLOSED
+
+
+def test_a_name_selects_its_semantics() -> None:
+    bounds, centre = box(-1, 2), np.array([[0.5]])
+    assert one(gate("published", bounds, centre)) == one(published(bounds))
+    assert one(gate("exact", bounds, centre)) == one(exact(bounds))
+    assert one(gate("pattern", bounds, centre)) == one(pattern(centre))
+    assert gate("exact", bounds, centre).cut
+    assert not gate("published", bounds, centre).cut
