@@ -92,7 +92,7 @@ def downloaded(run: Run, path: str) -> Iterator[Path]:
 
 
 def load_logged_network(uri: str, model_uri: str) -> nn.Module:
-    """The network of an MLflow model address such as `models:/name/1` or `runs:/<run id>/network` in the store at `uri`.
+    """The network of an MLflow model address such as `models:/name/1` or `runs:/<id>/network` in the store at `uri`.
 
     Raises HandOverError where there is none.
     """

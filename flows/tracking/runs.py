@@ -73,12 +73,13 @@ def end_open_runs(uri: str, status: str) -> int:
 @contextmanager
 def _ended(run: Run) -> Iterator[None]:
     start = time.monotonic()
-    status = "FAILED"
+    # What is no Exception is an order to stop: KeyboardInterrupt, or Prefect's own for SIGTERM.
+    status = "KILLED"
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except Exception:
+        status = "FAILED"
         raise
     finally:
         MlflowClient(run.uri).log_metric(run.run_id, "seconds", time.monotonic() - start)
