@@ -19,7 +19,7 @@ def flatten_images(images: Any) -> Array:
     Raises:
         InvalidImages: an empty scoring set or pixels that are NaN or infinite, with the first image that holds one.
     """
-    array = np.asarray(images, dtype=np.float64)
+    array = _array(images, "images").astype(np.float64)
     if array.ndim < 2 or len(array) == 0:
         raise InvalidImages(
             f"the scoring set is empty or has no batch dimension (shape {array.shape}); give images [n, ...]"
@@ -33,9 +33,19 @@ def flatten_images(images: Any) -> Array:
     return np.ascontiguousarray(flat.T)
 
 
+def _array(values: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidImages(f"{what} cannot be read as an array ({error}); give a CPU tensor or an array") from error
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise InvalidImages(f"{what} are {array.dtype}, not numbers; give a tensor or an array")
+    return array
+
+
 def checked_labels(labels: Any, images: int) -> Index:
     """Labels as whole numbers, one per image; raises InvalidImages."""
-    array = np.asarray(labels)
+    array = _array(labels, "labels")
     if array.shape != (images,):
         raise InvalidImages(f"{images} images but labels of shape {array.shape}; give one label per image")
     if not np.issubdtype(array.dtype, np.integer):

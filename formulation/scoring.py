@@ -18,7 +18,7 @@ from formulation.reduction import Reduction, reduce
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
 from formulation.solve import Outcome, Progress, solve
-from formulation.solvers import require_solver
+from formulation.solvers import require_options, require_solver
 
 
 def score(
@@ -46,6 +46,7 @@ def score(
     """
     started = time.perf_counter()
     require_solver(settings.solver)
+    require_options(settings)
     pixels = flatten_images(images)
     classes = checked_labels(labels, pixels.shape[1])
     network = lower(model, images)

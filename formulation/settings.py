@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from formulation.errors import InvalidSetting
@@ -66,9 +65,17 @@ class ScoreSettings:
             _require(name, getattr(self, name), lambda v: v > 0, "greater than 0")
         _require("radius", self.radius, lambda v: v >= 0, "0 or greater")
         for name in ("max_rounds", "threads"):
-            _require(name, getattr(self, name), lambda v: v >= 1 and v == int(v), "a whole number of at least 1")
-        low, high = self.pixel_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            _require(name, getattr(self, name), lambda v: v >= 1 and isinstance(v, int), "a whole number of at least 1")
+        for name in ("relax", "integer_scores", "allow_degenerate"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidSetting(f"{name}={getattr(self, name)!r} is neither True nor False")
+        if not isinstance(self.solver, str) or not isinstance(self.solver_options, Mapping):
+            raise InvalidSetting("solver must be a name and solver_options a mapping of option names to values")
+        if not isinstance(self.pixel_range, tuple) or len(self.pixel_range) != 2:
+            raise InvalidSetting(f"pixel_range={self.pixel_range!r} is no pair; give (lowest, highest) pixel value")
+        for bound in self.pixel_range:
+            _require("pixel_range", bound, lambda v: True, "a pair of finite numbers")
+        if not self.pixel_range[0] < self.pixel_range[1]:
             raise InvalidSetting(f"pixel_range={self.pixel_range} is empty; give (lowest, highest) pixel value")
         if self.gate == "pattern" and self.radius != 0:
             raise InvalidSetting(
@@ -79,7 +86,8 @@ class ScoreSettings:
                 "the relaxation of gate='exact' is degenerate (nearly all scores fall to 0); "
                 "set relax=False, or ask for it by name with allow_degenerate=True"
             )
-        object.__setattr__(self, "solver_options", MappingProxyType(dict(self.solver_options)))
+        # a copy: later changes of the caller's options stay outside; a read-only view could not be pickled
+        object.__setattr__(self, "solver_options", dict(self.solver_options))
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain JSON-able values."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import highspy
 import linopy
 import numpy as np
+from xarray import DataArray
 
 from formulation.errors import InfeasibleProgram, InvalidSetting, SolverFailed, SolverUnavailable
 from formulation.loss import Rows
@@ -81,30 +82,23 @@ def require_solver(name: str) -> None:
         raise SolverUnavailable("highspy 1.14.0 returned wrong optima; install highspy 1.15.1")
 
 
+def require_options(settings: ScoreSettings) -> None:
+    """Raise InvalidSetting where HiGHS does not take a solver option; other solvers refuse when they run."""
+    if settings.solver == "highs":
+        _set_options(highspy.Highs(), settings)
+
+
 class HighsSession:
     """HiGHS on a program that stays in its memory: added rows continue from the last basis."""
 
     def __init__(self, program: Program, settings: ScoreSettings) -> None:
         self.name, self.version = "highs", ".".join(map(str, _highs_version()))
         self._highs = highspy.Highs()
-        options = {
-            "output_flag": False,
-            "threads": settings.threads,
-            "random_seed": 0,
-            "primal_feasibility_tolerance": FEASIBILITY,
-            "dual_feasibility_tolerance": FEASIBILITY,
-            "mip_feasibility_tolerance": FEASIBILITY,
-        } | dict(settings.solver_options)
-        known = _highs_options(self._highs)
-        for option, value in options.items():
-            if self._highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
-                raise _bad_option("highs", option, value, known)
+        _set_options(self._highs, settings)
+        # HiGHS refuses to run where an earlier session of this thread set another number of solver threads
+        self._highs.resetGlobalScheduler(True)
         matrices = program.model.matrices
         self._whole = bool(np.isin(matrices.vtypes, ["B", "I"]).any())
-        if self._whole and options.get("solver", "choose") != "choose":
-            raise InvalidSetting(
-                f"solver option solver='{options['solver']}' drops integrality; remove it for an integer program"
-            )
         self._position = np.zeros(int(matrices.vlabels.max()) + 1, dtype=np.int64)
         self._position[matrices.vlabels] = np.arange(len(matrices.vlabels))
         self._columns = self._position[program.labels]
@@ -137,7 +131,8 @@ class HighsSession:
 
     def solve(self, time_limit: float, gap: float) -> Answer:
         highs, status = self._highs, highspy.HighsModelStatus
-        highs.setOptionValue("time_limit", float(time_limit))
+        # HiGHS measures a linear program's limit from the session's first run, a mixed-integer program's from this one
+        highs.setOptionValue("time_limit", time_limit + (0.0 if self._whole else highs.getRunTime()))
         highs.setOptionValue("mip_rel_gap", float(gap))
         highs.run()
         ended, info = highs.getModelStatus(), highs.getInfo()
@@ -175,10 +170,12 @@ class LinopySession:
         fixed = dict(zip(self._program.labels[columns].tolist(), np.asarray(values, dtype=float).tolist(), strict=True))
         for _, variable in model.variables.items():
             labels = variable.labels.values
-            for bound in ("lower", "upper"):
-                old = getattr(variable, bound)
-                new = np.array([fixed.get(int(k), v) for k, v in zip(labels.ravel(), old.values.ravel(), strict=True)])
-                setattr(variable, bound, old.copy(data=new.reshape(labels.shape)))
+
+            def bounded(old: DataArray, labels: Index = labels) -> DataArray:
+                new = [fixed.get(int(k), v) for k, v in zip(labels.ravel(), old.values.ravel(), strict=True)]
+                return old.copy(data=np.array(new).reshape(labels.shape))
+
+            variable.update(lower=bounded(variable.lower), upper=bounded(variable.upper))
 
     def solve(self, time_limit: float, gap: float) -> Answer:
         model, name = self._program.model, self._settings.solver
@@ -219,6 +216,27 @@ class LinopySession:
 def _highs_version() -> tuple[int, int, int]:
     highs = highspy.Highs()
     return highs.versionMajor(), highs.versionMinor(), highs.versionPatch()
+
+
+def _set_options(highs: highspy.Highs, settings: ScoreSettings) -> None:
+    options = {
+        "output_flag": False,
+        "threads": settings.threads,
+        "random_seed": 0,
+        "primal_feasibility_tolerance": FEASIBILITY,
+        "dual_feasibility_tolerance": FEASIBILITY,
+        "mip_feasibility_tolerance": FEASIBILITY,
+    } | dict(settings.solver_options)
+    known = _highs_options(highs)
+    for option, value in options.items():
+        plain = isinstance(value, (bool, int, float, str))
+        if not plain or highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
+            raise _bad_option("highs", option, value, known)
+    whole = settings.integer_scores or not settings.relax
+    if whole and options.get("solver", "choose") != "choose":
+        raise InvalidSetting(
+            f"solver option solver='{options['solver']}' drops integrality; remove it for an integer program"
+        )
 
 
 def _highs_options(highs: highspy.Highs) -> list[str]:
