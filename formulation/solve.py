@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from formulation.errors import SolverFailed
 from formulation.loss import Rows, cross_entropy, lifted_cuts, stack_rows, tangent_cuts
 from formulation.network import Array
 from formulation.program import build
@@ -117,11 +118,13 @@ class _Search:
         else:
             self._add([self._planes(self.ones.point)])
         idle = 0
-        for _ in range(self.settings.max_rounds):
+        while len(self.rounds) < self.settings.max_rounds:
             if self._remaining() <= 0:
                 self.status = "time_limit"
                 return
             answer = self.session.solve(self._remaining(), self.settings.gap / 2)
+            if answer.point is not None and not np.isfinite(answer.point).all():
+                raise SolverFailed(f"{self.session.name} answered NaN or infinite values; try other solver_options")
             point = None if answer.point is None else answer.point[: self.reduction.columns]
             before = (self.best.objective, self.bound)
             self.bound = max(self.bound, answer.bound)

@@ -74,7 +74,7 @@ class Unreduced:
         }.items():  # fmt: skip
             assert self.highs.setOptionValue(option, value) == highspy.HighsStatus.kOk
         self.columns = 0
-        self.open: list[int] = []
+        self.open: dict[int, tuple[float, float]] = {}  # column: bounds of its pre-activation
         self.score = {
             layer.name: [self.column(0, 1, whole=settings.integer_scores) for _ in range(layer.units)]
             for layer in network.layers
@@ -130,7 +130,7 @@ class Unreduced:
         big_m = low if self.settings.gate == "published" else low - cap
         h = Expression(0.0, {self.column(0, np.inf): 1.0})  # (1)
         open_column = self.column(0, 1, whole=not self.settings.relax)
-        self.open.append(open_column)
+        self.open[open_column] = (low, high)
         open_ = Expression(0.0, {open_column: 1.0})
         gated = y.plus(s, cap).plus(Expression(-cap))
         self.at_least_zero(open_.plus(h, -1 / cap) if cap > 0 else Expression().plus(h, -1.0))  # (2)
@@ -165,6 +165,10 @@ class Unreduced:
                 total = total.plus(term, -1.0)
             self.at_least_zero(total)
         return column
+
+    def undecided(self) -> list[int]:
+        """The phases that the published inequalities leave open: l < 0 < u."""
+        return [column for column, (low, high) in self.open.items() if low < 0 < high]
 
     def fix(self, column: int, value: float) -> None:
         self.highs.changeColBounds(column, value, value)

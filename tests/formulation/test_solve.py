@@ -1,0 +1,304 @@
+"""Oracles 5 and 6: nothing beats the reported optimum; and what becomes of limits and of solvers that lie."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from formulation import FormulationError, Round, ScoreSettings, SolverFailed, TimeLimitReached, check, score
+from formulation.network import Array
+from formulation.program import Program
+from formulation.solve import relative_gap, solve
+from formulation.solvers import Answer, HighsSession
+from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from tests.formulation.oracles import Unreduced, largest_sum
+
+TINY = {
+    "one hidden layer": lambda seed: dense(seed, inputs=3, hidden=(7,), images=3),
+    "two hidden layers": lambda seed: dense(seed, inputs=3, hidden=(4, 4), images=3),
+    "pool": lambda seed: conv_pool(seed, images=1),
+    "grouped": lambda seed: strided_grouped(seed, images=1),
+}
+
+
+def every_mask(units: dict[str, int]) -> list[dict[str, Array]]:
+    layers = [list(itertools.product((0.0, 1.0), repeat=count)) for count in units.values()]
+    return [dict(zip(units, map(np.array, chosen), strict=True)) for chosen in itertools.product(*layers)]
+
+
+def objective_of(case: Case, masks: dict[str, Array], loss_weight: float) -> float:
+    """The program's objective from the masked torch network and the published layer terms."""
+    terms = {name: float((mask - 2).mean()) for name, mask in masks.items()}
+    return loss_weight * case.masked_loss(masks) + largest_sum(terms, max(1, len(terms) - 1))
+
+
+@pytest.mark.parametrize("loss_weight", [1.0, 10.0])
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("tiny", TINY)
+def test_no_mask_beats_the_reported_optimum_and_it_is_attained(tiny: str, seed: int, loss_weight: float) -> None:
+    case = TINY[tiny](seed)
+    settings = ScoreSettings(
+        loss_weight=loss_weight, gate="exact", relax=False, integer_scores=True, radius=0, gap=1e-7
+    )
+    solution = score(case.model, case.images, case.labels, settings)
+    best = min(objective_of(case, masks, loss_weight) for masks in every_mask(solution_units(solution.scores)))
+    assert solution.certificate.status == "optimal"
+    assert solution.certificate.objective == pytest.approx(best, abs=1e-6)
+    assert objective_of(case, solution.scores, loss_weight) == pytest.approx(best, abs=1e-6)
+    assert all(set(np.unique(values)) <= {0.0, 1.0} for values in solution.scores.values())
+
+
+def solution_units(scores: dict[str, Array]) -> dict[str, int]:
+    return {name: len(values) for name, values in scores.items()}
+
+
+def test_the_enumerated_optima_are_not_all_trivial() -> None:
+    removed = []
+    for tiny, seed in itertools.product(TINY, (1, 2)):
+        case = TINY[tiny](seed)
+        settings = ScoreSettings(loss_weight=10, gate="exact", relax=False, integer_scores=True, radius=0)
+        scores = np.concatenate(list(score(case.model, case.images, case.labels, settings).scores.values()))
+        removed.append(float(1 - scores.mean()))
+    assert sum(0 < share < 1 for share in removed) >= 4
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 5])
+def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int) -> None:
+    """Every pattern of the undecided phases is fixed in the unreduced program, one linear program each."""
+    case = dense(seed, inputs=3, hidden=(4, 3), images=2)
+    settings = ScoreSettings(radius=0.05, relax=False, gap=1e-7)
+    reduction = case.reduction(settings)
+    plain = Unreduced(reduction.network, case.pixels, case.labels.numpy(), replace(settings, relax=True))
+    undecided = plain.undecided()
+    assert len(undecided) == len(reduction.open_columns) <= 6
+    optima = []
+    for phases in itertools.product((0.0, 1.0), repeat=len(undecided)):
+        for column, phase in zip(undecided, phases, strict=True):
+            plain.fix(column, phase)
+        optimum = plain.minimise()
+        if optimum is not None:
+            optima.append(optimum)
+    assert optima
+    found = score(case.model, case.images, case.labels, settings).certificate.objective
+    assert found == pytest.approx(min(optima), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.1), ("exact", 0.0)])
+def test_relaxation_below_bound_below_incumbent(gate: str, radius: float, seed: int) -> None:
+    case = dense(seed, images=4)
+    settings = ScoreSettings(gate=gate, radius=radius, relax=False, gap=1e-6)  # type: ignore[arg-type]
+    certificate = score(case.model, case.images, case.labels, settings).certificate
+    relaxed = score(
+        case.model, case.images, case.labels, replace(settings, relax=True, allow_degenerate=True)
+    ).certificate
+    assert certificate.undecided > 0
+    assert relaxed.bound <= certificate.bound + 1e-9
+    assert certificate.bound <= certificate.objective + 1e-9
+    assert certificate.relaxation == pytest.approx(relaxed.objective, abs=1e-6)
+    assert relaxed.relaxation is None
+
+
+@pytest.mark.parametrize("make", [dense, conv_pool, strided_grouped])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.02), ("pattern", 0.0), ("exact", 0.02)])
+def test_keeping_every_unit_is_feasible_and_no_better_than_the_optimum(
+    make: Callable[..., Case], gate: str, radius: float
+) -> None:
+    case = make(3)
+    settings = ScoreSettings(gate=gate, radius=radius, allow_degenerate=True)  # type: ignore[arg-type]
+    reduction = case.reduction(settings)
+    ones = reduction.complete(np.ones(reduction.scores))
+    whole = {name: np.ones(units) for name, units in reduction.network.units.items()}
+    np.testing.assert_allclose(reduction.logits(ones), case.masked_logits(whole), atol=1e-12)
+    assert (
+        score(case.model, case.images, case.labels, settings).certificate.objective
+        <= objective_of(case, whole, 5.0) + 1e-9
+    )
+
+
+def test_the_slices_of_a_scoring_set_do_not_change_the_program() -> None:
+    case = dense(2, images=5)
+    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-7)
+    found = [solve(case.reduction(settings, slice_size=size), settings) for size in (1, 2, 16)]
+    for other in found[1:]:
+        assert other.incumbent.objective == pytest.approx(found[0].incumbent.objective, abs=1e-6)
+
+
+# Rounds and limits ----------------------------------------------------------------------------------------------------
+
+
+def test_every_round_is_reported_as_it_ends_and_the_bounds_only_tighten() -> None:
+    case, heard = dense(1, images=6), []
+    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-7)
+    solution = score(case.model, case.images, case.labels, settings, progress=heard.append)
+    assert tuple(heard) == solution.rounds
+    assert [r.index for r in heard] == list(range(len(heard)))
+    assert [r.phase for r in heard] == sorted((r.phase for r in heard), reverse=True)  # relaxation, then integer
+    assert {r.phase for r in heard} == {"relaxation", "integer"}
+    for before, after in itertools.pairwise(heard):
+        assert after.bound >= before.bound
+        assert after.rows >= before.rows
+        assert after.seconds >= before.seconds
+        if before.phase == after.phase:
+            assert after.objective <= before.objective
+    assert heard[-1].gap == relative_gap(heard[-1].objective, heard[-1].bound) == solution.certificate.gap
+
+
+def test_max_rounds_ends_the_call_with_what_was_found_and_a_note() -> None:
+    case = dense(1, images=6)
+    settings = ScoreSettings(radius=0.1, gap=1e-9, max_rounds=2, loss_weight=20)
+    solution = score(case.model, case.images, case.labels, settings)
+    assert solution.certificate.status == "round_limit"
+    assert solution.certificate.rounds == 2
+    assert solution.certificate.checked
+    assert "not proved optimal" in solution.certificate.notes[0]
+
+
+def test_max_rounds_counts_both_phases() -> None:
+    case = dense(1, images=6)
+    whole = ScoreSettings(radius=0.1, gap=1e-9, relax=False, loss_weight=20)
+    needed = score(case.model, case.images, case.labels, whole).rounds
+    relaxed = sum(r.phase == "relaxation" for r in needed)
+    assert len(needed) > relaxed + 1
+    solution = score(case.model, case.images, case.labels, replace(whole, max_rounds=relaxed + 1))
+    assert (solution.certificate.status, solution.certificate.rounds) == ("round_limit", relaxed + 1)
+
+
+def test_a_tiny_time_limit_names_the_remedy() -> None:
+    case = dense(1)
+    with pytest.raises(TimeLimitReached, match="raise time_limit") as reached:
+        score(case.model, case.images, case.labels, ScoreSettings(time_limit=1e-6))
+    assert len(str(reached.value).splitlines()) == 1
+
+
+class Answering(HighsSession):
+    """HiGHS whose answers are changed on their way out; `change` sees how many came before."""
+
+    change: Callable[[int, Answer], Answer]
+
+    def __init__(self, program: Program, settings: ScoreSettings) -> None:
+        super().__init__(program, settings)
+        self.count = 0
+
+    def solve(self, time_limit: float, gap: float) -> Answer:
+        answer = type(self).change(self.count, super().solve(time_limit, gap))
+        self.count += 1
+        return answer
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Answer], Answer]) -> None:
+    monkeypatch.setattr(
+        "formulation.solve.open_session", type("Changed", (Answering,), {"change": staticmethod(change)})
+    )
+
+
+CASE = dense(1, images=6)
+SETTINGS = ScoreSettings(radius=0.1, gap=1e-7, loss_weight=20)
+
+
+def out_of_time(after: int) -> Callable[[int, Answer], Answer]:
+    return lambda count, answer: answer if count < after else Answer(None, -np.inf, complete=False)
+
+
+def test_a_time_limit_with_an_incumbent_keeps_it_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimum = score(CASE.model, CASE.images, CASE.labels, SETTINGS).certificate.objective
+    answering(monkeypatch, out_of_time(3))
+    solution = score(CASE.model, CASE.images, CASE.labels, SETTINGS)
+    assert solution.certificate.status == "time_limit"
+    assert solution.certificate.bound <= optimum + 1e-7 <= solution.certificate.objective + 2e-7
+    assert "ended by time_limit" in solution.certificate.notes[0]
+    assert check(CASE.model, CASE.images, CASE.labels, solution).gap > 1e-7
+
+
+def test_a_time_limit_without_an_incumbent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, out_of_time(0))
+    with pytest.raises(TimeLimitReached, match="before any scores better"):
+        score(CASE.model, CASE.images, CASE.labels, SETTINGS)
+
+
+# Solvers that lie: an error or an honest certificate, never wrong scores in silence -----------------------------------
+
+
+def moved(part: str, by: float) -> Callable[[int, Answer], Answer]:
+    reduction = CASE.reduction(SETTINGS)
+    where = {
+        "scores": np.arange(reduction.scores), "hidden": reduction.hidden_columns, "open": reduction.open_columns
+    }[part]  # fmt: skip
+    assert len(where) > 0
+
+    def change(count: int, answer: Answer) -> Answer:
+        assert answer.point is not None
+        point = answer.point.copy()
+        point[where] += by
+        return replace(answer, point=point)
+
+    return change
+
+
+LIES: dict[str, Callable[[int, Answer], Answer]] = {
+    "hidden too high": moved("hidden", 0.3),
+    "hidden too low": moved("hidden", -0.3),
+    "open too high": moved("open", 1.5),
+    "a bound above the optimum": lambda _, answer: replace(answer, bound=answer.bound + 10.0),
+    "an infinite bound": lambda _, answer: replace(answer, bound=np.inf),
+    "no number in the point": lambda _, answer: replace(answer, point=answer.point * np.nan),  # type: ignore[operator]
+    "an infinite point": lambda _, answer: replace(answer, point=answer.point + np.inf),  # type: ignore[operator]
+    "no point": lambda _, answer: replace(answer, point=None, bound=-np.inf),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_solver_that_lies_ends_in_a_named_error(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, LIES[lie])
+    with pytest.raises(FormulationError) as refused:
+        score(CASE.model, CASE.images, CASE.labels, SETTINGS)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_points_that_are_no_numbers_are_the_solvers_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, LIES["no number in the point"])
+    with pytest.raises(SolverFailed, match=r"highs answered NaN or infinite"):
+        score(CASE.model, CASE.images, CASE.labels, SETTINGS)
+
+
+@pytest.mark.parametrize("by", [0.05, -0.05, 5.0])
+def test_moved_scores_alone_leave_an_honest_certificate(by: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The incumbent is drawn back until it is feasible: what is claimed about it stays true, and it is not optimal."""
+    optimum = score(CASE.model, CASE.images, CASE.labels, SETTINGS).certificate.objective
+    answering(monkeypatch, moved("scores", by))
+    settings = replace(SETTINGS, max_rounds=40)
+    try:
+        solution = score(CASE.model, CASE.images, CASE.labels, settings)
+    except FormulationError:
+        return
+    certificate = solution.certificate
+    assert certificate.status != "optimal" or certificate.objective <= optimum + 1e-6
+    assert certificate.bound <= optimum + 1e-6
+    assert certificate.objective >= optimum - 1e-6
+    check(CASE.model, CASE.images, CASE.labels, solution)
+
+
+def test_an_integer_answer_with_moved_scores_is_no_incumbent_unless_it_is_feasible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = dense(1, images=2)
+    settings = ScoreSettings(gate="exact", relax=False, integer_scores=True, radius=0, max_rounds=40)
+    best = score(case.model, case.images, case.labels, settings).certificate.objective
+    answering(monkeypatch, lambda _, answer: replace(answer, point=1 - answer.point))  # type: ignore[operator]
+    try:
+        solution = score(case.model, case.images, case.labels, settings)
+    except FormulationError:
+        return
+    assert solution.certificate.objective == pytest.approx(objective_of(case, solution.scores, 5.0), abs=1e-9)
+    assert solution.certificate.bound <= best + 1e-6
+
+
+def test_rounds_are_plain_values() -> None:
+    assert Round(0, "integer", -1.0, 1.0, 2.0, 3, 0.5).phase == "integer"
+    assert relative_gap(1.0, 2.0) == 0.0
+    assert relative_gap(10.0, 5.0) == 0.5
+    assert relative_gap(0.5, 0.25) == 0.25
