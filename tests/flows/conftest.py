@@ -1,0 +1,60 @@
+"""One real run of the whole pipeline, on a real sqlite store, that the tests of this folder look at."""
+
+from collections.abc import Iterator
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.entry_points import ENTRY_POINTS
+from flows.pipeline import run_flow
+from flows.preparation import prepare
+from tests.flows.small_run import SMALL, RunStage
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outside_any_run() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def client(store_uri: str) -> MlflowClient:
+    return MlflowClient(store_uri)
+
+
+@pytest.fixture(scope="session")
+def run_stage(prefect_server: None, store_uri: str) -> RunStage:
+    """Run an entry point as the command line does; the id of the run on top."""
+
+    def run(name: str, **words: str) -> str:
+        settings = prepare(ENTRY_POINTS[name], {"tracking_uri": store_uri, **words})
+        return run_flow(name, settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def main_run(run_stage: RunStage, client: MlflowClient) -> MlflowRun:
+    return client.get_run(run_stage("main", **SMALL))
+
+
+@pytest.fixture(scope="session")
+def stage_runs(main_run: MlflowRun, client: MlflowClient) -> dict[str, MlflowRun]:
+    """The nested runs of the main run by their stage."""
+    wanted = f"tags.mlflow.parentRunId = '{main_run.info.run_id}'"
+    return {run.data.tags["stage"]: run for run in client.search_runs([main_run.info.experiment_id], wanted)}

@@ -1,0 +1,55 @@
+"""The command line as a person uses it: what it prints, where, and its exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.__main__ import main
+from flows.entry_points import ENTRY_POINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_lists_every_flow_and_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert all(name in overview for name in ENTRY_POINTS)
+    assert main(["score", "--help"]) == 0
+    assert "--loss_weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["mian"], ["main", "--treshold", "1"], ["main", "--gap", "nan"], ["score"], ["test", "--suite", "x"]],
+)
+def test_a_wrong_word_gives_one_line_and_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_wrong_word_is_refused_before_torch_mlflow_and_prefect_are_imported() -> None:
+    code = (
+        "import sys; from flows.__main__ import main; code = main(['main', '--threshold', '2']); "
+        "sys.exit(code if not {'torch', 'mlflow', 'prefect'} & set(sys.modules) else 99)"
+    )
+    start = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True).returncode == 2
+    assert time.monotonic() - start < 20
+
+
+def test_what_only_the_data_can_tell_gives_one_line_and_code_2_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["main", "--dataset", "folder:no/such/folder", "--tracking_uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: image folder no/such/folder does not exist")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,47 @@
+"""The pictures, pixel by pixel."""
+
+import numpy as np
+
+from flows.figures import KEPT, REMOVED, image_picture, kernel_picture, mask_picture, score_histogram, unit_columns
+
+
+def test_a_mask_shows_every_unit_in_its_colour() -> None:
+    mask = np.array([True, False, True, True, False, True, True])
+    picture = mask_picture(mask)
+    assert picture.dtype == np.uint8
+    blue, orange = (int((picture == colour).all(2).sum()) for colour in (KEPT, REMOVED))
+    assert blue / orange == 5 / 2
+
+
+def test_kernels_are_shown_in_grey_within_a_frame_of_their_colour() -> None:
+    weights = np.zeros((2, 1, 1, 2), np.float32)
+    weights[0, 0, 0] = [-1.0, 1.0]
+    picture = kernel_picture(np.array([True, False]), weights)
+    height, width = picture.shape[:2]
+    assert (picture[3, 3] == KEPT).all()
+    assert (picture[height - 4, 3] == REMOVED).all()
+    assert picture[height // 4, width // 2 - 4].tolist() == [0, 0, 0]
+    assert picture[height // 4, width // 2 + 4].tolist() == [255, 255, 255]
+    assert picture[3 * height // 4, width // 2].tolist() == [127, 127, 127]
+
+
+def test_images_of_one_channel_and_of_three_fit_on_a_sheet() -> None:
+    for channels in (1, 3):
+        sheet = image_picture(np.ones((5, channels, 28, 28), np.float32), columns=2)
+        assert sheet.shape == (3 * 59 + 3, 2 * 59 + 3, 3)
+
+
+def test_the_histogram_has_a_panel_per_layer() -> None:
+    figure = score_histogram({"a": np.linspace(0, 1, 5), "b": np.zeros(3)}, threshold=0.1)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["a: 5 units", "b: 3 units"]
+
+
+def test_the_table_has_a_row_per_unit() -> None:
+    scores = {"a": np.array([0.5, 0.0]), "b": np.array([1.0])}
+    masks = {"a": np.array([True, False]), "b": np.array([True])}
+    assert unit_columns(scores, masks) == {
+        "layer": ["a", "a", "b"],
+        "unit": [0, 1, 0],
+        "score": [0.5, 0.0, 1.0],
+        "kept": [True, False, True],
+    }

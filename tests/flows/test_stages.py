@@ -1,0 +1,129 @@
+"""Single stages on what an earlier run logged, and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from flows import handover, tracking
+from flows.entry_points import ENTRY_POINTS
+from flows.errors import CheckRefused, FlowError, HandOverError
+from flows.preparation import prepare
+from flows.tracking import Run
+from formulation import FormulationError
+from tests.flows.small_run import RunStage
+from training import TrainingError
+
+Stages = dict[str, MlflowRun]
+
+
+def _child(client: MlflowClient, run_id: str, stage: str) -> MlflowRun:
+    experiment = client.get_run(run_id).info.experiment_id
+    wanted = f"tags.mlflow.parentRunId = '{run_id}' and tags.stage = '{stage}'"
+    [run] = client.search_runs([experiment], wanted)
+    return run
+
+
+def test_stages_run_one_by_one_give_what_the_main_run_gave(
+    run_stage: RunStage, client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    scored = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2")
+    pruned = run_stage("prune", run_id=scored, threshold="0.2", draws="2")
+    retrained = run_stage("retrain", run_id=_child(client, pruned, "prune").info.run_id)
+    for stage, run_id in (("prune", pruned), ("retrain", retrained)):
+        metrics = _child(client, run_id, stage).data.metrics
+        assert metrics["test_accuracy"] == stage_runs[stage].data.metrics["test_accuracy"]
+
+
+def test_stored_solutions_hold_when_checked_again(
+    run_stage: RunStage, client: MlflowClient, stage_runs: Stages
+) -> None:
+    checked = _child(client, run_stage("check", run_id=stage_runs["score"].info.run_id), "check")
+    assert checked.info.status == "FINISHED"
+    assert checked.data.metrics["solutions"] == 2
+    assert checked.data.metrics["solutions_refused"] == 0
+
+
+def test_a_spoilt_solution_is_refused_and_its_run_fails(
+    run_stage: RunStage, client: MlflowClient, main_run: MlflowRun
+) -> None:
+    scored = _child(client, run_stage("score", run_id=main_run.info.run_id, images_per_class="1"), "score")
+    [first, *_] = tracking.runs_below(
+        Run(client.tracking_uri, scored.info.experiment_id, scored.info.run_id), "scoring set"
+    )
+    solution = handover.load_solution(first)
+    layer = next(iter(solution.scores))
+    solution.scores[layer][0] += 0.5 if solution.scores[layer][0] < 0.5 else -0.5
+    handover.save_solution(first, solution)
+    with pytest.raises(CheckRefused, match=f"1 of 3 solutions do not hold: {first.run_id}"):
+        run_stage("check", run_id=scored.info.run_id)
+    found = client.search_runs([scored.info.experiment_id], "tags.stage = 'check'", max_results=1)
+    assert found[0].info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "error", "what"),
+    [
+        ("main", {"dataset": "mnits"}, TrainingError, "mnist"),
+        ("main", {"dataset": "folder:no/such/folder"}, TrainingError, "no/such/folder"),
+        ("main", {"model": "lenet6"}, TrainingError, "lenet5"),
+        ("main", {"model": "no_such_module:net"}, TrainingError, "no_such_module"),
+        ("main", {"model": "models:/nothing/1"}, FlowError, "models:/nothing/1"),
+        ("main", {"checkpoint": "no_such_file.pt"}, TrainingError, "no_such_file.pt"),
+        ("main", {"solver": "gurobbi"}, FormulationError, "gurobbi"),
+        ("main", {"solver_options": '{"presolv": "on"}'}, FormulationError, "presolv"),
+        ("main", {"gate": "pattern", "radius": "0.1"}, FormulationError, "radius"),
+        ("main", {"gate": "exact"}, FormulationError, "degenerate"),
+        ("main", {"images_per_class": "500"}, FlowError, "images_per_class"),
+        ("main", {"image_size": "8"}, TrainingError, "image_size"),
+        ("score", {"run_id": "nothing"}, HandOverError, "nothing"),
+        ("main", {"tracking_uri": "nothing://here"}, FlowError, "nothing://here"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_bad_input_is_refused_in_one_line_before_anything_is_written(
+    tmp_path: Path, name: str, words: dict[str, str], error: type[Exception], what: str
+) -> None:
+    store = tmp_path / "mlflow.db"
+    with pytest.raises(error) as caught:
+        prepare(ENTRY_POINTS[name], {"tracking_uri": f"sqlite:///{store}", **words})
+    assert what in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+    assert not store.exists() or "model" in words
+
+
+def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Sigmoid(), nn.Linear(5, 10))\n"
+    )
+    with pytest.raises(FormulationError, match=r"'2'.*Sigmoid"):
+        prepare(ENTRY_POINTS["train"], {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": "sqlite:///unused"})
+
+
+def test_a_stage_needs_the_stage_before_it(client: MlflowClient, stage_runs: Stages, store_uri: str) -> None:
+    words = {"run_id": stage_runs["train"].info.run_id, "tracking_uri": store_uri}
+    alone = Run(store_uri, stage_runs["train"].info.experiment_id, stage_runs["train"].info.run_id)
+    with pytest.raises(HandOverError, match="finished check stage"):
+        tracking.find_stage(alone, "check")
+    assert prepare(ENTRY_POINTS["prune"], words).model == "lenet5"
+
+
+def test_a_network_logged_in_mlflow_is_a_model_to_start_from(
+    run_stage: RunStage, client: MlflowClient, stage_runs: Stages
+) -> None:
+    [logged] = stage_runs["retrain"].outputs.model_outputs
+    words = {"model": f"models:/{logged.model_id}", "epochs": "0"}
+    trained = _child(client, run_stage("train", **words), "train")
+    assert trained.data.metrics["test_accuracy"] == stage_runs["retrain"].data.metrics["test_accuracy"]
+
+
+def test_a_failing_flow_leaves_no_run_running(run_stage: RunStage, client: MlflowClient) -> None:
+    with pytest.raises(TrainingError, match="learning_rate"):
+        run_stage("train", learning_rate="1e9", epochs="1")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert not client.search_runs(experiments, "attributes.status = 'RUNNING'")
+    newest = client.search_runs(experiments, "tags.flow = 'train'", max_results=1)
+    assert newest[0].info.status == "FAILED"

@@ -1,0 +1,100 @@
+"""MLproject, conda.yaml, requirements.txt, pyproject.toml, README.md and the settings say the same."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+PINS = dict(
+    line.split("#")[0].strip().split("==")
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+)
+
+
+def test_mlproject_has_the_entry_points_of_the_command_line() -> None:
+    assert list(MLPROJECT["entry_points"]) == list(ENTRY_POINTS)
+
+
+@pytest.mark.parametrize("point", ENTRY_POINTS.values(), ids=lambda point: point.name)
+def test_an_entry_point_has_the_parameters_and_defaults_of_the_settings(point) -> None:
+    declared = MLPROJECT["entry_points"][point.name]
+    assert list(declared["parameters"]) == list(point.own)
+    words = {name: str(given["default"]) for name, given in declared["parameters"].items() if "default" in given}
+    assert set(point.own) - set(words) == ({"run_id"} if point.after else set())
+    assert settings_of(words) == Settings()
+    for name, given in declared["parameters"].items():
+        assert given["type"] == ("float" if _is_number(name) else "string")
+
+
+@pytest.mark.parametrize("point", ENTRY_POINTS.values(), ids=lambda point: point.name)
+def test_an_entry_point_hands_every_parameter_to_the_command_line(point) -> None:
+    words = " ".join(f"--{name} {{{name}}}" for name in point.own)
+    assert MLPROJECT["entry_points"][point.name]["command"] == f"python -m flows {point.name} {words}"
+
+
+def test_a_setting_belongs_to_some_entry_point() -> None:
+    used = {name for point in ENTRY_POINTS.values() for name in point.accepted}
+    assert used == set(Settings.model_fields)
+
+
+def test_the_environment_is_made_from_requirements_alone() -> None:
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-r requirements.txt"]}]
+    assert MLPROJECT["conda_env"] == "conda.yaml"
+    # MLflow refuses both at once.
+    assert "python_env" not in MLPROJECT
+
+
+def test_pyproject_takes_the_same_python_and_the_same_requirements() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == "==3.11.*"
+    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements.txt"]}
+    assert "dependencies" not in project["project"]
+
+
+@pytest.mark.parametrize(("name", "pin"), PINS.items())
+def test_what_is_installed_is_what_is_pinned(name: str, pin: str) -> None:
+    assert version(name).split("+")[0] == pin
+
+
+def test_everything_imported_by_name_is_pinned() -> None:
+    sources = [path for room in ("flows", "formulation", "training", "tests") for path in (ROOT / room).rglob("*.py")]
+    sources += (ROOT / "benchmarks").rglob("*.py")
+    imported = {
+        name for path in sources for name in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
+    }
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+    foreign = {
+        distributions.get(name, name)
+        for name in imported
+        if name not in sys.stdlib_module_names and not (ROOT / name).is_dir()
+    }
+    assert foreign <= set(PINS)
+
+
+def test_the_readme_installs_the_pinned_mlflow_and_names_both_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f'pip install "mlflow=={PINS["mlflow"]}" uv && mlflow run . --env-manager uv' in readme
+    assert "mlflow run . -e test --env-manager uv" in readme
+    assert f'"mlflow=={PINS["mlflow"]}"' in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readme_has_a_row_for_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in Settings.model_fields:
+        assert f"| `{name}` |" in readme
+
+
+def _is_number(name: str) -> bool:
+    default = Settings.model_fields[name].default
+    return isinstance(default, int | float) and not isinstance(default, bool)
