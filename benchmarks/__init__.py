@@ -1,0 +1,1 @@
+"""The measured tables of the README, one command each; the figures are printed as Markdown."""
