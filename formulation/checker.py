@@ -8,7 +8,7 @@ objective is computed again from the logits and by sorting the layer terms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formulation.bounds import Box, input_box, propagate
-from formulation.errors import CheckFailed, InvalidSolution
+from formulation.errors import CheckFailed, InvalidSetting, InvalidSolution
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
@@ -47,8 +47,9 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
     """Check a stored solution against the model and the images it claims to be about.
 
     Raises:
-        InvalidSolution: another model or other images than the certificate names.
-        CheckFailed: a constraint is violated, or the objective, bound or gap is not what the certificate says.
+        InvalidSolution: another model or other images than the certificate names, or values of the wrong form.
+        CheckFailed: a constraint is violated, or the objective, one of its parts, bound or gap is not what the
+            certificate says.
     """
     pixels = flatten_images(images)
     classes = checked_labels(labels, pixels.shape[1])
@@ -63,21 +64,23 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
 def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -> Verdict:
     """`check` for a lowered network and flattened images."""
     claimed = solution.certificate
-    settings = ScoreSettings.from_dict(claimed.settings)
+    settings = _settings(claimed.settings)
     require_fit(network, pixels, labels, settings)
     scores = _scores(network, solution)
     logits, residuals = _replay(network, pixels, scores, solution.undecided, settings)
-    where, largest = max(residuals, key=lambda item: item[1])
+    where, largest = max(residuals, key=lambda item: np.inf if np.isnan(item[1]) else item[1])
     if not largest <= TOLERANCE:
         raise CheckFailed(
             f"the solution violates {where} by {largest:.3g} (tolerance {TOLERANCE:g}); do not use these scores"
         )
-    vector = network.stack(scores)
-    objective = settings.loss_weight * float(cross_entropy(logits, labels).mean())
-    objective += sparsity(network, vector, settings.layer_weight)
+    loss = float(cross_entropy(logits, labels).mean())
+    term = sparsity(network, network.stack(scores), settings.layer_weight)
+    objective = settings.loss_weight * loss + term
     gap = max(0.0, objective - claimed.bound) / max(1.0, abs(objective))
     slack = TOLERANCE * max(1.0, abs(objective))
     _agree("objective", claimed.objective, objective, slack)
+    _agree("cross-entropy", claimed.cross_entropy, loss, slack)
+    _agree("sparsity", claimed.sparsity, term, slack)
     _agree("gap", claimed.gap, gap, slack)
     if not claimed.bound <= objective + slack:
         raise CheckFailed(
@@ -88,11 +91,23 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
     return Verdict(largest, where, objective, claimed.bound, gap, pixels.shape[1])
 
 
+def _settings(stored: Mapping[str, Any]) -> ScoreSettings:
+    try:
+        return ScoreSettings.from_dict(stored)
+    except (TypeError, KeyError, InvalidSetting) as error:
+        raise InvalidSolution(f"the settings in the certificate are damaged ({error}); score again") from error
+
+
 def _scores(network: Network, solution: Solution) -> dict[str, Array]:
-    found = {name: np.asarray(values, dtype=float) for name, values in solution.scores.items()}
-    if {name: len(values) for name, values in found.items()} != network.units:
-        raise InvalidSolution(f"the scores are for layers {sorted(found)}, the network has {sorted(network.units)}")
-    return found
+    found = {name: np.asarray(values) for name, values in solution.scores.items()}
+    wanted = {name: (units,) for name, units in network.units.items()}
+    if {name: values.shape for name, values in found.items()} != wanted:
+        raise InvalidSolution(
+            f"the scores are for layers {sorted(found)}, the network has {sorted(wanted)}, or their widths differ"
+        )
+    if not all(np.issubdtype(values.dtype, np.number) for values in found.values()):
+        raise InvalidSolution("the scores are not numbers; score again")
+    return {name: values.astype(float) for name, values in found.items()}
 
 
 def _replay(
@@ -168,6 +183,8 @@ class _Relu:
         missing = ~decided
         if self.stored is not None:
             j, i = self.stored.where.T
+            if len(j) and not (min(j.min(), i.min()) >= 0 and j.max() < h.shape[0] and i.max() < h.shape[1]):
+                raise InvalidSolution("the solution has values for activations that do not exist; score again")
             h[j, i], open_[j, i] = self.stored.hidden, self.stored.open
             missing[j, i] = False
         if missing.any():

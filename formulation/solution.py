@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -67,6 +68,13 @@ class Certificate:
     checked: bool = False
     largest_residual: float | None = None
 
+    def __post_init__(self) -> None:
+        figures = (self.objective, self.bound, self.gap, self.cross_entropy, self.sparsity)
+        if self.status not in get_args(Status) or not all(isinstance(f, (int, float)) for f in figures):
+            raise InvalidSolution(
+                f"the certificate is damaged (status {self.status!r}, figures {figures}); score again"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values."""
         return asdict(self) | {"settings": dict(self.settings), "notes": list(self.notes)}
@@ -79,6 +87,12 @@ class Undecided:
     where: np.ndarray
     hidden: Array
     open: Array
+
+    def __post_init__(self) -> None:
+        count = len(self.where)
+        shapes = (self.where.shape, self.hidden.shape, self.open.shape)
+        if shapes != ((count, 2), (count,), (count,)) or not np.issubdtype(self.where.dtype, np.integer):
+            raise InvalidSolution(f"the undecided values have shapes {shapes}; score again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,5 +130,5 @@ class Solution:
             layers = [name.removeprefix("where/") for name in arrays if name.startswith("where/")]
             undecided = {n: Undecided(arrays[f"where/{n}"], arrays[f"hidden/{n}"], arrays[f"open/{n}"]) for n in layers}
             return Solution({n: arrays[f"scores/{n}"] for n in names}, certificate, history, undecided)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             raise InvalidSolution(f"the solution in {folder} cannot be read ({error}); score again") from error

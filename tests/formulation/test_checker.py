@@ -1,0 +1,263 @@
+"""Oracle 9: a true answer passes the replay, and every perturbed one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from formulation import CheckFailed, FormulationError, InvalidSolution, ScoreSettings, Solution, check, score
+from formulation.solution import Undecided
+from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+
+CASE = dense(1, images=4)
+PUBLISHED = ScoreSettings(radius=0.1, loss_weight=20)
+SOLVED = {
+    "relaxed": PUBLISHED,
+    "integer": replace(PUBLISHED, relax=False),
+    "exact": replace(PUBLISHED, gate="exact", relax=False, radius=0.0),
+    "pattern": replace(PUBLISHED, gate="pattern", radius=0.0),
+    "whole scores": replace(PUBLISHED, gate="exact", relax=False, integer_scores=True, radius=0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def solutions() -> dict[str, Solution]:
+    return {name: score(CASE.model, CASE.images, CASE.labels, settings) for name, settings in SOLVED.items()}
+
+
+def checked(solution: Solution) -> Any:
+    return check(CASE.model, CASE.images, CASE.labels, solution)
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_a_true_answer_passes_and_the_verdict_agrees_with_the_certificate(
+    name: str, solutions: dict[str, Solution]
+) -> None:
+    verdict, certificate = checked(solutions[name]), solutions[name].certificate
+    assert certificate.checked
+    assert verdict.largest_residual == certificate.largest_residual <= 1e-6
+    assert verdict.objective == pytest.approx(certificate.objective, abs=1e-9)
+    assert verdict.bound == certificate.bound
+    assert verdict.gap == pytest.approx(certificate.gap, abs=1e-9)
+    assert verdict.images == len(CASE.images)
+
+
+@pytest.mark.parametrize("make", [dense, conv_pool, strided_grouped])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.02), ("pattern", 0.0), ("exact", 0.01)])
+def test_more_images_than_one_slice_pass(make: Callable[..., Case], gate: str, radius: float) -> None:
+    """The program is built from slices of 16 images, the checker replays all at once: bounds must agree to the bit."""
+    case = make(2, images=18)
+    settings = ScoreSettings(gate=gate, radius=radius, gap=0.3, allow_degenerate=True)  # type: ignore[arg-type]
+    solution = score(case.model, case.images, case.labels, settings)
+    assert check(case.model, case.images, case.labels, solution).images == 18
+
+
+@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize("by", [1e-4, 0.1])
+def test_a_moved_score_is_refused(name: str, by: float, solutions: dict[str, Solution]) -> None:
+    """Unless it changes nothing: a unit that emits 0 on every image, of the layer that the objective leaves out."""
+    solution = solutions[name]
+    refused, harmless = 0, 0
+    for layer, values in solution.scores.items():
+        for unit in range(len(values)):
+            other = values.copy()
+            other[unit] += by if other[unit] < 0.5 else -by
+            try:
+                verdict = checked(replace(solution, scores={**solution.scores, layer: other}))
+            except CheckFailed:
+                refused += 1
+            else:
+                assert verdict.objective == pytest.approx(solution.certificate.objective, abs=1e-5)
+                harmless += 1
+    assert refused > 2 * harmless
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan, np.inf])
+@pytest.mark.parametrize("name", SOLVED)
+def test_a_score_out_of_range_is_refused(name: str, value: float, solutions: dict[str, Solution]) -> None:
+    for layer, values in solutions[name].scores.items():
+        other = values.copy()
+        other[-1] = value
+        with np.errstate(invalid="ignore"), pytest.raises(CheckFailed):
+            checked(replace(solutions[name], scores={**solutions[name].scores, layer: other}))
+
+
+def test_fractional_scores_are_refused_where_whole_ones_were_demanded(solutions: dict[str, Solution]) -> None:
+    solution = solutions["whole scores"]
+    layer = next(iter(solution.scores))
+    other = solution.scores[layer].copy()
+    other[0] = 0.5
+    with pytest.raises(CheckFailed, match="integrality of the scores"):
+        checked(replace(solution, scores={**solution.scores, layer: other}))
+
+
+def perturbed(solution: Solution, part: str, by: Callable[[np.ndarray], np.ndarray]) -> list[Solution]:
+    """One solution per undecided value, with that value changed."""
+    made = []
+    for layer, values in solution.undecided.items():
+        for k in range(len(values.hidden)):
+            changed = getattr(values, part).copy()
+            changed[k] = by(changed[k])
+            others = {**solution.undecided, layer: replace(values, **{part: changed})}
+            made.append(replace(solution, undecided=others))
+    assert made
+    return made
+
+
+@pytest.mark.parametrize("by", [0.01, -0.01, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["integer", "exact", "whole scores"])
+def test_a_moved_hidden_value_is_refused(name: str, by: float, solutions: dict[str, Solution]) -> None:
+    for changed in perturbed(solutions[name], "hidden", lambda value: value + by)[:6]:
+        with np.errstate(invalid="ignore"), pytest.raises(CheckFailed):
+            checked(changed)
+
+
+@pytest.mark.parametrize("by", [1.5, -1.5, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["relaxed", "integer", "exact"])
+def test_a_moved_open_value_is_refused(name: str, by: float, solutions: dict[str, Solution]) -> None:
+    for changed in perturbed(solutions[name], "open", lambda value: value + by)[:6]:
+        with np.errstate(invalid="ignore"), pytest.raises(CheckFailed):
+            checked(changed)
+
+
+@pytest.mark.parametrize("name", ["integer", "exact"])
+def test_a_fractional_open_is_refused_in_an_integer_program(name: str, solutions: dict[str, Solution]) -> None:
+    for changed in perturbed(solutions[name], "open", lambda value: 0.5 + 0 * value)[:6]:
+        with pytest.raises(CheckFailed):
+            checked(changed)
+
+
+def test_an_open_unit_closed_or_a_closed_one_opened_is_refused(solutions: dict[str, Solution]) -> None:
+    found = 0
+    values = solutions["integer"].undecided
+    for layer in values:
+        for k in np.flatnonzero(values[layer].hidden > 1e-3):
+            closed = values[layer].open.copy()
+            closed[k] = 0.0
+            others = {**values, layer: replace(values[layer], open=closed)}
+            with pytest.raises(CheckFailed, match=r"h <= open u\+ \(2\)"):
+                checked(replace(solutions["integer"], undecided=others))
+            found += 1
+    assert found
+
+
+@pytest.mark.parametrize("field", ["objective", "bound", "gap", "cross_entropy", "sparsity"])
+@pytest.mark.parametrize("by", [1e-3, -1e-3, 1.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["relaxed", "pattern"])
+def test_an_altered_figure_of_the_certificate_is_refused(
+    name: str, field: str, by: float, solutions: dict[str, Solution]
+) -> None:
+    certificate = solutions[name].certificate
+    other = replace(certificate, **{field: getattr(certificate, field) + by})
+    with pytest.raises(CheckFailed):
+        checked(replace(solutions[name], certificate=other))
+
+
+def test_a_bound_above_the_objective_is_the_solvers_mistake(solutions: dict[str, Solution]) -> None:
+    certificate = solutions["relaxed"].certificate
+    other = replace(certificate, bound=certificate.objective + 0.01, gap=0.0)
+    with pytest.raises(CheckFailed, match=r"bound .* exceeds the objective"):
+        checked(replace(solutions["relaxed"], certificate=other))
+
+
+def test_optimal_at_a_larger_gap_than_asked_for_is_refused(solutions: dict[str, Solution]) -> None:
+    certificate = solutions["relaxed"].certificate
+    bound = certificate.objective - 0.1
+    gap = 0.1 / max(1.0, abs(certificate.objective))
+    with pytest.raises(CheckFailed, match="says optimal"):
+        checked(replace(solutions["relaxed"], certificate=replace(certificate, bound=bound, gap=gap)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_weight": 5.0},
+        {"layer_weight": "network"},
+        {"radius": 0.0},
+        {"gap": 1e-12},
+        {"gate": "exact", "relax": False},
+    ],
+)
+def test_other_settings_than_those_solved_are_refused(settings: dict[str, Any], solutions: dict[str, Solution]) -> None:
+    certificate = solutions["relaxed"].certificate
+    other = replace(certificate, settings={**certificate.settings, **settings})
+    with pytest.raises((CheckFailed, InvalidSolution)):
+        checked(replace(solutions["relaxed"], certificate=other))
+
+
+def test_another_model_is_refused(solutions: dict[str, Solution]) -> None:
+    other = dense(1, images=4).model
+    other[5].bias.data[0] += 1e-9
+    with pytest.raises(InvalidSolution, match="another network"):
+        check(other, CASE.images, CASE.labels, solutions["relaxed"])
+
+
+def test_other_images_labels_or_their_order_are_refused(solutions: dict[str, Solution]) -> None:
+    images, labels = CASE.images.clone(), CASE.labels.clone()
+    images[0, 0, 0, 0] += 1e-9
+    for case in ((images, CASE.labels), (CASE.images, (labels + 1) % 3), (CASE.images.flip(0), CASE.labels.flip(0))):
+        with pytest.raises(InvalidSolution, match="other images or labels"):
+            check(CASE.model, *case, solutions["relaxed"])
+    with pytest.raises(InvalidSolution):
+        check(CASE.model, CASE.images[:2], CASE.labels[:2], solutions["relaxed"])
+
+
+DAMAGED: dict[str, Callable[[Solution], Solution]] = {
+    "a layer is missing": lambda s: replace(s, scores=dict(list(s.scores.items())[:1])),
+    "a layer is renamed": lambda s: replace(s, scores={f"x{name}": v for name, v in s.scores.items()}),
+    "a unit is missing": lambda s: replace(s, scores={name: v[:-1] for name, v in s.scores.items()}),
+    "scores are a table": lambda s: replace(s, scores={name: np.stack([v, v], axis=1) for name, v in s.scores.items()}),
+    "scores are words": lambda s: replace(s, scores={name: v.astype(str) + "x" for name, v in s.scores.items()}),
+    "the undecided values are missing": lambda s: replace(s, undecided={}),
+    "an undecided value is missing": lambda s: replace(
+        s, undecided={n: Undecided(v.where[1:], v.hidden[1:], v.open[1:]) for n, v in s.undecided.items()}
+    ),
+    "places and values differ in number": lambda s: replace(
+        s, undecided={n: replace(v, hidden=np.append(v.hidden, 0.0)) for n, v in s.undecided.items()}
+    ),
+    "a place beyond the layer": lambda s: replace(
+        s, undecided={n: replace(v, where=v.where + 1000) for n, v in s.undecided.items()}
+    ),
+    "places in a row": lambda s: replace(
+        s, undecided={n: replace(v, where=v.where.ravel()) for n, v in s.undecided.items()}
+    ),
+    "an unknown setting": lambda s: replace(
+        s, certificate=replace(s.certificate, settings={**s.certificate.settings, "speed": 1})
+    ),
+    "no pixel range": lambda s: replace(
+        s,
+        certificate=replace(
+            s.certificate, settings={k: v for k, v in s.certificate.settings.items() if k != "pixel_range"}
+        ),
+    ),
+    "a setting out of range": lambda s: replace(
+        s, certificate=replace(s.certificate, settings={**s.certificate.settings, "gap": -1})
+    ),
+    "an objective in words": lambda s: replace(s, certificate=replace(s.certificate, objective="low")),  # type: ignore[arg-type]
+    "an unknown status": lambda s: replace(s, certificate=replace(s.certificate, status="splendid")),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_solution_is_refused_in_one_line(damage: str, solutions: dict[str, Solution]) -> None:
+    with pytest.raises(FormulationError) as refused:
+        checked(DAMAGED[damage](solutions["relaxed"]))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_the_checker_uses_no_solver_and_no_reduction() -> None:
+    import formulation.checker as checker
+
+    assert not {"highspy", "linopy", "reduce", "solve", "gate", "open_session"} & set(vars(checker))
+
+
+def test_float32_images_check_like_their_float64_values() -> None:
+    images = CASE.images.float()
+    solution = score(CASE.model, images, CASE.labels, PUBLISHED)
+    assert check(CASE.model, images.double(), CASE.labels, solution).largest_residual <= 1e-6
+    assert isinstance(images, torch.Tensor)
