@@ -1,6 +1,7 @@
 """Reading what earlier runs logged."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,17 +95,21 @@ def downloaded(run: Run, path: str) -> Iterator[Path]:
 def load_logged_network(uri: str, model_uri: str) -> nn.Module:
     """The network of an MLflow model address such as `models:/name/1` or `runs:/<id>/network` in the store at `uri`.
 
-    Raises HandOverError where there is none.
+    Raises HandOverError where there is none, or only an exported program.
     """
     quieten_mlflow()
     mlflow.set_tracking_uri(uri)
     try:
         network = mlflow.pytorch.load_model(model_uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())
         raise HandOverError(f"model={model_uri}: cannot be loaded ({reason}); see Models in the UI") from error
-    if not isinstance(network, nn.Module):
-        raise HandOverError(f"model={model_uri} is a {type(network).__name__}, not a torch module")
+    # The module of an exported program has no layers left, and a `train` of its own that refuses.
+    if not isinstance(network, nn.Module) or "train" in vars(network):
+        raise HandOverError(
+            f"model={model_uri} is an exported program without layers: log the network with "
+            f"serialization_format='pickle', or give model=module:factory and its weights as checkpoint"
+        )
     return network
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -11,6 +12,7 @@ from flows.entry_points import ENTRY_POINTS
 from flows.errors import CheckRefused, FlowError, HandOverError
 from flows.preparation import prepare
 from flows.tracking import Run
+from flows.translation import dataset_of
 from formulation import FormulationError
 from tests.flows.small_run import RunStage
 from training import TrainingError
@@ -112,12 +114,30 @@ def test_a_stage_needs_the_stage_before_it(client: MlflowClient, stage_runs: Sta
 
 
 def test_a_network_logged_in_mlflow_is_a_model_to_start_from(
-    run_stage: RunStage, client: MlflowClient, stage_runs: Stages
+    run_stage: RunStage, client: MlflowClient, stage_runs: Stages, main_run: MlflowRun
+) -> None:
+    trained = Run(client.tracking_uri, main_run.info.experiment_id, stage_runs["train"].info.run_id)
+    settings = handover.load_settings(trained)
+    network = handover.load_network(trained, settings, dataset_of(settings))
+    mlflow.set_tracking_uri(client.tracking_uri)
+    with mlflow.start_run(experiment_id=main_run.info.experiment_id):
+        logged = mlflow.pytorch.log_model(
+            network, name="network", serialization_format="pickle", pip_requirements=["torch"]
+        )
+    again = run_stage("train", model=logged.model_uri, epochs="0")
+    scored = run_stage("score", run_id=again, images_per_class="1", scoring_sets="1")
+    metrics = _child(client, again, "train").data.metrics
+    assert metrics["test_accuracy"] == stage_runs["train"].data.metrics["test_accuracy"]
+    assert client.get_run(scored).info.status == "FINISHED"
+
+
+def test_an_exported_program_is_refused_with_what_to_log_instead(
+    client: MlflowClient, stage_runs: Stages, store_uri: str
 ) -> None:
     [logged] = stage_runs["retrain"].outputs.model_outputs
-    words = {"model": f"models:/{logged.model_id}", "epochs": "0"}
-    trained = _child(client, run_stage("train", **words), "train")
-    assert trained.data.metrics["test_accuracy"] == stage_runs["retrain"].data.metrics["test_accuracy"]
+    words = {"model": f"models:/{logged.model_id}", "tracking_uri": store_uri}
+    with pytest.raises(HandOverError, match="exported program without layers: log the network with"):
+        prepare(ENTRY_POINTS["main"], words)
 
 
 def test_a_failing_flow_leaves_no_run_running(run_stage: RunStage, client: MlflowClient) -> None:

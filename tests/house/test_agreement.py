@@ -1,6 +1,6 @@
 """MLproject, conda.yaml, requirements.txt, pyproject.toml, README.md and the settings say the same."""
 
-import re
+import ast
 import sys
 import tomllib
 from importlib.metadata import version
@@ -70,9 +70,7 @@ def test_what_is_installed_is_what_is_pinned(name: str, pin: str) -> None:
 def test_everything_imported_by_name_is_pinned() -> None:
     sources = [path for room in ("flows", "formulation", "training", "tests") for path in (ROOT / room).rglob("*.py")]
     sources += (ROOT / "benchmarks").rglob("*.py")
-    imported = {
-        name for path in sources for name in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
-    }
+    imported = {name.split(".")[0] for path in sources for name in _imported(path)}
     distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
     foreign = {
         distributions.get(name, name)
@@ -93,6 +91,12 @@ def test_the_readme_has_a_row_for_every_setting() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in Settings.model_fields:
         assert f"| `{name}` |" in readme
+
+
+def _imported(path: Path) -> list[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
 
 
 def _is_number(name: str) -> bool:
