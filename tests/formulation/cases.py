@@ -32,7 +32,7 @@ class Case:
     def masked_logits(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits [classes, images] of the torch module, each ReLU's output times its units' mask, by forward hooks."""
 
-        def hook(mask: np.ndarray):  # type: ignore[no-untyped-def]
+        def hook(mask: np.ndarray):
             def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
                 return output * torch.as_tensor(mask, dtype=torch.float64).reshape(1, -1, *[1] * (output.ndim - 2))
 

@@ -52,7 +52,7 @@ def test_a_true_answer_passes_and_the_verdict_agrees_with_the_certificate(
 def test_more_images_than_one_slice_pass(make: Callable[..., Case], gate: str, radius: float) -> None:
     """The program is built from slices of 16 images, the checker replays all at once: bounds must agree to the bit."""
     case = make(2, images=18)
-    settings = ScoreSettings(gate=gate, radius=radius, gap=0.3, allow_degenerate=True)  # type: ignore[arg-type]
+    settings = ScoreSettings(gate=gate, radius=radius, gap=0.3, allow_degenerate=True)
     solution = score(case.model, case.images, case.labels, settings)
     assert check(case.model, case.images, case.labels, solution).images == 18
 
@@ -238,8 +238,8 @@ DAMAGED: dict[str, Callable[[Solution], Solution]] = {
     "a setting out of range": lambda s: replace(
         s, certificate=replace(s.certificate, settings={**s.certificate.settings, "gap": -1})
     ),
-    "an objective in words": lambda s: replace(s, certificate=replace(s.certificate, objective="low")),  # type: ignore[arg-type]
-    "an unknown status": lambda s: replace(s, certificate=replace(s.certificate, status="splendid")),  # type: ignore[arg-type]
+    "an objective in words": lambda s: replace(s, certificate=replace(s.certificate, objective="low")),
+    "an unknown status": lambda s: replace(s, certificate=replace(s.certificate, status="splendid")),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from linopy import Model
 from scipy.sparse import csr_array
@@ -13,6 +13,7 @@ from formulation.constraints import add_relu, linear
 from tests.formulation.oracles import repeatable
 
 unit = st.floats(0.0, 1.0)
+few = settings(repeatable, max_examples=15)  # each builds a linopy model
 
 
 def largest_residual(model: Model, values: dict[str, np.ndarray]) -> float:
@@ -27,7 +28,7 @@ def largest_residual(model: Model, values: dict[str, np.ndarray]) -> float:
     )
 
 
-@repeatable
+@few
 @given(
     low=st.floats(-2, -0.1), high=st.floats(0.1, 2), y=st.floats(-3, 3), s=unit, h=st.floats(0, 3), open_=unit,
     cut=st.booleans(), lifted_m=st.booleans(),

@@ -16,7 +16,7 @@ span = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(sorted)
 
 
 def one(made: Gate) -> tuple[int, float, float, float, float]:
-    return (int(made.state[0, 0]), *(float(part[0, 0]) for part in (made.cap, made.big_m, made.lower, made.upper)))  # type: ignore[return-value]
+    return (int(made.state[0, 0]), *(float(part[0, 0]) for part in (made.cap, made.big_m, made.lower, made.upper)))
 
 
 def box(low: float, high: float) -> Box:

@@ -24,7 +24,7 @@ class Wrapped(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)  # type: ignore[no-any-return]
+        return self.model(x)
 
 
 def instance(name: str, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def instance(name: str, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]
 
 
 def settings_at(gap: float, cuts: str = "tangent") -> ScoreSettings:
-    return ScoreSettings(loss_weight=5, radius=1e-5, gate="published", layer_weight="kernel", gap=gap, cuts=cuts)  # type: ignore[arg-type]
+    return ScoreSettings(loss_weight=5, radius=1e-5, gate="published", layer_weight="kernel", gap=gap, cuts=cuts)
 
 
 @pytest.mark.parametrize("cuts", ["tangent", "lifted"])

@@ -52,5 +52,5 @@ def test_the_digest_follows_structure_and_weights() -> None:
     )
     other_bias = Network(
         (*first.nodes[:2], Node("out", Affine(first.nodes[2].op.weight, np.zeros(2)), "relu", 2)), first.layers, 2
-    )  # type: ignore[union-attr]
+    )
     assert len({network.digest() for network in (first, gated_otherwise, other_bias)}) == 3

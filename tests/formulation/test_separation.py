@@ -62,7 +62,7 @@ def test_every_row_is_given_once_the_most_violated_first(case: Case, settings: S
     rest = separation.violated(point, 10_000)
     assert 2 <= len(first) < len(first) + len(rest)
 
-    def broken(rows):  # type: ignore[no-untyped-def]
+    def broken(rows):
         value = rows.matrix @ point
         return np.maximum(rows.lower - value, value - rows.upper)
 

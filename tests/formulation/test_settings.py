@@ -48,7 +48,7 @@ BAD = {
 def test_a_value_out_of_range_is_refused_in_one_line_that_names_it(what: str) -> None:
     (name,) = BAD[what]
     with pytest.raises(InvalidSetting, match=name) as refusal:
-        ScoreSettings(**BAD[what])  # type: ignore[arg-type]
+        ScoreSettings(**BAD[what])
     assert len(str(refusal.value).splitlines()) == 1
     assert isinstance(refusal.value, FormulationError)
 
@@ -68,7 +68,7 @@ def test_the_relaxation_of_exact_must_be_asked_for_by_name() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        ScoreSettings().loss_weight = 1.0  # type: ignore[misc]
+        ScoreSettings().loss_weight = 1.0
 
 
 def test_later_changes_of_the_callers_options_do_not_reach_the_settings() -> None:

@@ -55,7 +55,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def rewritten(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
+def rewritten(change: Callable[[dict], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         stored = json.loads((folder / "certificate.json").read_text())
         (folder / "certificate.json").write_text(json.dumps(change(stored)))

@@ -66,7 +66,7 @@ def test_the_enumerated_optima_are_not_all_trivial() -> None:
     assert sum(0 < share < 1 for share in removed) >= 4
 
 
-@pytest.mark.parametrize("seed", [1, 3, 4, 5])
+@pytest.mark.parametrize("seed", [1, 3, 4])
 def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int) -> None:
     """Every pattern of the undecided phases is fixed in the unreduced program, one linear program each."""
     case = dense(seed, inputs=3, hidden=(4, 3), images=2)
@@ -87,11 +87,11 @@ def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int
     assert found == pytest.approx(min(optima), abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.1), ("exact", 0.0)])
 def test_relaxation_below_bound_below_incumbent(gate: str, radius: float, seed: int) -> None:
     case = dense(seed, images=4)
-    settings = ScoreSettings(gate=gate, radius=radius, relax=False, gap=1e-6)  # type: ignore[arg-type]
+    settings = ScoreSettings(gate=gate, radius=radius, relax=False, gap=1e-6)
     certificate = score(case.model, case.images, case.labels, settings).certificate
     relaxed = score(
         case.model, case.images, case.labels, replace(settings, relax=True, allow_degenerate=True)
@@ -109,7 +109,7 @@ def test_keeping_every_unit_is_feasible_and_no_better_than_the_optimum(
     make: Callable[..., Case], gate: str, radius: float
 ) -> None:
     case = make(3)
-    settings = ScoreSettings(gate=gate, radius=radius, allow_degenerate=True)  # type: ignore[arg-type]
+    settings = ScoreSettings(gate=gate, radius=radius, allow_degenerate=True)
     reduction = case.reduction(settings)
     ones = reduction.complete(np.ones(reduction.scores))
     whole = {name: np.ones(units) for name, units in reduction.network.units.items()}
@@ -245,8 +245,8 @@ LIES: dict[str, Callable[[int, Answer], Answer]] = {
     "open too high": moved("open", 1.5),
     "a bound above the optimum": lambda _, answer: replace(answer, bound=answer.bound + 10.0),
     "an infinite bound": lambda _, answer: replace(answer, bound=np.inf),
-    "no number in the point": lambda _, answer: replace(answer, point=answer.point * np.nan),  # type: ignore[operator]
-    "an infinite point": lambda _, answer: replace(answer, point=answer.point + np.inf),  # type: ignore[operator]
+    "no number in the point": lambda _, answer: replace(answer, point=answer.point * np.nan),
+    "an infinite point": lambda _, answer: replace(answer, point=answer.point + np.inf),
     "no point": lambda _, answer: replace(answer, point=None, bound=-np.inf),
 }
 
@@ -288,7 +288,7 @@ def test_an_integer_answer_with_moved_scores_is_no_incumbent_unless_it_is_feasib
     case = dense(1, images=2)
     settings = ScoreSettings(gate="exact", relax=False, integer_scores=True, radius=0, max_rounds=40)
     best = score(case.model, case.images, case.labels, settings).certificate.objective
-    answering(monkeypatch, lambda _, answer: replace(answer, point=1 - answer.point))  # type: ignore[operator]
+    answering(monkeypatch, lambda _, answer: replace(answer, point=1 - answer.point))
     try:
         solution = score(case.model, case.images, case.labels, settings)
     except FormulationError:

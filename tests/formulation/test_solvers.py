@@ -30,7 +30,7 @@ def opened(kind: type, settings: ScoreSettings, reduction: Reduction, *, integer
 @pytest.mark.parametrize("integer", [False, True], ids=["relaxed", "integer"])
 @pytest.mark.parametrize("cuts", ["tangent", "lifted"])
 def test_highs_in_place_and_through_linopy_answer_the_same(cuts: str, integer: bool) -> None:
-    settings = ScoreSettings(radius=0.1, relax=not integer, cuts=cuts)  # type: ignore[arg-type]
+    settings = ScoreSettings(radius=0.1, relax=not integer, cuts=cuts)
     reduction = CASE.reduction(settings)
     answers = [
         opened(kind, settings, reduction, integer=integer).solve(60, 1e-9) for kind in (HighsSession, LinopySession)
