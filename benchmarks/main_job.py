@@ -55,8 +55,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(words: dict[str, str], store: tracking.Store) -> dict[str, float] | None:
-    words = {**words, "tracking_uri": store.uri, "experiment": EXPERIMENT}
-    command = [sys.executable, "-m", "flows", "main", *(part for name, value in words.items() for part in (f"--{name}", value))]
+    words = words | {"tracking_uri": store.uri, "experiment": EXPERIMENT}
+    options = [part for name, value in words.items() for part in (f"--{name}", value)]
+    command = [sys.executable, "-m", "flows", "main", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
     if done.returncode or " run " not in last:
