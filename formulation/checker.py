@@ -29,6 +29,7 @@ from formulation.sparsity import sparsity
 Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-6  # of a residual, relative to the activation's own bound where that exceeds 1; and of the objective
+ROUNDING = 1e-9  # bounds this close to 0 may have been decided either way: sums round differently in other batches
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,18 @@ class _Relu:
 
     def published(self) -> tuple[Array, list[tuple[str, float]]]:
         """M = l; l >= 0 < u is open, u <= 0 closed, all else is stored."""
-        h, open_ = self._values(decided=(self.box.lower >= 0) | (self.box.upper <= 0), is_open=self.box.upper > 0)
+        lower, upper = self.box.lower, self.box.upper
+        is_open = (lower >= -ROUNDING) & (upper > 0)
+        h, open_ = self._values(decided=(lower >= -ROUNDING) | (upper <= ROUNDING), is_open=is_open)
         return h, list(self._inequalities(h, open_, self.box.lower))
 
     def exact(self) -> tuple[Array, list[tuple[str, float]]]:
         """M = l - u+; u <= 0 is closed, a constant pre-activation decided by its sign, all else is stored."""
         cap = np.maximum(self.box.upper, 0.0)
-        constant = self.box.lower == self.box.upper
-        h, open_ = self._values(decided=constant | (self.box.upper <= 0), is_open=self.box.upper > 0)
+        constant = self.box.upper - self.box.lower <= ROUNDING
+        h, open_ = self._values(
+            decided=constant | (self.box.upper <= ROUNDING), is_open=constant & (self.box.upper > 0)
+        )
         found = list(self._inequalities(h, open_, self.box.lower - cap))
         return h, [*found, ("h <= s u+", float(np.max((h - self.s * cap) / np.maximum(1.0, cap), initial=0.0)))]
 

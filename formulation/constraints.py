@@ -17,7 +17,7 @@ linopy.options["semantics"] = "v1"
 
 def linear(model: Model, matrix: csr_array, labels: Index, constant: Array, dim: str) -> LinearExpression:
     """matrix @ variables + constant as an expression over `dim`; `labels` are linopy's labels of the columns."""
-    matrix = csr_array(matrix)
+    matrix = csr_array(matrix, copy=True)
     matrix.eliminate_zeros()
     rows, terms = matrix.shape[0], np.diff(matrix.indptr)
     row = np.repeat(np.arange(rows), terms)

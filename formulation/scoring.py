@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from formulation.checker import verify
-from formulation.errors import TimeLimitReached
+from formulation.errors import SolverFailed, TimeLimitReached
 from formulation.gates import UNDECIDED
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.lowering import lower
@@ -56,8 +56,13 @@ def score(
     if left <= 0:
         raise TimeLimitReached(_too_short(settings.time_limit))
     outcome = solve(reduction, replace(settings, time_limit=left), progress)
-    if outcome.status == "time_limit" and not outcome.improved:
-        raise TimeLimitReached(_too_short(settings.time_limit))
+    if outcome.status != "optimal" and not outcome.improved:
+        if outcome.status == "time_limit":
+            raise TimeLimitReached(_too_short(settings.time_limit))
+        raise SolverFailed(
+            f"{outcome.solver} ended by {outcome.status} after {len(outcome.rounds)} rounds before any scores better "
+            "than 'every unit is critical' were found; raise max_rounds or try other solver_options"
+        )
     solution = _solution(reduction, outcome, settings, images_digest(pixels, classes), started)
     verdict = verify(network, pixels, classes, solution)
     certificate = replace(solution.certificate, checked=True, largest_residual=verdict.largest_residual)

@@ -26,7 +26,9 @@ from formulation.solvers import open_session
 from formulation.sparsity import sparsity
 
 ROWS_PER_ROUND = 2000
-PATIENCE = 10  # rounds without a new row, a better bound or a better incumbent before the search counts as stalled
+PATIENCE = 20  # rounds without a new row and without progress before the search counts as stalled
+IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
+AT_BOUND = 1e-9
 
 Progress = Callable[[Round], None]
 
@@ -77,7 +79,7 @@ def solve(reduction: Reduction, settings: ScoreSettings, progress: Progress | No
     if settings.integer_scores or (undecided and not settings.relax):
         relaxed = search.best.objective
         search.restart_from_ones()
-        if search.status == "optimal":
+        if search.status in ("optimal", "stalled"):
             search.run("integer")
             return search.outcome(relaxed)
     return search.outcome(None)
@@ -137,29 +139,39 @@ class _Search:
             if point is None or not answer.complete:
                 self.status = "time_limit"
                 return
-            idle = 0 if self._refine(point) or before != (self.best.objective, self.bound) else idle + 1
+            moved = max(before[0] - self.best.objective, self.bound - before[1]) > IDLE_SHARE * self.settings.gap
+            idle = 0 if self._refine(point) or moved else idle + 1
             if idle == PATIENCE:
                 self.status = "stalled"
                 return
         self.status = "round_limit"
 
-    def _consider(self, point: Array, phase: str) -> None:
+    def _consider(self, point: Array, phase: Literal["relaxation", "integer"]) -> None:
         """Make the solver's point feasible, and keep it if it is better than the incumbent."""
+        candidate = self._drawn_inside(point) if phase == "relaxation" else self._whole(point)
+        if candidate is not None:
+            found = self.evaluate(candidate)
+            if found.objective < self.best.objective:
+                self.best = found
+
+    def _drawn_inside(self, point: Array) -> Array:
+        """The relaxed point drawn towards the unpruned network until it breaks no row."""
+        inside = np.concatenate([self._scores(point), point[self.reduction.scores :]])
+        return self.ones.point + self.separation.step_inside(inside) * (inside - self.ones.point)
+
+    def _whole(self, point: Array) -> Array | None:
+        """The integer point with its activations computed again; None where a row that is not added yet breaks."""
+        scores = np.round(self._scores(point)) if self.settings.integer_scores else self._scores(point)
+        candidate = np.concatenate([scores, point[self.reduction.scores :]])
+        if not self.settings.relax:  # whole phases leave one value to every undecided activation
+            candidate = self.reduction.complete(scores)
+        return candidate if self.separation.largest_violation(candidate) <= TOLERANCE else None
+
+    def _scores(self, point: Array) -> Array:
+        """The point's scores, those at a bound but for the solver's tolerance exactly there."""
         scores = np.clip(point[: self.reduction.scores], 0.0, 1.0)
-        if phase == "relaxation":
-            inside = np.concatenate([scores, point[self.reduction.scores :]])
-            step = self.separation.step_inside(inside)
-            candidate = self.ones.point + step * (inside - self.ones.point)
-        else:
-            scores = np.round(scores) if self.settings.integer_scores else scores
-            candidate = np.concatenate([scores, point[self.reduction.scores :]])
-            if not self.settings.relax:  # whole phases leave one value to every undecided activation
-                candidate = self.reduction.complete(scores)
-            if self.separation.largest_violation(candidate) > TOLERANCE:
-                return
-        found = self.evaluate(candidate)
-        if found.objective < self.best.objective:
-            self.best = found
+        nearest = np.round(scores)
+        return np.where(np.abs(scores - nearest) <= AT_BOUND, nearest, scores)
 
     def _refine(self, point: Array) -> bool:
         """Add the rows that the point breaks and planes around it; False if no row was broken."""

@@ -20,6 +20,7 @@ from formulation.network import INPUT, Layer, Network, Node, Relu
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces: one thread at a time may trace or call.
 TRACING = threading.Lock()
+RANDOM_IMAGES = 4
 AGREEMENT = 1e-8  # of the lowered network with the module, relative to the largest logit
 
 
@@ -191,17 +192,22 @@ def _refuse_unusable(model: nn.Module) -> None:
 
 
 def _refuse_disagreement(module: nn.Module, example: Tensor, network: Network) -> None:
+    """Compare on the example and on random images, which wake units that are dead on the example."""
+    random = torch.rand(
+        RANDOM_IMAGES, *example.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    images = torch.cat([example, random])
     try:
         with torch.no_grad():
-            expected = module(example)[0].numpy()
+            expected = module(images).numpy().T
     except (RuntimeError, ValueError) as error:
         raise InvalidImages(
             f"the model does not take images of shape {tuple(example.shape[1:])}: {_first_line(error)}"
         ) from error
-    found = network.evaluate(example.reshape(1, -1).numpy().T)[:, 0]
+    found = network.evaluate(images.flatten(1).numpy().T)
     worst = float(np.abs(found - expected).max())
     if not worst <= AGREEMENT * max(1.0, float(np.abs(expected).max())):
         raise UnsupportedLayer(
-            f"the lowered network differs from {type(module).__name__} by {worst:.3g} on the example; "
+            f"the lowered network differs from {type(module).__name__} by {worst:.3g} on example or random images; "
             "a layer's forward was overridden or changes in eval mode"
         )

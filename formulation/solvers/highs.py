@@ -1,0 +1,128 @@
+"""HiGHS on a program that stays in its memory."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import highspy
+import numpy as np
+from scipy.sparse import csr_array
+
+from formulation.errors import InfeasibleProgram, InvalidSetting, SolverFailed
+from formulation.loss import Rows
+from formulation.network import Array
+from formulation.program import Program
+from formulation.reduction import Index
+from formulation.settings import ScoreSettings
+from formulation.solvers.session import Answer
+
+FEASIBILITY = 1e-9
+
+
+class HighsSession:
+    """HiGHS on a program that stays in its memory: added rows continue from the last basis."""
+
+    def __init__(self, program: Program, settings: ScoreSettings) -> None:
+        self.name, self.version = "highs", ".".join(map(str, highs_version()))
+        self._highs = highspy.Highs()
+        set_options(self._highs, settings)
+        # HiGHS refuses to run where an earlier session of this thread set another number of solver threads
+        self._highs.resetGlobalScheduler(True)
+        matrices = program.model.matrices
+        self._whole = bool(np.isin(matrices.vtypes, ["B", "I"]).any())
+        self._position = np.zeros(int(matrices.vlabels.max()) + 1, dtype=np.int64)
+        self._position[matrices.vlabels] = np.arange(len(matrices.vlabels))
+        self._columns = self._position[program.labels]
+        self._pass(matrices)
+
+    def _pass(self, matrices: Any) -> None:
+        highs, count = self._highs, len(matrices.vlabels)
+        highs.addVars(count, matrices.lb, matrices.ub)
+        highs.changeColsCost(count, np.arange(count, dtype=np.int32), np.asarray(matrices.c, dtype=float))
+        whole = np.flatnonzero(np.isin(matrices.vtypes, ["B", "I"])).astype(np.int32)
+        if len(whole):
+            highs.changeColsIntegrality(len(whole), whole, np.full(len(whole), highspy.HighsVarType.kInteger))
+        lower = np.where(matrices.sense == "<", -np.inf, matrices.b)
+        upper = np.where(matrices.sense == ">", np.inf, matrices.b)
+        self._append(csr_array(matrices.A), np.arange(count), lower, upper)
+
+    def add_rows(self, name: str, rows: Rows) -> None:
+        self._append(rows.matrix, self._columns, rows.lower, rows.upper)
+
+    def _append(self, matrix: csr_array, position: Index, lower: Array, upper: Array) -> None:
+        starts, columns = matrix.indptr[:-1].astype(np.int32), position[matrix.indices].astype(np.int32)
+        status = self._highs.addRows(len(lower), lower, upper, matrix.nnz, starts, columns, matrix.data)
+        if status == highspy.HighsStatus.kError:
+            raise SolverFailed("highs refused rows of the program; look for weights of extreme magnitude")
+
+    def fix(self, columns: Index, values: Array) -> None:
+        where = self._columns[columns].astype(np.int32)
+        self._highs.changeColsBounds(
+            len(where), where, np.asarray(values, dtype=float), np.asarray(values, dtype=float)
+        )
+
+    def solve(self, time_limit: float, gap: float) -> Answer:
+        highs, status = self._highs, highspy.HighsModelStatus
+        # HiGHS measures a linear program's limit from the session's first run, a mixed-integer program's from this one
+        highs.setOptionValue("time_limit", time_limit + (0.0 if self._whole else highs.getRunTime()))
+        highs.setOptionValue("mip_rel_gap", gap)
+        highs.setOptionValue("mip_abs_gap", gap)
+        highs.run()
+        ended, info = highs.getModelStatus(), highs.getInfo()
+        if ended == status.kInfeasible:
+            raise InfeasibleProgram(
+                "highs calls the program infeasible, although the unpruned network satisfies it; check solver_options"
+            )
+        if ended not in (status.kOptimal, status.kTimeLimit):
+            raise SolverFailed(
+                f"highs ended with status '{highs.modelStatusToString(ended)}'; "
+                "try other solver_options or another solver"
+            )
+        found = info.primal_solution_status == 2 and (self._whole or ended == status.kOptimal)
+        if ended == status.kOptimal and not found:
+            raise SolverFailed("highs ended as optimal without a feasible point; try other solver_options")
+        point = np.array(highs.getSolution().col_value)[self._columns] if found else None
+        if self._whole:
+            bound = float(info.mip_dual_bound)
+        else:
+            bound = float(info.objective_function_value) if ended == status.kOptimal else -np.inf
+        return Answer(point, bound, ended == status.kOptimal)
+
+
+def highs_version() -> tuple[int, int, int]:
+    """The version of the installed HiGHS."""
+    highs = highspy.Highs()
+    return highs.versionMajor(), highs.versionMinor(), highs.versionPatch()
+
+
+def set_options(highs: highspy.Highs, settings: ScoreSettings) -> None:
+    """Set our options and the settings' own; raises InvalidSetting for one that HiGHS does not take."""
+    options = {
+        "output_flag": False,
+        "threads": settings.threads,
+        "random_seed": 0,
+        "primal_feasibility_tolerance": FEASIBILITY,
+        "dual_feasibility_tolerance": FEASIBILITY,
+        "mip_feasibility_tolerance": FEASIBILITY,
+        "small_matrix_value": 1e-12,  # its default drops coefficients that a valid row needs
+    } | dict(settings.solver_options)
+    known = [name for name in dir(highs.getOptions()) if not name.startswith("_")]
+    for option, value in options.items():
+        plain = isinstance(value, (bool, int, float, str))
+        if not plain or highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
+            raise _bad_option(option, value, known)
+    whole = settings.integer_scores or not settings.relax
+    if whole and options.get("solver", "choose") != "choose":
+        raise InvalidSetting(
+            f"solver option solver='{options['solver']}' drops integrality; remove it for an integer program"
+        )
+
+
+def _bad_option(option: str, value: Any, known: list[str]) -> InvalidSetting:
+    if option in known:
+        return InvalidSetting(f"solver option {option}={value!r} is not a value that highs takes; look at its manual")
+    near = difflib.get_close_matches(option, known, 3)
+    return InvalidSetting(
+        f"solver option '{option}' is unknown to highs" + (f"; did you mean {', '.join(near)}?" if near else "")
+    )
