@@ -3,52 +3,50 @@
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import NoReturn
 
 from prefect.server.api.server import SubprocessASGIServer
 
 from flows import tracking
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
-GRACE = 3.0  # seconds for the flow to unwind by itself
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextmanager
-def runs_ended_on_interrupt(uri: str) -> Iterator[None]:
-    """End the process with code 130 on SIGINT and SIGTERM, after its runs in the store at `uri`.
+def run_interruptibly(work: Callable[[], str], uri: str) -> str:
+    """The result of `work`; on SIGINT or SIGTERM end the runs in the store at `uri`, and the process with code 130.
 
-    Prefect waits for its pool, and a solver in it cannot be told to stop: so the process leaves without them.
+    The work runs in a thread of its own, because a signal raises its exception in the main one: in the middle of a
+    commit that leaves the database locked. Nor is the thread waited for: a solver in it cannot be told to stop.
     """
-    unwound = threading.Event()
-    leaver = threading.Thread(target=_leave, args=(uri, unwound))
-
-    def begin(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        leaver.start()
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, begin) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow")
     try:
-        yield
+        return worker.submit(work).result()
     except KeyboardInterrupt:
-        unwound.set()
-        leaver.join()
+        _leave(uri)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        worker.shutdown()
 
 
-def _leave(uri: str, unwound: threading.Event) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _leave(uri: str) -> NoReturn:
     try:
         tracking.end_open_runs(uri, "KILLED")
-        unwound.wait(GRACE)
-        # A pool thread may have opened another one since.
+        if server := SubprocessASGIServer().server_process:
+            server.terminate()
+        # Another thread may have opened a run since.
         tracking.end_open_runs(uri, "KILLED")
-        SubprocessASGIServer().stop()
         print("interrupted: every open run has been ended as KILLED", file=sys.stderr, flush=True)
     finally:
         os._exit(INTERRUPTED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flows import tracking
 from flows.entry_points import EntryPoint
 from flows.errors import FlowError
-from flows.interruption import runs_ended_on_interrupt
+from flows.interruption import run_interruptibly
 from flows.pipeline import run_flow
 from flows.preparation import prepare
 from formulation import FormulationError
@@ -21,12 +21,12 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
     _write_log_lines()
     try:
         settings = prepare(point, words)
-        with runs_ended_on_interrupt(tracking.store_uri(settings.tracking_uri)):
-            run_id = run_flow(point.name, settings)
+        uri = tracking.store_uri(settings.tracking_uri)
+        run_id = run_interruptibly(lambda: run_flow(point.name, settings), uri)
     except (FlowError, TrainingError, FormulationError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    logging.getLogger("flows").info("done     run %s in %s", run_id, tracking.store_uri(settings.tracking_uri))
+    logging.getLogger("flows").info("done     run %s in %s", run_id, uri)
     return 0
 
 

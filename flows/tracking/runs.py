@@ -73,7 +73,7 @@ def end_open_runs(uri: str, status: str) -> int:
 @contextmanager
 def _ended(run: Run) -> Iterator[None]:
     start = time.monotonic()
-    # What is no Exception is an order to stop: KeyboardInterrupt, or Prefect's own for SIGTERM.
+    # What is no Exception is an order to stop: KeyboardInterrupt, or Prefect's own where it takes SIGTERM itself.
     status = "KILLED"
     try:
         yield
