@@ -133,8 +133,7 @@ def _stage_run(stage: str, settings: Settings, parent: Run, **sources: Run) -> I
 
 
 def _earlier(settings: Settings, stage: str) -> Run:
-    store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
-    return tracking.find_stage(tracking.find_run(store, settings.run_id), stage)
+    return tracking.find_stage(tracking.find_run(tracking.store_uri(settings.tracking_uri), settings.run_id), stage)
 
 
 def _params(flow_name: str, settings: Settings) -> dict[str, object]:

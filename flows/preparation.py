@@ -48,8 +48,8 @@ def prepare(point: EntryPoint, words: Mapping[str, str]) -> Settings:
 def _continued(point: EntryPoint, words: Mapping[str, str], settings: Settings, uri: str) -> Settings:
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise HandOverError(f"run_id={settings.run_id}: there is no tracking store {uri}; name it by tracking_uri")
-    store = tracking.open_store(uri, settings.experiment)
-    earlier = tracking.find_stage(tracking.find_run(store, settings.run_id), point.after)
+    tracking.open_store(uri, settings.experiment)
+    earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
     return inherit(point, words, handover.load_settings(earlier))
 
 

@@ -16,21 +16,21 @@ from torch import nn
 
 from flows.errors import HandOverError
 from flows.tracking.runs import Run
-from flows.tracking.stores import Store, quieten_mlflow
+from flows.tracking.stores import quieten_mlflow
 
 STAGE_TAG = "stage"
 SOURCE_TAG = "from."
 
 
-def find_run(store: Store, run_id: str) -> Run:
-    """The run of that id; raises HandOverError where the store has none."""
+def find_run(uri: str, run_id: str) -> Run:
+    """The run of that id in the store at `uri`; raises HandOverError where there is none."""
     try:
-        found = MlflowClient(store.uri).get_run(run_id)
+        found = MlflowClient(uri).get_run(run_id)
     except MlflowException as error:
         raise HandOverError(
-            f"run_id={run_id}: no such run in {store.uri}; copy the id from the UI, or name its store by tracking_uri"
+            f"run_id={run_id}: no such run in {uri}; copy the id from the UI, or name its store by tracking_uri"
         ) from error
-    return Run(store.uri, found.info.experiment_id, run_id)
+    return Run(uri, found.info.experiment_id, run_id)
 
 
 def find_stage(run: Run, stage: str) -> Run:

@@ -30,8 +30,8 @@ def open_flow_run(store: Store, name: str, tags: Mapping[str, str]) -> Iterator[
     """The run on top: the one that `mlflow run` has opened, or a new one."""
     tags = {**tags, PROCESS_TAG: _process()}
     if store.run_id:
-        # With a run id, a name or an experiment given beside it is an error.
-        mlflow.start_run(run_id=store.run_id)
+        # Without arguments: so MLflow takes the run id out of the environment, where a nested run would find it again.
+        mlflow.start_run()
         run = Run(store.uri, store.experiment_id, store.run_id)
         client = MlflowClient(store.uri)
         for key, value in {**tags, "mlflow.runName": name}.items():

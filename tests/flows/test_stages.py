@@ -140,6 +140,28 @@ def test_an_exported_program_is_refused_with_what_to_log_instead(
         prepare(ENTRY_POINTS["main"], words)
 
 
+def test_under_mlflow_run_the_run_on_top_is_the_one_that_it_opened(
+    run_stage: RunStage, client: MlflowClient, main_run: MlflowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = client.create_run(main_run.info.experiment_id).info.run_id
+    # As `mlflow run` does: raw text in the shell's quotes.
+    client.log_param(opened, "checkpoint", "''")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    assert run_stage("train", epochs="1") == opened
+    top, below = client.get_run(opened), _child(client, opened, "train")
+    assert (top.info.status, below.info.status) == ("FINISHED", "FINISHED")
+    assert top.data.params["checkpoint"] == "''"
+    assert top.data.params["epochs"] == "1"
+
+
+def test_another_store_than_that_of_mlflow_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'one.db'}")
+    with pytest.raises(FlowError, match="set MLFLOW_TRACKING_URI for it instead"):
+        prepare(ENTRY_POINTS["train"], {"tracking_uri": f"sqlite:///{tmp_path / 'two.db'}"})
+
+
 def test_a_failing_flow_leaves_no_run_running(run_stage: RunStage, client: MlflowClient) -> None:
     with pytest.raises(TrainingError, match="learning_rate"):
         run_stage("train", learning_rate="1e9", epochs="1")
