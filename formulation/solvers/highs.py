@@ -18,6 +18,8 @@ from formulation.settings import ScoreSettings
 from formulation.solvers.session import Answer
 
 FEASIBILITY = 1e-9
+RESIDUAL = 1e-7
+FEASIBLE = 2  # HiGHS's kSolutionStatusFeasible
 
 
 class HighsSession:
@@ -69,6 +71,9 @@ class HighsSession:
         highs.setOptionValue("mip_rel_gap", gap)
         highs.setOptionValue("mip_abs_gap", gap)
         highs.run()
+        if highs.getModelStatus() == status.kOptimal and not self._settled():
+            highs.clearSolver()  # a hot start may end beyond the tolerances by rounding: solve once more from scratch
+            highs.run()
         ended, info = highs.getModelStatus(), highs.getInfo()
         if ended == status.kInfeasible:
             raise InfeasibleProgram(
@@ -79,15 +84,25 @@ class HighsSession:
                 f"highs ended with status '{highs.modelStatusToString(ended)}'; "
                 "try other solver_options or another solver"
             )
-        found = info.primal_solution_status == 2 and (self._whole or ended == status.kOptimal)
-        if ended == status.kOptimal and not found:
-            raise SolverFailed("highs ended as optimal without a feasible point; try other solver_options")
+        if ended == status.kOptimal and not self._settled():
+            raise SolverFailed(
+                f"highs ended as optimal with residuals of {info.max_primal_infeasibility:.1e} (primal) and "
+                f"{info.max_dual_infeasibility:.1e} (dual); try other solver_options or another solver"
+            )
+        found = ended == status.kOptimal or (self._whole and info.primal_solution_status == FEASIBLE)
         point = np.array(highs.getSolution().col_value)[self._columns] if found else None
         if self._whole:
             bound = float(info.mip_dual_bound)
         else:
             bound = float(info.objective_function_value) if ended == status.kOptimal else -np.inf
         return Answer(point, bound, ended == status.kOptimal)
+
+    def _settled(self) -> bool:
+        """Whether the residuals of an answer are small enough to go on from; the checker judges the last one."""
+        info = self._highs.getInfo()
+        if self._whole:
+            return bool(info.primal_solution_status == FEASIBLE)
+        return bool(max(info.max_primal_infeasibility, info.max_dual_infeasibility) <= RESIDUAL)
 
 
 def highs_version() -> tuple[int, int, int]:

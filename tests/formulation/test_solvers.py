@@ -9,7 +9,15 @@ import linopy
 import numpy as np
 import pytest
 
-from formulation import InfeasibleProgram, InvalidSetting, ScoreSettings, SolverUnavailable, require_solver, score
+from formulation import (
+    InfeasibleProgram,
+    InvalidSetting,
+    ScoreSettings,
+    SolverFailed,
+    SolverUnavailable,
+    require_solver,
+    score,
+)
 from formulation.loss import tangent_cuts
 from formulation.program import build
 from formulation.reduction import Reduction
@@ -158,3 +166,11 @@ def test_the_session_of_a_setting_is_highs_in_place() -> None:
     session = open_session(build(CASE.reduction(settings), settings, integer=False), settings)
     assert isinstance(session, HighsSession)
     assert session.version.count(".") == 2
+
+
+def test_an_optimal_answer_with_large_residuals_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = dense()
+    settings = ScoreSettings(gate="pattern", radius=0.0)
+    monkeypatch.setattr("formulation.solvers.highs.RESIDUAL", -1.0)  # no answer is as good as that
+    with pytest.raises(SolverFailed, match="residuals"):
+        score(case.model, case.images, case.labels, settings)
