@@ -7,6 +7,7 @@ import formulation
 from flows import handover, tracking
 from flows.errors import CheckRefused
 from flows.settings import Settings
+from flows.stages.score import SET_TAG
 from flows.tracking import Run
 from flows.translation import dataset_of
 from formulation import FormulationError
@@ -24,18 +25,19 @@ def check_solutions(settings: Settings, run: Run, scored: Run, trained: Run) -> 
     refused = []
     sets = tracking.runs_below(scored, "scoring set")
     for solved in sets:
-        name = f"{solved.run_id} (scoring set {tracking.logged_tags(solved)['scoring_set']})"
-        scoring_set = handover.load_scoring_set(scored, int(tracking.logged_tags(solved)["scoring_set"]))
+        number = int(tracking.logged_tags(solved)[SET_TAG])
+        name, file = f"{solved.run_id} (scoring set {number})", f"scoring_set_{number}.json"
+        scoring_set = handover.load_scoring_set(scored, number)
         solution = handover.load_solution(solved)
         try:
             verdict = formulation.check(network, scoring_set.images, scoring_set.labels, solution)
         except FormulationError as error:
             refused.append(name)
-            tracking.log_json(run, {"run_id": solved.run_id, "holds": False, "reason": str(error)}, f"{name}.json")
+            tracking.log_json(run, {"run_id": solved.run_id, "holds": False, "reason": str(error)}, file)
             LOG.error("check    %s: %s", name, error)
         else:
             LOG.info("check    %s: holds, objective %.6f", name, verdict.objective)
-            tracking.log_json(run, {"run_id": solved.run_id, "holds": True, **asdict(verdict)}, f"{name}.json")
+            tracking.log_json(run, {"run_id": solved.run_id, "holds": True, **asdict(verdict)}, file)
     tracking.log_metrics(run, {"solutions": len(sets), "solutions_refused": len(refused)})
     if refused:
         raise CheckRefused(f"{len(refused)} of {len(sets)} solutions do not hold: {', '.join(refused)}; score again")
