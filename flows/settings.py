@@ -43,7 +43,7 @@ class Settings(BaseModel):
     weight_decay: NotNegative = Field(0.0, description="weight decay of the optimiser")
 
     # scoring
-    images_per_class: Count = Field(2, description="images of each class in one scoring set")
+    images_per_class: Count = Field(5, description="images of each class in one scoring set")
     scoring_sets: Count = Field(3, description="scoring sets; the scores are averaged over them")
     order: Literal["random", "least_confident"] = Field("random", description="how scoring images are drawn")
     loss_weight: Positive = Field(5.0, description="weight of the cross-entropy against the sparsity")
@@ -63,7 +63,7 @@ class Settings(BaseModel):
     workers: Count = Field(2, description="scoring sets solved at the same time")
 
     # pruning and retraining
-    threshold: Share = Field(0.1, description="a unit with a score below this is removed")
+    threshold: Share = Field(0.5, description="a unit with a score below this is removed")
     draws: Count = Field(5, description="random masks to compare with, at the same counts per layer")
     retrain_epochs: CountOrNone = Field(1, description="epochs of training after pruning")
 

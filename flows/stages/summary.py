@@ -4,7 +4,9 @@ import logging
 
 from flows import figures, handover, tracking
 from flows.settings import Settings
+from flows.stages.prune import log_mask_pictures
 from flows.tracking import Run
+from flows.translation import dataset_of
 
 LOG = logging.getLogger(__name__)
 
@@ -26,6 +28,10 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     tracking.log_figure(parent, figures.accuracy_figure(accuracies), "accuracy.png")
     scores, masks = handover.load_scores(stages["score"]), handover.load_masks(stages["prune"])
     tracking.log_table(parent, figures.unit_columns(scores, masks), "scores.json")
+    dataset = dataset_of(settings)
+    log_mask_pictures(parent, handover.load_network(stages["train"], settings, dataset), masks)
+    images, labels = dataset.train.images, dataset.train.labels
+    tracking.log_dataset(parent, settings.dataset, images, labels, context="train", digest=dataset.train.digest())
     tracking.log_note(parent, _note(settings, metrics, accuracies))
 
 

@@ -1,0 +1,68 @@
+"""Where the two libraries meet: a mask means the same network to the program and to torch."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import training
+from formulation import lower
+
+
+class Grouped(nn.Module):
+    """A strided and a grouped convolution with BatchNorm, one ReLU module for all, functional pooling and reshaping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+        self.relu = nn.ReLU()
+        self.dense = nn.Linear(6 * 3 * 3, 7)
+        self.output = nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.norm(self.first(x)))
+        x = nn.functional.avg_pool2d(self.relu(self.second(x)), 2)
+        return self.output(torch.relu(self.dense(x.view(x.size(0), -1))))
+
+
+def trained_norms(model: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return model
+
+
+@pytest.mark.parametrize("name", ["fc3", "lenet5", "grouped"])
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.8])
+def test_a_pruned_torch_network_is_the_lowered_network_under_the_same_masks(name: str, keep: float) -> None:
+    size = 14 if name == "grouped" else 28
+    torch.manual_seed(0)
+    model = (
+        trained_norms(Grouped())
+        if name == "grouped"
+        else training.build(name, input_shape=(1, 28, 28), classes=10, seed=0)
+    )
+    model = model.double().eval()
+    images = torch.rand(20, 1, size, size, dtype=torch.float64)
+    network = lower(model, images)
+    rng = np.random.default_rng(int(10 * keep))
+    masks = {layer: rng.random(units) < keep for layer, units in network.units.items()}
+    for mask in masks.values():
+        mask[0] = True
+    with torch.no_grad():
+        pruned = training.prune(model, masks, images[:1])(images)
+    ours = network.evaluate(images.flatten(1).numpy().T, masks)
+    assert not np.allclose(ours.T, model(images).detach().numpy())
+    np.testing.assert_allclose(ours.T, pruned.numpy(), rtol=0, atol=1e-10)
+
+
+def test_both_libraries_find_the_same_layers_to_score_and_to_prune() -> None:
+    model = trained_norms(Grouped()).eval()
+    example = torch.rand(1, 1, 14, 14)
+    assert {name: links.units for name, links in training.consumers(model, example).items()} == lower(
+        model, example
+    ).units
