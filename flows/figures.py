@@ -88,15 +88,18 @@ def accuracy_figure(accuracies: dict[str, float]) -> Figure:
 
 
 def unit_columns(scores: Scores, masks: Masks | None = None) -> dict[str, list[object]]:
-    """Scores as a table with one row per unit: layer, unit, score, and kept where there are masks."""
+    """Scores as a table with one row per unit: its name (layer and number), score, kept where masks are given.
+
+    The UI's comparison groups rows by the first column and compares the second between runs.
+    """
+    units = [(layer, number) for layer, values in scores.items() for number in range(len(values))]
     columns: dict[str, list[object]] = {
-        "layer": [layer for layer, values in scores.items() for _ in values],
-        "unit": [unit for values in scores.values() for unit in range(len(values))],
-        "score": [float(value) for values in scores.values() for value in values],
+        "unit": [f"{layer} {number}" for layer, number in units],
+        "score": [float(scores[layer][number]) for layer, number in units],
     }
     if masks is not None:
-        columns["kept"] = [bool(kept) for layer in scores for kept in masks[layer]]
-    return columns
+        columns["kept"] = [bool(masks[layer][number]) for layer, number in units]
+    return columns | {"layer": [layer for layer, _ in units], "number": [number for _, number in units]}
 
 
 def _colour(kept: bool) -> Pixels:

@@ -16,7 +16,6 @@ from flows.errors import SettingsError, StoreError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
-KIND_TAG = "mlflow.experimentKind"
 ENVIRONMENT = "mlflow.utils.environment"
 
 
@@ -56,7 +55,6 @@ def open_store(uri: str, experiment: str) -> Store:
             mlflow.set_tracking_uri(uri)
             client = MlflowClient(uri)
             chosen = client.get_run(run_id).info.experiment_id if run_id else _experiment_id(client, uri, experiment)
-            _open_as_model_training(client, chosen)
             return Store(uri, chosen, run_id)
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
@@ -90,12 +88,6 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise StoreError(f"experiment {name!r} in {uri} is deleted: restore it or give another experiment")
     return str(found.experiment_id)
-
-
-def _open_as_model_training(client: MlflowClient, experiment_id: str) -> None:
-    # Without a kind the UI opens an experiment as one of GenAI, with pages for traces and judges.
-    if KIND_TAG not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, KIND_TAG, "custom_model_development")
 
 
 def _artifact_location(uri: str) -> str | None:

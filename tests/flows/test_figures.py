@@ -40,8 +40,9 @@ def test_the_table_has_a_row_per_unit() -> None:
     scores = {"a": np.array([0.5, 0.0]), "b": np.array([1.0])}
     masks = {"a": np.array([True, False]), "b": np.array([True])}
     assert unit_columns(scores, masks) == {
-        "layer": ["a", "a", "b"],
-        "unit": [0, 1, 0],
+        "unit": ["a 0", "a 1", "b 0"],
         "score": [0.5, 0.0, 1.0],
         "kept": [True, False, True],
+        "layer": ["a", "a", "b"],
+        "number": [0, 1, 0],
     }

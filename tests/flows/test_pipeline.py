@@ -72,9 +72,9 @@ def test_the_scores_are_the_mean_over_the_sets_and_stand_in_a_table(client: Mlfl
     for layer, values in scores.items():
         np.testing.assert_allclose(values, np.mean([part[layer] for part in parts], axis=0), atol=1e-12)
     table = _table(client, score)
-    assert table["columns"] == ["layer", "unit", "score"]
+    assert table["columns"] == ["unit", "score", "layer", "number"]
     # MLflow writes ten digits.
-    np.testing.assert_allclose([row[2] for row in table["data"]], np.concatenate(list(scores.values())), atol=1e-9)
+    np.testing.assert_allclose([row[1] for row in table["data"]], np.concatenate(list(scores.values())), atol=1e-9)
 
 
 def test_the_pruned_network_emits_nothing_from_removed_units(client: MlflowClient, stage_runs: Stages) -> None:
