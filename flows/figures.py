@@ -13,37 +13,40 @@ Pixels = NDArray[np.uint8]
 KEPT = np.array([33, 102, 172], np.uint8)  # blue and orange: distinct to the colour-blind too
 REMOVED = np.array([253, 174, 97], np.uint8)
 PAPER = np.array([255, 255, 255], np.uint8)
-CELL = 16  # pixels of a unit's square, without the gap
+WIDTH = 640  # pixels that a picture aims at: the UI does not enlarge
+CELLS = (16, 64)  # smallest and largest side of a square
 GAP = 3
-KERNEL_CELL = 38
-FRAME = 4
+FRAME = 5
 SHOWN_INPUTS = 16  # kernels shown per feature map; more would not fit a screen
 
 
 def mask_picture(mask: NDArray[np.bool_]) -> Pixels:
     """One square per unit, row by row in the units' order: blue is kept, orange removed."""
-    columns = math.ceil(math.sqrt(2 * len(mask)))
-    rows = math.ceil(len(mask) / columns)
-    picture = _sheet(rows, columns, CELL)
+    columns = _columns(len(mask))
+    cell = _cell(columns)
+    picture = _sheet(math.ceil(len(mask) / columns), columns, cell)
     for unit, kept in enumerate(mask):
-        _place(picture, unit // columns, unit % columns, np.broadcast_to(_colour(bool(kept)), (CELL, CELL, 3)))
+        _place(picture, unit // columns, unit % columns, np.broadcast_to(_colour(bool(kept)), (cell, cell, 3)))
     return picture
 
 
 def kernel_picture(mask: NDArray[np.bool_], weights: NDArray[np.float32]) -> Pixels:
-    """One row per feature map with its kernels [units, inputs, height, width], one column per input channel.
+    """The kernels [units, inputs, height, width]: one row per feature map, one column per input channel.
 
-    Grey is weight 0, white the layer's largest and black its smallest; framed blue is kept, orange removed.
+    The kernels of a single input channel stand side by side, row by row. Grey is weight 0, white the layer's largest
+    and black its smallest; framed blue is kept, orange removed.
     """
     units, inputs = weights.shape[0], min(weights.shape[1], SHOWN_INPUTS)
+    columns = inputs if inputs > 1 else _columns(units)
+    cell = _cell(columns)
     largest = float(np.abs(weights).max()) or 1.0
-    picture = _sheet(units, inputs, KERNEL_CELL)
-    for unit in range(units):
-        for channel in range(inputs):
-            grey = (127.5 + 127.5 * weights[unit, channel] / largest).astype(np.uint8)
-            tile = np.broadcast_to(_colour(bool(mask[unit])), (KERNEL_CELL, KERNEL_CELL, 3)).copy()
-            tile[FRAME:-FRAME, FRAME:-FRAME] = _enlarge(grey, KERNEL_CELL - 2 * FRAME)[:, :, None]
-            _place(picture, unit, channel, tile)
+    picture = _sheet(math.ceil(units * inputs / columns), columns, cell)
+    for number in range(units * inputs):
+        unit, channel = divmod(number, inputs)
+        grey = (127.5 + 127.5 * weights[unit, channel] / largest).astype(np.uint8)
+        tile = np.broadcast_to(_colour(bool(mask[unit])), (cell, cell, 3)).copy()
+        tile[FRAME:-FRAME, FRAME:-FRAME] = _enlarge(grey, cell - 2 * FRAME)[:, :, None]
+        _place(picture, number // columns, number % columns, tile)
     return picture
 
 
@@ -100,6 +103,16 @@ def unit_columns(scores: Scores, masks: Masks | None = None) -> dict[str, list[o
     if masks is not None:
         columns["kept"] = [bool(masks[layer][number]) for layer, number in units]
     return columns | {"layer": [layer for layer, _ in units], "number": [number for _, number in units]}
+
+
+def _columns(units: int) -> int:
+    """Columns of a sheet about twice as wide as high."""
+    return math.ceil(math.sqrt(2 * units))
+
+
+def _cell(columns: int) -> int:
+    smallest, largest = CELLS
+    return min(largest, max(smallest, WIDTH // columns - GAP))
 
 
 def _colour(kept: bool) -> Pixels:

@@ -24,7 +24,8 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     names = ("accuracy_trained", "accuracy_pruned", "accuracy_random", "accuracy_critical", "accuracy_retrained")
     shares = {name: value for name, value in metrics["prune"].items() if name.endswith("_removed_share")}
     seconds = {f"seconds_{stage}": values["seconds"] for stage, values in metrics.items()}
-    tracking.log_metrics(parent, {**dict(zip(names, accuracies.values(), strict=True)), **shares, **seconds})
+    spread = {"accuracy_random_stdev": metrics["prune"]["random_accuracy_stdev"]}
+    tracking.log_metrics(parent, {**dict(zip(names, accuracies.values(), strict=True)), **spread, **shares, **seconds})
     tracking.log_figure(parent, figures.accuracy_figure(accuracies), "accuracy.png")
     scores, masks = handover.load_scores(stages["score"]), handover.load_masks(stages["prune"])
     tracking.log_table(parent, figures.unit_columns(scores, masks), "scores.json")

@@ -1,6 +1,7 @@
 """The pictures, pixel by pixel."""
 
 import numpy as np
+import pytest
 
 from flows.figures import KEPT, REMOVED, image_picture, kernel_picture, mask_picture, score_histogram, unit_columns
 
@@ -18,11 +19,20 @@ def test_kernels_are_shown_in_grey_within_a_frame_of_their_colour() -> None:
     weights[0, 0, 0] = [-1.0, 1.0]
     picture = kernel_picture(np.array([True, False]), weights)
     height, width = picture.shape[:2]
+    first, second = width // 4, 3 * width // 4  # the kernels of one input channel stand side by side
     assert (picture[3, 3] == KEPT).all()
-    assert (picture[height - 4, 3] == REMOVED).all()
-    assert picture[height // 4, width // 2 - 4].tolist() == [0, 0, 0]
-    assert picture[height // 4, width // 2 + 4].tolist() == [255, 255, 255]
-    assert picture[3 * height // 4, width // 2].tolist() == [127, 127, 127]
+    assert (picture[3, width - 4] == REMOVED).all()
+    assert picture[height // 2, first - 10].tolist() == [0, 0, 0]
+    assert picture[height // 2, first + 10].tolist() == [255, 255, 255]
+    assert picture[height // 2, second].tolist() == [127, 127, 127]
+
+
+def test_a_feature_map_of_several_inputs_is_a_row_of_kernels() -> None:
+    picture = kernel_picture(np.array([True, False, True]), np.zeros((3, 4, 5, 5), np.float32))
+    height, width = picture.shape[:2]
+    assert (picture[height // 2, [3, -4]] == REMOVED).all()
+    assert (picture[[3, -4], 3] == KEPT).all()
+    assert width / height == pytest.approx(4 / 3, rel=0.02)
 
 
 def test_images_of_one_channel_and_of_three_fit_on_a_sheet() -> None:
