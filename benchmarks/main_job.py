@@ -65,7 +65,7 @@ def _run(words: dict[str, str], store: tracking.Store) -> dict[str, float] | Non
         print(f"failed: {' '.join(command)}", file=sys.stderr)
         return None
     run_id = last.split(" run ", 1)[1].split()[0]
-    return tracking.logged_metrics(tracking.find_run(store, run_id))
+    return tracking.logged_metrics(tracking.find_run(store.uri, run_id))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from formulation import ScoreSettings, Solution, check, score
+from formulation.settings import Cuts
 
 INSTANCES = Path(__file__).parent / "instances"
 FC3, LENET5 = "mnist_fc3", "mnist_lenet5"
@@ -24,7 +25,8 @@ class Wrapped(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        logits: Tensor = self.model(x)
+        return logits
 
 
 def instance(name: str, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]:
@@ -39,13 +41,13 @@ def instance(name: str, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]
         return model.eval(), stored["images"][:images], stored["labels"][:images]
 
 
-def settings_at(gap: float, cuts: str = "tangent") -> ScoreSettings:
+def settings_at(gap: float, cuts: Cuts = "tangent") -> ScoreSettings:
     return ScoreSettings(loss_weight=5, radius=1e-5, gate="published", layer_weight="kernel", gap=gap, cuts=cuts)
 
 
 @pytest.mark.parametrize("cuts", ["tangent", "lifted"])
 @pytest.mark.parametrize(("name", "images"), CERTIFIED)
-def test_the_certified_optimum_is_met_at_the_default_gap(name: str, images: int, cuts: str) -> None:
+def test_the_certified_optimum_is_met_at_the_default_gap(name: str, images: int, cuts: Cuts) -> None:
     model, pixels, labels = instance(name, images)
     solution = score(model, pixels, labels, settings_at(1e-4, cuts))
     certificate, certified = solution.certificate, CERTIFIED[name, images]
