@@ -37,7 +37,8 @@ def build(
 
     torch's global generator is left as it was. Raises UnknownModel, ModelError where the model cannot be built or
     does not fit the images or classes, CheckpointError, and SettingsError for a value out of range.
-    Source: ElAraby, Wolf, Carvalho, "Identifying Critical Neurons in ANN Architectures using Mixed Integer Programming",
+    Source: ElAraby, Wolf, Carvalho, "Identifying Critical Neurons in ANN Architectures using Mixed Integer
+    Programming", CPAIOR 2023.
     CPAIOR 2023.
     """
     if classes < 2 or len(input_shape) != 3 or min(input_shape) < 1 or seed < 0:
