@@ -15,7 +15,7 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
-from formulation.lowering import lower
+from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.scores import mean_scores
 from formulation.scoring import score
@@ -24,6 +24,7 @@ from formulation.solution import Certificate, Round, Solution
 from formulation.solvers import require_solver
 
 __all__ = [
+    "TRACING",
     "Certificate",
     "CheckFailed",
     "FormulationError",

@@ -5,7 +5,7 @@ vanishes. What cannot be lowered exactly is refused by its qualified name, befor
 network is compared with the module on the example, in float64.
 """
 
-from formulation.lowering.graph import lower
+from formulation.lowering.graph import TRACING, lower
 from formulation.lowering.layers import rule
 
-__all__ = ["lower", "rule"]
+__all__ = ["TRACING", "lower", "rule"]
