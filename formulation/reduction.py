@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from formulation.bounds import Box, input_box, propagate
+from formulation.bounds import input_box, propagate
 from formulation.gates import OPEN, UNDECIDED, Gate, gate
 from formulation.network import INPUT, Affine, Array, Network, Relu
 from formulation.settings import ScoreSettings
@@ -162,10 +162,10 @@ def gates(network: Network, pixels: Array, settings: ScoreSettings) -> Iterator[
     """The gate of each ReLU node, by the node's name, for pixels [inputs, images]."""
     box = input_box(pixels, settings.radius, settings.pixel_range)
     boxes = propagate(network, box, valid=settings.gate == "exact")
-    centres = propagate(network, Box(pixels, pixels), valid=False) if settings.gate == "pattern" else boxes
     for node in network.nodes:
         if isinstance(node.op, Relu):
-            yield node.name, gate(settings.gate, boxes[node.source], centres[node.source].lower)
+            # `pattern` lives at radius 0, where a box is its centre
+            yield node.name, gate(settings.gate, boxes[node.source], boxes[node.source].lower)
 
 
 def _reduce_slice(

@@ -15,20 +15,8 @@ from torch import nn
 
 from training.errors import ModelError
 
-# What a foreign file may raise while it is imported or its factory runs.
-FOREIGN_ERRORS = (
-    ImportError,
-    SyntaxError,
-    NameError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    OSError,
-)
+# A foreign file may raise anything while it is imported or its factory runs, and may even try to end the process.
+FOREIGN_ERRORS = (Exception, SystemExit)
 
 
 def call_factory(name: str) -> nn.Module:
@@ -87,5 +75,5 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -27,7 +27,7 @@ def functional_rule(node: fx.Node, arguments: Any, keywords: dict[str, Any], whe
         return lambda source: viewed(source, tuple(sizes), where)
     if target in (F.avg_pool2d, F.adaptive_avg_pool2d):
         return lambda source: pooled(source, lambda x: target(x, *rest, **keywords), where)
-    if target in (F.dropout, F.dropout2d, F.dropout1d, F.alpha_dropout):
+    if target in (F.dropout, F.dropout2d, F.dropout1d):
         _, training = _bound(("p", "training"), (0.5, True), rest, keywords)
         if training:
             raise UnsupportedLayer(f"'{where}' drops activations also in eval mode; pass training=self.training")
@@ -42,15 +42,15 @@ def functional_rule(node: fx.Node, arguments: Any, keywords: dict[str, Any], whe
         torch.mul,
         torch.div,
     ):
-        return _arithmetic(target, arguments, where)
-    if target in ("contiguous", "double", "float"):
+        return _arithmetic(target, arguments, keywords, where)
+    if target == "contiguous":
         return lambda source: source
     raise UnsupportedLayer(
         f"'{where}' cannot be lowered exactly; use a torch.nn layer or functional form that is affine or a ReLU"
     )
 
 
-def _arithmetic(target: Any, arguments: Any, where: str) -> Rule:
+def _arithmetic(target: Any, arguments: Any, keywords: dict[str, Any], where: str) -> Rule:
     """x + c, x - c, x * c, x / c and c + x, c * x, c - x for constants c that do not depend on the input."""
     combine = {
         torch.add: operator.add,
@@ -58,6 +58,8 @@ def _arithmetic(target: Any, arguments: Any, where: str) -> Rule:
         torch.mul: operator.mul,
         torch.div: operator.truediv,
     }.get(target, target)
+    if keywords:
+        raise UnsupportedLayer(f"'{where}' takes {', '.join(keywords)}; only plain arithmetic can be lowered")
     if len(arguments) != 2 or all(isinstance(a, Value) for a in arguments):
         raise UnsupportedLayer(f"'{where}' combines two activations; only arithmetic with constants can be lowered")
     if combine is operator.truediv and isinstance(arguments[1], Value):

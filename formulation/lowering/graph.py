@@ -47,7 +47,7 @@ def lower(model: nn.Module, example_input: Any) -> Network:
 def _traced(module: nn.Module) -> fx.Graph:
     try:
         return fx.Tracer().trace(module)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # the forward is a stranger's code and may raise anything
         raise InvalidModel(
             f"{type(module).__name__} cannot be traced by torch.fx ({_first_line(error)}); "
             "remove control flow that depends on values"
@@ -95,7 +95,7 @@ class _Lowering:
     def _module(self, node: fx.Node) -> Value:
         name = str(node.target)
         layer = self.module.get_submodule(name)
-        if any(True for _ in layer.parameters()) and name in self.called:
+        if name in self.called and layer.state_dict():
             raise UnsupportedLayer(f"'{name}' ({type(layer).__name__}) is called twice; shared layers cannot be scored")
         self.called.add(name)
         return self._apply(rule(layer, name), node, name)
@@ -181,6 +181,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _refuse_unusable(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InvalidModel(f"the model is a {type(model).__name__}; give a torch.nn.Module in eval mode")
     for name, module in model.named_modules():
         if module.training:
             where = f"'{name}'" if name else type(model).__name__
@@ -200,9 +202,10 @@ def _refuse_disagreement(module: nn.Module, example: Tensor, network: Network) -
     try:
         with torch.no_grad():
             expected = module(images).numpy().T
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the forward is a stranger's code and may raise anything
         raise InvalidImages(
-            f"the model does not take images of shape {tuple(example.shape[1:])}: {_first_line(error)}"
+            f"the model does not take float64 images of shape {tuple(example.shape[1:])} ({_first_line(error)}); "
+            "check the image size, and cast to no fixed type in the forward"
         ) from error
     found = network.evaluate(images.flatten(1).numpy().T)
     worst = float(np.abs(found - expected).max())

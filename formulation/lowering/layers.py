@@ -100,6 +100,5 @@ def _(layer: nn.Flatten, name: str) -> Rule:
 @rule.register(nn.Dropout)
 @rule.register(nn.Dropout1d)
 @rule.register(nn.Dropout2d)
-@rule.register(nn.AlphaDropout)
 def _(layer: nn.Module, name: str) -> Rule:
     return lambda source: source

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import training
-from formulation import lower
+from formulation import UnsupportedLayer, lower
 
 
 class Grouped(nn.Module):
@@ -66,3 +67,55 @@ def test_both_libraries_find_the_same_layers_to_score_and_to_prune() -> None:
     assert {name: links.units for name, links in training.consumers(model, example).items()} == lower(
         model, example
     ).units
+
+
+class TwoNorms(nn.Module):
+    """One BatchNorm behind two convolutions: removing a unit of the first would change the second."""
+
+    def __init__(self, affine: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.norm = nn.BatchNorm2d(4, affine=affine)
+        self.output = nn.Linear(4 * 4 * 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        return self.output(torch.relu(self.norm(self.second(x))).flatten(1))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_behind_two_layers_is_refused_by_both(affine: bool) -> None:
+    model, example = TwoNorms(affine).eval(), torch.rand(1, 1, 8, 8)
+    with pytest.raises(UnsupportedLayer, match="'norm'"):
+        lower(model, example)
+    with pytest.raises(training.UnsupportedGraph, match="'norm'"):
+        training.consumers(model, example)
+
+
+FORMS = {
+    "flatten before the ReLU": lambda conv, x: torch.relu(conv(x).flatten(1)),
+    "contiguous view": lambda conv, x: F.relu_(conv(x)).contiguous().view(x.size(0), -1),
+    "in place": lambda conv, x: torch.relu_(conv(x)).flatten(1),
+    "dropout": lambda conv, x: F.dropout1d(F.dropout(F.relu(conv(x)), training=False).flatten(1), training=False),
+    "a constant factor": lambda conv, x: torch.flatten(2.0 * F.relu(conv(x)) / 3.0, 1),
+}
+
+
+class Formed(nn.Module):
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.conv, self.output = nn.Conv2d(1, 5, 3), nn.Linear(5 * 4 * 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(FORMS[self.form](self.conv, x))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_can_be_scored_can_be_pruned(form: str) -> None:
+    torch.manual_seed(0)
+    model, images = Formed(form).double().eval(), torch.rand(6, 1, 6, 6, dtype=torch.float64)
+    masks = {"conv": np.array([True, False, True, True, False])}
+    with torch.no_grad():
+        pruned = training.prune(model, masks, images[:1])(images)
+    np.testing.assert_allclose(lower(model, images).evaluate(images.flatten(1).numpy().T, masks).T, pruned, atol=1e-12)

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from formulation import InvalidImages, InvalidModel, Network, UnsupportedLayer, lower
+from formulation import FormulationError, InvalidImages, InvalidModel, Network, UnsupportedLayer, lower
 from tests.formulation.oracles import repeatable
 
 
@@ -120,7 +120,7 @@ def test_batch_norm_before_a_relu_equals_the_module(affine):
 def test_layers_without_effect_in_eval_mode_vanish():
     model = nn.Sequential(
         nn.Identity(), nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5), nn.ReLU(),
-        nn.Dropout1d(0.5), nn.AlphaDropout(), nn.Linear(3, 2),
+        nn.Dropout1d(0.5), nn.Linear(3, 2),
     )  # fmt: skip
     network = assert_same(shaken(model, 0), pictures(0, 1, 2, 2))
     assert [type(node.op).__name__ for node in network.nodes] == ["Affine", "Relu", "Affine"]
@@ -365,3 +365,17 @@ def test_a_new_layer_type_is_taught_by_registering_a_rule():
     with pytest.raises(UnsupportedLayer, match="Negation"):
         lower(model, pictures(0, 1, 2, 2))
     assert callable(rule.register)
+
+
+class Particular(nn.Module):
+    """A forward with an assertion of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 3, "colour only"
+        return x
+
+
+@pytest.mark.parametrize("model", [Particular().eval(), "a name", None], ids=["asserts", "text", "nothing"])
+def test_what_is_no_network_or_fails_by_itself_is_refused(model: object) -> None:
+    with pytest.raises(FormulationError, match=r"colour only|give a torch\.nn\.Module|cannot be traced"):
+        lower(model, torch.zeros(1, 1, 4, 4))

@@ -78,3 +78,14 @@ def test_a_label_without_an_output_is_refused() -> None:
     split = Split(example(mixed(), images=4), torch.tensor([0, 1, 3, 2]))
     with pytest.raises(LabelError, match="image 2 has label 3 but the model has 3 outputs"):
         check_fits(mixed(), split)
+
+
+class Particular(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[1:] == (3, 32, 32), "colour only"
+        return x.flatten(1)
+
+
+def test_a_forward_that_raises_anything_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match="colour only"):
+        check_forward(Particular(), torch.zeros(1, 1, 28, 28))

@@ -86,3 +86,11 @@ def test_a_file_that_cannot_be_imported_is_refused_in_one_line(tmp_path: Path, c
 def test_a_module_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="cannot be imported"):
         call_factory(name)
+
+
+@pytest.mark.parametrize("last_words", ["raise SystemExit(3)", "class Odd(Exception): pass\nraise Odd('out of ink')"])
+def test_a_file_that_ends_or_raises_anything_is_an_error_and_not_the_end(tmp_path: Path, last_words: str) -> None:
+    path = tmp_path / "odd.py"
+    path.write_text(last_words)
+    with pytest.raises(ModelError, match="cannot be imported"):
+        call_factory(f"{path}:own")

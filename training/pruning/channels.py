@@ -1,11 +1,12 @@
 """Who feeds whom: where the units of a layer go, which BatchNorms rescale them, which columns read them.
 
 A unit's way is followed through the traced model (torch.fx) as long as each operation keeps units apart and
-maps 0 to 0: BatchNorm (made to), ReLU, pools, dropout, flatten. It ends at Linear and Conv2d layers.
+maps 0 to 0: BatchNorm (made to), ReLU, pools, dropout, flatten, a constant factor. It ends at Linear and Conv2d layers.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,14 +36,17 @@ UNITWISE_FUNCTIONS = (
     torch.relu,
     functional.relu,
     functional.dropout,
+    functional.dropout1d,
     functional.dropout2d,
     functional.avg_pool2d,
     functional.max_pool2d,
     functional.adaptive_avg_pool2d,
     functional.adaptive_max_pool2d,
     torch.max_pool2d,
+    "contiguous",
 )
-RELUS = (torch.relu, functional.relu, "relu", "relu_")
+RELUS = (torch.relu, torch.relu_, functional.relu, functional.relu_, "relu", "relu_")
+SCALINGS = (operator.mul, operator.truediv, torch.mul, torch.div)
 FLATTENS = (torch.flatten, torch.reshape, "flatten", "view", "reshape")
 # Asking for a shape is no use of the units.
 SHAPE_QUESTIONS = ("size", "dim")
@@ -97,7 +101,9 @@ def _trace(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
                 f"model {type(model).__name__} cannot be traced by torch.fx ({error}): "
                 f"write its forward without branches on tensor values"
             ) from error
-    calls = Counter(node.target for node in traced.graph.nodes if _weighted(traced, node) is not None)
+    calls = Counter(
+        node.target for node in traced.graph.nodes if isinstance(_module(traced, node), (*WEIGHTED, *NORMS))
+    )
     for name, count in calls.items():
         if count > 1:
             raise UnsupportedGraph(f"layer {name!r} is called {count} times: shared layers cannot be pruned; use two")
@@ -120,7 +126,7 @@ def _is_gated(traced: fx.GraphModule, node: fx.Node) -> bool:
         module = _module(traced, node)
         if isinstance(module, nn.ReLU) or node.target in RELUS:
             return True
-        if not (isinstance(module, (*NORMS, *UNITWISE)) or node.target in UNITWISE_FUNCTIONS):
+        if not (isinstance(module, (*NORMS, *UNITWISE, nn.Flatten)) or node.target in (*UNITWISE_FUNCTIONS, *FLATTENS)):
             return False
     return False
 
@@ -172,7 +178,7 @@ def _span_at(traced: fx.GraphModule, layer: str, source: fx.Node, node: fx.Node,
         return span
     if isinstance(module, nn.Linear) and len(_shape(source)) == 2:
         return span
-    if node.target in RELUS:
+    if node.target in RELUS or (node.target in SCALINGS and len(node.all_input_nodes) == 1):
         return span
     if isinstance(module, nn.Flatten) or node.target in FLATTENS:
         before, after = _shape(source), _shape(node)
