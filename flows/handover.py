@@ -1,6 +1,7 @@
 """What stages leave for each other in their runs: weights, scoring sets, scores, masks, solutions, settings."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from flows.errors import HandOverError
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import network_of
-from formulation import Solution
+from formulation import InvalidSolution, Solution
 from training import Dataset, Masks, Scores, ScoringSet
 
 SETTINGS = "settings.json"
@@ -85,9 +86,12 @@ def save_scoring_set(run: Run, scoring_set: ScoringSet, number: int) -> None:
 
 
 def load_scoring_set(run: Run, number: int) -> ScoringSet:
-    """The scoring set of that number that a run logged."""
-    arrays = _arrays(run, SCORING_SET.format(number))
-    return ScoringSet(*(torch.from_numpy(arrays[name]) for name in ("images", "labels", "indices")))
+    """The scoring set of that number that a run logged; raises HandOverError where it cannot be read."""
+    file, names = SCORING_SET.format(number), ("images", "labels", "indices")
+    arrays = _arrays(run, file)
+    if missing := ", ".join(name for name in names if name not in arrays):
+        raise HandOverError(f"run_id={run.run_id}: {file} lacks {missing}; run its stage again")
+    return ScoringSet(*(torch.from_numpy(arrays[name]) for name in names))
 
 
 def save_solution(run: Run, solution: Solution) -> None:
@@ -97,9 +101,14 @@ def save_solution(run: Run, solution: Solution) -> None:
 
 
 def load_solution(run: Run) -> Solution:
-    """The solution that a run logged."""
+    """The solution that a run logged; raises HandOverError where it cannot be read."""
     with tracking.downloaded(run, SOLUTION) as folder:
-        return Solution.load(folder)
+        try:
+            return Solution.load(folder)
+        except InvalidSolution as error:
+            # The folder is a copy that nobody else sees.
+            reason = str(error.__cause__ or error).replace(str(folder), SOLUTION)
+            raise HandOverError(f"run_id={run.run_id}: its solution cannot be read ({reason}); score again") from error
 
 
 @contextmanager
@@ -115,5 +124,5 @@ def _arrays(run: Run, name: str) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise HandOverError(f"run_id={run.run_id}: {name} cannot be read ({error}); run its stage again") from error

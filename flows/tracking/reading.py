@@ -16,7 +16,7 @@ from torch import nn
 
 from flows.errors import HandOverError
 from flows.tracking.runs import Run
-from flows.tracking.stores import quieten_mlflow
+from flows.tracking.stores import quieten_mlflow, require_store
 
 STAGE_TAG = "stage"
 SOURCE_TAG = "from."
@@ -33,23 +33,29 @@ def find_run(uri: str, run_id: str) -> Run:
     return Run(uri, found.info.experiment_id, run_id)
 
 
+def is_finished(run: Run) -> bool:
+    """Whether a run has ended, and well."""
+    return bool(MlflowClient(run.uri).get_run(run.run_id).info.status == "FINISHED")
+
+
 def find_stage(run: Run, stage: str) -> Run:
     """The finished run of a stage that belongs to a run: itself, the one it came from, below it, or beside it.
 
+    The one it came from may lie in another experiment.
     Raises HandOverError that says which stage to run first.
     """
     client = MlflowClient(run.uri)
     tags = client.get_run(run.run_id).data.tags
     if tags.get(STAGE_TAG) == stage:
-        found = [run.run_id]
+        found = [run]
     elif source := tags.get(SOURCE_TAG + stage):
-        found = [source]
+        found = [find_run(run.uri, source)]
     else:
         parents = [run.run_id, tags.get("mlflow.parentRunId", "")]
-        found = [below.run_id for parent in parents if parent for below in _below(run, parent, stage)]
-    for run_id in found:
-        if client.get_run(run_id).info.status == "FINISHED":
-            return Run(run.uri, run.experiment_id, run_id)
+        found = [below for parent in parents if parent for below in _below(run, parent, stage)]
+    for each in found:
+        if is_finished(each):
+            return each
     remedy = f"give the run of a finished {stage}, or one above it"
     raise HandOverError(f"run_id={run.run_id}: neither it nor a run below it is a finished {stage} stage; {remedy}")
 
@@ -97,6 +103,7 @@ def load_logged_network(uri: str, model_uri: str) -> nn.Module:
 
     Raises HandOverError where there is none, or only an exported program.
     """
+    require_store(uri, f"model={model_uri}")
     quieten_mlflow()
     mlflow.set_tracking_uri(uri)
     try:

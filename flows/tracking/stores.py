@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 
-from flows.errors import SettingsError, StoreError
+from flows.errors import HandOverError, SettingsError, StoreError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
@@ -59,6 +59,15 @@ def open_store(uri: str, experiment: str) -> Store:
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+
+
+def require_store(uri: str, what: str) -> None:
+    """Raise HandOverError, on behalf of a parameter `what`, where a database to read from does not exist.
+
+    MLflow would make an empty one.
+    """
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise HandOverError(f"{what}: there is no tracking store {uri}; name it by tracking_uri")
 
 
 def quieten_mlflow() -> None:

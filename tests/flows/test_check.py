@@ -1,0 +1,144 @@
+"""What the check refuses: solutions, certificates and scores that were altered, are damaged, or are missing."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from flows import handover, stages, tracking
+from flows.errors import CheckRefused
+from flows.tracking import Run
+from formulation import Solution
+from tests.flows.small_run import RunStage
+from training import Scores
+
+
+@pytest.fixture(scope="module")
+def scored(run_stage: RunStage, client: MlflowClient, main_run: MlflowRun) -> Run:
+    """A score run of two sets, for these tests to damage."""
+    above = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2")
+    return tracking.find_stage(tracking.find_run(client.tracking_uri, above), "score")
+
+
+@pytest.fixture
+def sets(scored: Run) -> Iterator[list[Run]]:
+    """Its two scoring sets; whatever a test makes of them is put right after it."""
+    found = sorted(tracking.runs_below(scored, "scoring set"), key=lambda run: tracking.logged_tags(run)["scoring_set"])
+    mean, solutions = handover.load_scores(scored), [handover.load_solution(each) for each in found]
+    yield found
+    handover.save_scores(scored, mean)
+    for each, solution in zip(found, solutions, strict=True):
+        handover.save_solution(each, solution)
+        handover.save_scores(each, solution.scores)
+
+
+def check(scored: Run) -> Run:
+    """Check in a run of its own; that run."""
+    trained = tracking.find_stage(scored, "train")
+    with tracking.open_run(scored, "check", {"stage": "check"}) as run:
+        stages.check_solutions(handover.load_settings(scored), run, scored, trained)
+    return run
+
+
+def moved(scores: Scores) -> Scores:
+    layer = next(iter(scores))
+    return {**scores, layer: scores[layer] + 1e-3}
+
+
+def with_claim(**claims: object) -> Callable[[Solution], Solution]:
+    return lambda solution: replace(solution, certificate=replace(solution.certificate, **claims))
+
+
+def with_other_settings(solution: Solution) -> Solution:
+    return with_claim(settings={**solution.certificate.settings, "gap": 0.5})(solution)
+
+
+def with_lower_bound(solution: Solution) -> Solution:
+    certificate = solution.certificate
+    return with_claim(bound=certificate.bound - 1.0, status="time_limit", gap=certificate.gap + 1.0)(solution)
+
+
+@pytest.mark.parametrize(
+    ("alter", "what"),
+    [
+        (with_other_settings, "the certificate and its score run differ in gap"),
+        (with_claim(checked=False), "never checked"),
+        (with_lower_bound, "the certificate says bound"),
+        (lambda solution: replace(solution, rounds=()), "history 0"),
+        (lambda solution: replace(solution, scores=moved(solution.scores)), "the replay finds|violates"),
+    ],
+    ids=["settings", "checked", "bound", "history", "scores"],
+)
+def test_an_altered_solution_is_refused_and_says_why(
+    scored: Run, sets: list[Run], alter: Callable[[Solution], Solution], what: str
+) -> None:
+    handover.save_solution(sets[0], alter(handover.load_solution(sets[0])))
+    with pytest.raises(CheckRefused, match=f"^1 of 2 solutions do not hold: {sets[0].run_id} "):
+        check(scored)
+    [run] = tracking.runs_below(scored, "check")[-1:]
+    assert re.search(what, str(tracking.logged_json(run, "scoring_set_1.json")["reason"]))
+
+
+def test_a_damaged_solution_is_refused_by_its_run_and_the_others_are_checked(
+    scored: Run, sets: list[Run], client: MlflowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "certificate.json").write_text("{")
+    tracking.log_files(sets[0], tmp_path, "solution")
+    with pytest.raises(CheckRefused, match=f"^1 of 2 solutions do not hold: {sets[0].run_id} "):
+        check(scored)
+    [run] = tracking.runs_below(scored, "check")[-1:]
+    refused, held = (tracking.logged_json(run, f"scoring_set_{number}.json") for number in (1, 2))
+    assert str(refused["reason"]).startswith(f"run_id={sets[0].run_id}: its solution cannot be read (")
+    assert "/tmp" not in str(refused["reason"])
+    assert held["holds"] is True
+    assert client.get_run(run.run_id).data.metrics["solutions_refused"] == 1
+    assert client.get_run(run.run_id).info.status == "FAILED"
+
+
+def test_scores_that_are_not_those_of_the_solution_are_refused(scored: Run, sets: list[Run]) -> None:
+    handover.save_scores(sets[1], moved(handover.load_scores(sets[1])))
+    with pytest.raises(CheckRefused, match=f"^1 of 2 solutions do not hold: {sets[1].run_id} "):
+        check(scored)
+
+
+def test_mean_scores_that_are_not_the_mean_are_refused(scored: Run, sets: list[Run]) -> None:
+    handover.save_scores(scored, moved(handover.load_scores(scored)))
+    with pytest.raises(CheckRefused, match=f"run_id={scored.run_id}: scores.npz is not the mean"):
+        check(scored)
+
+
+@pytest.mark.parametrize("tag", ["1", "3", "x"], ids=["twice", "too_many", "no_number"])
+def test_a_scoring_set_that_is_missing_or_too_many_is_refused(
+    scored: Run, sets: list[Run], client: MlflowClient, tag: str
+) -> None:
+    client.set_tag(sets[1].run_id, "scoring_set", tag)
+    try:
+        with pytest.raises(CheckRefused, match=r"no run \(scoring set 2\)"):
+            check(scored)
+    finally:
+        client.set_tag(sets[1].run_id, "scoring_set", "2")
+
+
+def test_a_scoring_set_whose_run_is_not_finished_is_refused(scored: Run, sets: list[Run], client: MlflowClient) -> None:
+    client.set_terminated(sets[1].run_id, "FAILED")
+    try:
+        with pytest.raises(CheckRefused, match=f"^1 of 2 solutions do not hold: {sets[1].run_id} "):
+            check(scored)
+    finally:
+        client.set_terminated(sets[1].run_id, "FINISHED")
+
+
+def test_the_check_finds_the_solutions_behind_a_run_of_another_experiment(
+    run_stage: RunStage, client: MlflowClient, scored: Run
+) -> None:
+    pruned = run_stage("prune", run_id=scored.run_id, experiment="other", draws="1")
+    elsewhere = tracking.find_stage(tracking.find_run(client.tracking_uri, pruned), "prune")
+    assert elsewhere.experiment_id != scored.experiment_id
+    assert tracking.find_stage(elsewhere, "score") == scored
+    above = run_stage("check", run_id=elsewhere.run_id)
+    checked = tracking.find_stage(tracking.find_run(client.tracking_uri, above), "check")
+    assert tracking.logged_metrics(checked)["solutions"] == 2
