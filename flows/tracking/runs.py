@@ -76,13 +76,15 @@ def _ended(run: Run) -> Iterator[None]:
     # What is no Exception is an order to stop: KeyboardInterrupt, or Prefect's own where it takes SIGTERM itself.
     status = "KILLED"
     try:
-        yield
+        try:
+            yield
+        finally:
+            MlflowClient(run.uri).log_metric(run.run_id, "seconds", time.monotonic() - start)
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
-        MlflowClient(run.uri).log_metric(run.run_id, "seconds", time.monotonic() - start)
         mlflow.end_run(status)
 
 

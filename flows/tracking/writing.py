@@ -91,9 +91,12 @@ def log_dataset(run: Run, name: str, images: Tensor, labels: Tensor, *, context:
 def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str]) -> str:
     """Log the network as an MLflow model with its signature; the model's address.
 
-    `images` [n, C, H, W] is the example, n >= 2: torch.export takes a batch of one for a constant.
+    `images` [n, C, H, W] is the example, n >= 2: torch.export takes a batch of one for a constant. It is brought to the
+    floating type of the weights, which the signature then asks for. MLflow ends the run as FINISHED: log nothing after.
     """
     network = network.eval()
+    kind = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), images.dtype)
+    images = images.to(kind)
     with torch.no_grad():
         outputs = network(images)
     # The batch is left open in the signature, so that the model serves any number of images.
