@@ -103,6 +103,8 @@ def _retrain(settings: Settings, parent: Run, pruned: Run) -> Run:
     with _stage_run("retrain", settings, parent, prune=pruned) as run:
         tasks.retrain(settings, run, pruned)
         tasks.evaluate(settings, run, "retrained")
+        # Last, because MLflow ends the run with it.
+        tasks.log_network(settings, run)
     return run
 
 

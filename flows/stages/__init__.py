@@ -2,7 +2,7 @@
 
 from flows.stages.check import check_solutions
 from flows.stages.evaluate import compare_masks, evaluate_network
-from flows.stages.fit import retrain_network, train_network
+from flows.stages.fit import log_final_network, retrain_network, train_network
 from flows.stages.prune import prune_network
 from flows.stages.score import average_scores, draw_scoring_sets, score_set
 from flows.stages.summary import summarise
@@ -13,6 +13,7 @@ __all__ = [
     "compare_masks",
     "draw_scoring_sets",
     "evaluate_network",
+    "log_final_network",
     "prune_network",
     "retrain_network",
     "score_set",

@@ -30,15 +30,21 @@ def train_network(settings: Settings, run: Run) -> None:
 
 
 def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
-    """Train the network that a run pruned, removed units staying removed; leaves its weights and the final model."""
+    """Train the network that a run pruned, removed units staying removed; leaves its weights and its masks."""
     dataset = dataset_of(settings)
     network = handover.load_network(pruned, settings, dataset)
     masks = handover.load_masks(pruned)
     final = _fit(settings, run, network, dataset, epochs=settings.retrain_epochs, masks=masks, name="retrain")
     handover.save_weights(run, final)
     handover.save_masks(run, masks)
+
+
+def log_final_network(settings: Settings, run: Run) -> None:
+    """Log the network whose weights a run logged as an MLflow model, which ends the run."""
+    dataset = dataset_of(settings)
+    network = handover.load_network(run, settings, dataset)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-    uri = tracking.log_network(run, final, dataset.test.images[:2], requirements)
+    uri = tracking.log_network(run, network, dataset.test.images[:2], requirements)
     LOG.info("retrain  final network logged as %s", uri)
 
 

@@ -129,6 +129,13 @@ def test_the_final_network_is_a_model_with_a_signature(client: MlflowClient, sta
     assert client.get_run(retrain.info.run_id).info.status == "FINISHED"
 
 
+def test_the_final_network_is_logged_last_because_it_ends_the_run(client: MlflowClient, stage_runs: Stages) -> None:
+    retrain = stage_runs["retrain"]
+    [logged] = retrain.outputs.model_outputs
+    [evaluated] = client.get_metric_history(retrain.info.run_id, "test_accuracy")
+    assert evaluated.timestamp <= client.get_logged_model(logged.model_id).creation_timestamp
+
+
 def test_the_weights_load_without_running_code(client: MlflowClient, stage_runs: Stages, tmp_path: Path) -> None:
     for stage in ("train", "prune", "retrain"):
         path = download_artifacts(
