@@ -110,7 +110,7 @@ def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
             raise SettingsError(f"stray word {word!r}: parameters are written --name value")
         name, has_value, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        _refuse_unknown(point, name)
+        _require_known(point, name)
         if name in words:
             raise SettingsError(f"{name} is given twice: give it once")
         if not has_value:
@@ -118,9 +118,16 @@ def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
                 raise SettingsError(f"{name} has no value: write --{name} value")
             value = rest.pop(0)
         words[name] = value
+    require_words(point, words)
+    return words
+
+
+def require_words(point: EntryPoint, words: Mapping[str, object]) -> None:
+    """Raise SettingsError for a name that the entry point does not take, and for a missing run_id."""
+    for name in words:
+        _require_known(point, name)
     if point.after and not words.get("run_id"):
         raise SettingsError(f"run_id is missing: {point.name} continues the run of a {point.after} stage")
-    return words
 
 
 def settings_of(values: Mapping[str, object]) -> Settings:
@@ -131,7 +138,7 @@ def settings_of(values: Mapping[str, object]) -> Settings:
         raise SettingsError("; ".join(_fault(values, item["loc"], item["msg"]) for item in error.errors())) from error
 
 
-def inherit(point: EntryPoint, words: Mapping[str, str], earlier: Settings) -> Settings:
+def inherit(point: EntryPoint, words: Mapping[str, object], earlier: Settings) -> Settings:
     """The settings of a stage that continues an earlier run.
 
     Its own settings are as given or by default, all others as in the earlier run; SettingsError where a given value
@@ -174,7 +181,7 @@ def _default(name: str) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
 
 
-def _refuse_unknown(point: EntryPoint, name: str) -> None:
+def _require_known(point: EntryPoint, name: str) -> None:
     if name in point.accepted:
         return
     if name in Settings.model_fields:

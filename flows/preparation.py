@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,21 +9,27 @@ from torch import nn
 import formulation
 import training
 from flows import handover, tracking
-from flows.entry_points import EntryPoint, inherit, settings_of
-from flows.errors import HandOverError, SettingsError
+from flows.entry_points import EntryPoint, inherit, require_words, settings_of
+from flows.errors import SettingsError
 from flows.settings import Settings
-from flows.translation import dataset_of, device_of, fit_settings_of, network_of, score_settings_of
+from flows.translation import (
+    dataset_of,
+    device_of,
+    fit_settings_of,
+    network_of,
+    score_settings_of,
+    scoring_sets_of,
+)
 from training import Dataset
 
-SQLITE = "sqlite:///"
 
-
-def prepare(point: EntryPoint, words: Mapping[str, str]) -> Settings:
+def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     """The settings that a flow may start with.
 
     Raises FlowError, TrainingError or FormulationError for whatever data, network, program, solver and machine have
     against them.
     """
+    require_words(point, words)
     settings = settings_of(words)
     uri = tracking.store_uri(settings.tracking_uri)
     if point.after:
@@ -32,25 +37,39 @@ def prepare(point: EntryPoint, words: Mapping[str, str]) -> Settings:
     device_of(settings)
     dataset = dataset_of(settings)
     if point.name in ("main", "train"):
-        fit_settings_of(settings, settings.epochs)
         network = network_of(settings, dataset)
         example = dataset.train.images[:1]
         units = formulation.lower(network, example).units
         training.consumers(network, example, units)
+        _check_fitting(settings, network, "epochs")
+    if point.name == "retrain":
+        network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
+    if point.name in ("main", "retrain"):
+        _check_fitting(settings, network, "retrain_epochs")
     if point.name in ("main", "score"):
         _check_scoring(settings, dataset)
-    if point.name in ("main", "retrain"):
-        fit_settings_of(settings, settings.retrain_epochs)
+    if point.name == "main" and settings.epochs == 0:
+        # Without training the network that will be scored is here already.
+        scoring_sets_of(settings, network, dataset)
     tracking.open_store(uri, settings.experiment)
     return settings
 
 
-def _continued(point: EntryPoint, words: Mapping[str, str], settings: Settings, uri: str) -> Settings:
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        raise HandOverError(f"run_id={settings.run_id}: there is no tracking store {uri}; name it by tracking_uri")
+def _continued(point: EntryPoint, words: Mapping[str, object], settings: Settings, uri: str) -> Settings:
+    tracking.require_store(uri, f"run_id={settings.run_id}")
     tracking.open_store(uri, settings.experiment)
     earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
     return inherit(point, words, handover.load_settings(earlier))
+
+
+def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:
+    number = getattr(settings, epochs)
+    fit_settings_of(settings, number)
+    if number and not any(parameter.requires_grad for parameter in network.parameters()):
+        raise SettingsError(
+            f"{epochs}={number}: model={settings.model} has no trainable parameters; give {epochs}=0, or a network "
+            f"with requires_grad"
+        )
 
 
 def _check_scoring(settings: Settings, dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from flows.errors import SettingsError
 from flows.settings import Settings
 from flows.tracking import load_logged_network, store_uri
 from formulation import ScoreSettings
-from training import Dataset, FitSettings
+from training import Dataset, FitSettings, ScoringSet
 
 MODEL_URIS = ("models:/", "runs:/")
 DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"
@@ -98,4 +98,19 @@ def score_settings_of(settings: Settings) -> ScoreSettings:
         integer_scores=settings.integer_scores,
         allow_degenerate=settings.allow_degenerate,
         threads=settings.threads,
+    )
+
+
+def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) -> tuple[ScoringSet, ...]:
+    """The settings' scoring sets, of validation images that the network classifies correctly; raises TrainingError."""
+    return training.draw_sets(
+        network,
+        dataset.validation,
+        sets=settings.scoring_sets,
+        images_per_class=settings.images_per_class,
+        classes=dataset.classes,
+        seed=settings.seed,
+        order=settings.order,
+        device=device_of(settings),
+        batch_size=settings.batch_size,
     )

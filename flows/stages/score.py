@@ -4,11 +4,10 @@ import logging
 from collections.abc import Sequence
 
 import formulation
-import training
 from flows import figures, handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
-from flows.translation import dataset_of, device_of, score_settings_of
+from flows.translation import dataset_of, score_settings_of, scoring_sets_of
 from formulation import Certificate, Round
 
 LOG = logging.getLogger(__name__)
@@ -20,17 +19,7 @@ def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> list[int]:
     """Draw disjoint scoring sets from the validation images and log them; their numbers, from 1."""
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
-    sets = training.draw_sets(
-        network,
-        dataset.validation,
-        sets=settings.scoring_sets,
-        images_per_class=settings.images_per_class,
-        classes=dataset.classes,
-        seed=settings.seed,
-        order=settings.order,
-        device=device_of(settings),
-        batch_size=settings.batch_size,
-    )
+    sets = scoring_sets_of(settings, network, dataset)
     for number, scoring_set in enumerate(sets, start=1):
         handover.save_scoring_set(run, scoring_set, number)
     LOG.info("sample   %d scoring sets of %d images, %s order", len(sets), len(sets[0]), settings.order)
@@ -61,7 +50,9 @@ def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> 
 def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:
     scoring_set = handover.load_scoring_set(parent, number)
     dataset = dataset_of(settings)
-    network = handover.load_network(trained, settings, dataset)
+    # Building a network calls it, and no module may be called while another set's thread traces its own.
+    with formulation.TRACING:
+        network = handover.load_network(trained, settings, dataset)
     images, labels = scoring_set.images, scoring_set.labels
     tracking.log_dataset(
         run, settings.dataset, images, labels, context=f"scoring set {number}", digest=scoring_set.digest()

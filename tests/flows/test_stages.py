@@ -72,6 +72,9 @@ def test_a_spoilt_solution_is_refused_and_its_run_fails(
         ("main", {"model": "lenet6"}, TrainingError, "lenet5"),
         ("main", {"model": "no_such_module:net"}, TrainingError, "no_such_module"),
         ("main", {"model": "models:/nothing/1"}, FlowError, "models:/nothing/1"),
+        ("main", {"model": "runs:/nothing/network"}, HandOverError, "no tracking store"),
+        ("main", {"epochs": "0"}, TrainingError, "classified correctly"),
+        ("main", {"run_id": "nothing"}, FlowError, "takes no parameter 'run_id'"),
         ("main", {"checkpoint": "no_such_file.pt"}, TrainingError, "no_such_file.pt"),
         ("main", {"solver": "gurobbi"}, FormulationError, "gurobbi"),
         ("main", {"solver_options": '{"presolv": "on"}'}, FormulationError, "presolv"),
@@ -92,7 +95,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(
         prepare(ENTRY_POINTS[name], {"tracking_uri": f"sqlite:///{store}", **words})
     assert what in str(caught.value)
     assert "\n" not in str(caught.value).strip()
-    assert not store.exists() or "model" in words
+    assert not store.exists()
 
 
 def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> None:
@@ -103,6 +106,25 @@ def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> No
     )
     with pytest.raises(FormulationError, match=r"'2'.*Sigmoid"):
         prepare(ENTRY_POINTS["train"], {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": "sqlite:///unused"})
+
+
+@pytest.mark.parametrize(
+    ("words", "what"), [({"epochs": "1"}, "^epochs=1: .* no trainable"), ({"epochs": "0"}, "^retrain_epochs=1: ")]
+)
+def test_a_network_without_trainable_parameters_is_refused_where_it_would_be_trained(
+    tmp_path: Path, words: dict[str, str], what: str
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.ReLU(), nn.Linear(5, 10)).requires_grad_(False)\n"
+    )
+    store = tmp_path / "mlflow.db"
+    with pytest.raises(FlowError, match=what):
+        prepare(
+            ENTRY_POINTS["main"], {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": f"sqlite:///{store}", **words}
+        )
+    assert not store.exists()
 
 
 def test_a_stage_needs_the_stage_before_it(client: MlflowClient, stage_runs: Stages, store_uri: str) -> None:
