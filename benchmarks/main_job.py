@@ -11,28 +11,30 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 from flows import tracking
 
 EXPERIMENT = "benchmark: main job"
-MODELS = ("lenet5", "fc3")
-DATASETS = ("mnist", "fashion_mnist")
+MODELS = {"lenet5": "LeNet-5", "fc3": "FC-3"}
+DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 SETTINGS = {"epochs": "5"}  # all else as the flow has it
-COLUMNS = {
-    "trained": "accuracy_trained",
-    "pruned": "accuracy_pruned",
-    "random, mean of 5": "accuracy_random",
-    "its standard deviation": "accuracy_random_stdev",
-    "critical": "accuracy_critical",
-    "retrained": "accuracy_retrained",
-    "units removed": "units_removed_share",
-    "parameters removed": "parameters_removed_share",
-    "as published": "published_parameters_removed_share",
-    "multiply-adds removed": "multiply_adds_removed_share",
+COLUMNS = {  # of metrics in %, except for seconds
+    "trained": "{accuracy_trained:.2f}",
+    "pruned": "**{accuracy_pruned:.2f}**",
+    "random, mean of 5 (standard deviation)": "{accuracy_random:.2f} ({accuracy_random_stdev:.2f})",
+    "highest scores removed": "{accuracy_critical:.2f}",
+    "retrained": "{accuracy_retrained:.2f}",
+    "units removed": "{units_removed_share:.2f} %",
+    "parameters removed (as published)": (
+        "{parameters_removed_share:.2f} % ({published_parameters_removed_share:.2f} %)"
+    ),
+    "multiply-adds removed": "{multiply_adds_removed_share:.2f} %",
+    "seconds: train / score / prune / retrain": (
+        "{seconds_train:.0f} / {seconds_score:.0f} / {seconds_prune:.0f} / {seconds_retrain:.0f}"
+    ),
 }
-STAGES = ("train", "score", "prune", "retrain")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,17 +44,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tracking_uri", default="", help="MLflow store; empty: as for the flows")
     chosen = parser.parse_args(arguments)
     store = tracking.open_store(tracking.store_uri(chosen.tracking_uri), EXPERIMENT)
-    print(f"| network, data | {' | '.join(COLUMNS)} | seconds {' / '.join(STAGES)} |")
-    print(f"|{'---|' * (len(COLUMNS) + 2)}", flush=True)
+    print(*head(), sep="\n", flush=True)
     for model, dataset in product(MODELS, DATASETS):
         words = {"model": model, "dataset": dataset, "seed": chosen.seed, **SETTINGS}
         metrics = _run(words, store)
         if metrics is None:
             return 1
-        shares = " | ".join(f"{100 * metrics[name]:.2f}" for name in COLUMNS.values())
-        seconds = " / ".join(f"{metrics[f'seconds_{stage}']:.0f}" for stage in STAGES)
-        print(f"| {model}, {dataset} | {shares} | {seconds} |", flush=True)
+        print(row(model, dataset, metrics), flush=True)
     return 0
+
+
+def head() -> tuple[str, str]:
+    """The table's first two lines."""
+    return f"| network, data | {' | '.join(COLUMNS)} |", f"|{'---|' * (len(COLUMNS) + 1)}"
+
+
+def row(model: str, dataset: str, metrics: Mapping[str, float]) -> str:
+    """The table's line for the metrics of one main run."""
+    shown = {name: value if name.startswith("seconds_") else 100 * value for name, value in metrics.items()}
+    cells = " | ".join(form.format_map(shown) for form in COLUMNS.values())
+    return f"| {MODELS[model]}, {DATASETS[dataset]} | {cells} |"
 
 
 def _run(words: dict[str, str], store: tracking.Store) -> dict[str, float] | None:

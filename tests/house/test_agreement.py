@@ -1,14 +1,17 @@
 """MLproject, conda.yaml, requirements.txt, pyproject.toml, README.md and the settings say the same."""
 
 import ast
+import re
 import sys
 import tomllib
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
+from benchmarks import main_job
 from flows.entry_points import ENTRY_POINTS, settings_of
 from flows.settings import Settings
 
@@ -102,3 +105,19 @@ def _imported(path: Path) -> list[str]:
 def _is_number(name: str) -> bool:
     default = Settings.model_fields[name].default
     return isinstance(default, int | float) and not isinstance(default, bool)
+
+
+def test_the_measured_table_is_what_its_command_prints() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = lines.index(main_job.head()[0])
+    assert lines[start + 1] == main_job.head()[1]
+    shown = lines[start + 2 : start + 2 + len(main_job.MODELS) * len(main_job.DATASETS)]
+    for line, (model, dataset) in zip(shown, product(main_job.MODELS, main_job.DATASETS), strict=True):
+        assert line == main_job.row(model, dataset, _metrics_in(line))
+
+
+def _metrics_in(line: str) -> dict[str, float]:
+    names = re.findall(r"{(\w+)", "".join(main_job.COLUMNS.values()))
+    figures = map(float, re.findall(r"[\d.]+", line.split("|", 2)[2]))
+    pairs = zip(names, figures, strict=True)
+    return {name: figure if name.startswith("seconds_") else figure / 100 for name, figure in pairs}
