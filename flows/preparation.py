@@ -57,7 +57,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
 
 def _continued(point: EntryPoint, words: Mapping[str, object], settings: Settings, uri: str) -> Settings:
     tracking.require_store(uri, f"run_id={settings.run_id}")
-    tracking.open_store(uri, settings.experiment)
+    tracking.reach_store(uri)
     earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
     return inherit(point, words, handover.load_settings(earlier))
 

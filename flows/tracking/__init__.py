@@ -12,7 +12,7 @@ from flows.tracking.reading import (
     runs_below,
 )
 from flows.tracking.runs import Run, end_open_runs, open_flow_run, open_run
-from flows.tracking.stores import Store, open_store, require_store, store_uri
+from flows.tracking.stores import Store, open_store, reach_store, require_store, store_uri
 from flows.tracking.writing import (
     log_dataset,
     log_figure,
@@ -53,6 +53,7 @@ __all__ = [
     "open_flow_run",
     "open_run",
     "open_store",
+    "reach_store",
     "require_store",
     "runs_below",
     "store_uri",

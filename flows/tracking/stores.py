@@ -48,17 +48,16 @@ def open_store(uri: str, experiment: str) -> Store:
     Under `mlflow run` the experiment and the run are those that it has chosen.
     Raises StoreError where the store cannot be opened.
     """
-    quieten_mlflow()
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
-    try:
-        with _few_retries():
-            mlflow.set_tracking_uri(uri)
-            client = MlflowClient(uri)
-            chosen = client.get_run(run_id).info.experiment_id if run_id else _experiment_id(client, uri, experiment)
-            return Store(uri, chosen, run_id)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+    with _opened(uri) as client:
+        chosen = client.get_run(run_id).info.experiment_id if run_id else _experiment_id(client, uri, experiment)
+        return Store(uri, chosen, run_id)
+
+
+def reach_store(uri: str) -> None:
+    """Raise StoreError where a store to read from cannot be opened; writes nothing to one that exists."""
+    with _opened(uri) as client:
+        client.search_experiments(max_results=1)
 
 
 def require_store(uri: str, what: str) -> None:
@@ -77,6 +76,18 @@ def quieten_mlflow() -> None:
     for name, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), (ENVIRONMENT, logging.ERROR)):
         logging.getLogger(name).setLevel(level)
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[MlflowClient]:
+    quieten_mlflow()
+    try:
+        with _few_retries():
+            mlflow.set_tracking_uri(uri)
+            yield MlflowClient(uri)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
 
 
 @contextmanager

@@ -98,6 +98,12 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(
     assert not store.exists()
 
 
+def test_a_refused_run_leaves_no_experiment_behind(client: MlflowClient, main_run: MlflowRun, store_uri: str) -> None:
+    with pytest.raises(HandOverError, match="run_id=nothing: no such run"):
+        prepare(ENTRY_POINTS["score"], {"run_id": "nothing", "tracking_uri": store_uri, "experiment": "never made"})
+    assert client.get_experiment_by_name("never made") is None
+
+
 def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from torch import nn\n"
