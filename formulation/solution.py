@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,5 +131,5 @@ class Solution:
             layers = [name.removeprefix("where/") for name in arrays if name.startswith("where/")]
             undecided = {n: Undecided(arrays[f"where/{n}"], arrays[f"hidden/{n}"], arrays[f"open/{n}"]) for n in layers}
             return Solution({n: arrays[f"scores/{n}"] for n in names}, certificate, history, undecided)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
             raise InvalidSolution(f"the solution in {folder} cannot be read ({error}); score again") from error
