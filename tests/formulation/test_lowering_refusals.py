@@ -1,0 +1,159 @@
+"""What cannot be lowered exactly is refused by name, before any work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from formulation import FormulationError, InvalidImages, InvalidModel, UnsupportedLayer, lower
+from tests.formulation.test_lowering import Applied, pictures, shaken
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.relu(self.a(x.flatten(1)))
+        return self.out(self.relu(self.b(h)) + h)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.out, self.relu = nn.Linear(4, 4), nn.Linear(4, 2), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.relu(self.shared(self.relu(self.shared(x.flatten(1))))))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.relu = nn.Linear(4, 3), nn.Linear(3, 2), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.relu(self.a(x.flatten(1)))
+        return torch.cat([self.b(h), self.b(h)], dim=1)
+
+
+def chain(*middle: nn.Module, features: int = 12) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 3, 1), *middle, nn.Flatten(), nn.Linear(features, 2))
+
+
+REFLECTED = nn.Conv2d(1, 3, 3, padding=1, padding_mode="reflect")
+REFUSED = {
+    "max pool": (chain(nn.ReLU(), nn.MaxPool2d(1)), "'2'.*MaxPool2d"),
+    "sigmoid": (chain(nn.Sigmoid()), "'1'.*Sigmoid"),
+    "nested sigmoid": (nn.Sequential(chain(nn.ReLU(), nn.Sigmoid())), r"'0\.2'.*Sigmoid"),
+    "residual": (Residual(), "branch|joins|combines"),
+    "shared layer": (Twice(), "'shared'.*twice"),
+    "two heads": (TwoHeads(), "branch|joins|twice"),
+    "norm behind a relu": (shaken(chain(nn.ReLU(), nn.BatchNorm2d(3)), 0), "'2'.*'0'.*before the ReLU"),
+    "constant behind a relu": (Applied(lambda x: (F.relu(x) + 1).flatten(1)), "'conv'"),
+    "second relu": (chain(nn.ReLU(), nn.ReLU()), "'2'"),
+    "relu on the pixels": (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)), "'0'"),
+    "group norm": (chain(nn.GroupNorm(1, 3), nn.ReLU()), "'1'.*GroupNorm"),
+    "norm without statistics": (chain(nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU()), "'1'.*batch"),
+    "reflected padding": (nn.Sequential(REFLECTED, nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)), "'0'.*reflect"),
+    "dropout that stays on": (Applied(lambda x: F.dropout(F.relu(x)).flatten(1)), "dropout"),
+    "slices": (Applied(lambda x: F.relu(x[:, :1]).flatten(1), 16), "slices"),
+    "softmax": (nn.Sequential(chain(nn.ReLU()), nn.Softmax(1)), "'1'.*Softmax"),
+    "scaled add": (Applied(lambda x: F.relu(torch.add(x, 1.0, alpha=2)).flatten(1)), "differs|add"),
+    "linear on a picture": (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 2)), "'0'.*Flatten"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_lowered_is_refused_by_name(what):
+    model, names = REFUSED[what]
+    shape = (2, 6, 6) if isinstance(model, Applied) else (1, 2, 2)
+    with pytest.raises(UnsupportedLayer, match=names) as refusal:
+        lower(model.eval(), torch.rand(1, *shape))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_training_mode_is_refused_with_the_remedy():
+    model = chain(nn.ReLU()).eval()
+    model[1].train()
+    with pytest.raises(InvalidModel, match=r"'1' is in training mode; call model\.eval\(\)"):
+        lower(model, torch.rand(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_weights_are_refused_by_name(value):
+    model = chain(nn.ReLU()).eval()
+    model[3].weight.data[0, 0] = value
+    with pytest.raises(InvalidModel, match=r"'3\.weight' holds 1 NaN or infinite"):
+        lower(model, torch.rand(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3, 3), (1, 2, 2, 2), (1, 4), (4, 4)], ids=["too large", "two channels", "flat", "no channel"]
+)
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises((InvalidImages, UnsupportedLayer)):
+        lower(chain(nn.ReLU()).eval(), torch.rand(*shape))
+
+
+def test_images_too_small_for_the_kernel_are_refused():
+    model = nn.Sequential(nn.Conv2d(1, 2, 5), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)).eval()
+    with pytest.raises(InvalidImages, match=r"'0' does not take a value of shape \(1, 3, 3\)"):
+        lower(model, torch.rand(1, 1, 3, 3))
+
+
+def test_a_model_without_a_gated_layer_has_nothing_to_score():
+    with pytest.raises(InvalidModel, match="nothing to score"):
+        lower(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval(), torch.rand(1, 1, 2, 2))
+
+
+def test_control_flow_on_values_is_refused():
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(InvalidModel, match="control flow"):
+        lower(Branching().eval(), torch.rand(1, 1, 2, 2))
+
+
+def test_a_layer_whose_forward_was_overridden_is_caught_by_the_example():
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    Doubled.__module__ = "torch.nn.modules.linear"  # as a torch leaf it is not traced into
+    model = nn.Sequential(nn.Flatten(), Doubled(4, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    model[1].weight.data.abs_()
+    with pytest.raises(UnsupportedLayer, match="differs"):
+        lower(model, torch.rand(1, 1, 2, 2))
+
+
+def test_a_new_layer_type_is_taught_by_registering_a_rule():
+    from formulation.lowering import rule
+
+    class Negation(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -x
+
+    Negation.__module__ = "torch.nn.modules.linear"
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), Negation(), nn.ReLU(), nn.Linear(3, 2)).double().eval()
+    with pytest.raises(UnsupportedLayer, match="Negation"):
+        lower(model, pictures(0, 1, 2, 2))
+    assert callable(rule.register)
+
+
+class Particular(nn.Module):
+    """A forward with an assertion of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 3, "colour only"
+        return x
+
+
+@pytest.mark.parametrize("model", [Particular().eval(), "a name", None], ids=["asserts", "text", "nothing"])
+def test_what_is_no_network_or_fails_by_itself_is_refused(model: object) -> None:
+    with pytest.raises(FormulationError, match=r"colour only|give a torch\.nn\.Module|cannot be traced"):
+        lower(model, torch.zeros(1, 1, 4, 4))
