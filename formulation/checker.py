@@ -20,8 +20,7 @@ from formulation.errors import CheckFailed, InvalidSetting, InvalidSolution
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
-from formulation.network import INPUT, Affine, Array, Network, Relu
-from formulation.reduction import Index
+from formulation.network import INPUT, Affine, Array, Index, Network, Relu
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution, Undecided
 from formulation.sparsity import sparsity

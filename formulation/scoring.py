@@ -10,7 +10,6 @@ import numpy as np
 
 from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
-from formulation.gates import UNDECIDED
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.lowering import lower
 from formulation.network import Array
@@ -89,7 +88,7 @@ def _solution(
         gap=outcome.gap,
         cross_entropy=best.cross_entropy,
         sparsity=best.sparsity,
-        relaxation=outcome.relaxation,
+        relaxation=None if outcome.relaxed is None else outcome.relaxed.objective,
         rounds=len(outcome.rounds),
         seconds=time.perf_counter() - started,
         solver=outcome.solver,
@@ -98,8 +97,8 @@ def _solution(
         images_hash=images_hash,
         images=len(reduction.labels),
         columns=reduction.columns,
-        rows=outcome.rows,
-        undecided=len(reduction.hidden_columns),
+        rows=len(outcome.rows),
+        undecided=reduction.undecided,
         settings=settings.to_dict(),
         notes=_notes(outcome, settings),
     )
@@ -109,16 +108,14 @@ def _solution(
 def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:
     found: dict[str, list[tuple[np.ndarray, Array, Array]]] = {}
     for part in reduction.parts:
-        for gated in part.gated:
-            j, i = np.nonzero(gated.gate.state == UNDECIDED)
-            where = np.stack([j, i + part.first], axis=1)
-            values = (where, point[gated.hidden[j, i]], point[gated.open[j, i]])
-            found.setdefault(gated.layer, []).append(values)
-    stacked = {
+        for name, waiting in part.waiting.items():
+            where = np.stack([waiting.activation, waiting.image + part.first], axis=1)
+            phase = np.where(waiting.phase >= 0, point[waiting.phase], 0.0)
+            found.setdefault(name, []).append((where, point[waiting.value], phase))
+    return {
         name: Undecided(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         for name, parts in found.items()
     }
-    return {name: values for name, values in stacked.items() if len(values.hidden)}
 
 
 def _notes(outcome: Outcome, settings: ScoreSettings) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from formulation.errors import InvalidSolution
 from formulation.network import Array, Scores
 
 Status = Literal["optimal", "time_limit", "round_limit", "stalled"]
+Phase = Literal["relaxation", "integer", "ties"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Round:
     """One round of outer approximation: `gap` is relative, `rows` were added so far, `seconds` since the start."""
 
     index: int
-    phase: Literal["relaxation", "integer"]
+    phase: Phase
     bound: float
     objective: float
     gap: float
@@ -83,16 +84,21 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class Undecided:
-    """Values of a layer's undecided activations: `where` [k, 2] holds (activation, image)."""
+    """Values of a node's undecided activations or max-pool windows.
+
+    `where` [k, 2] holds (activation, image), `value` [k] h or the window's output, `phase` [k, 1] open or
+    [k, window] the picks, 0 where the window holds nothing.
+    """
 
     where: np.ndarray
-    hidden: Array
-    open: Array
+    value: Array
+    phase: Array
 
     def __post_init__(self) -> None:
         count = len(self.where)
-        shapes = (self.where.shape, self.hidden.shape, self.open.shape)
-        if shapes != ((count, 2), (count,), (count,)) or not np.issubdtype(self.where.dtype, np.integer):
+        shapes = (self.where.shape, self.value.shape, self.phase.shape)
+        fit = self.phase.ndim == 2 and shapes[:2] == ((count, 2), (count,)) and len(self.phase) == count
+        if not fit or not np.issubdtype(self.where.dtype, np.integer):
             raise InvalidSolution(f"the undecided values have shapes {shapes}; score again")
 
 
@@ -111,7 +117,7 @@ class Solution:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {f"scores/{name}": values for name, values in self.scores.items()}
         for name, values in self.undecided.items():
-            arrays |= {f"{what}/{name}": getattr(values, what) for what in ("where", "hidden", "open")}
+            arrays |= {f"{what}/{name}": getattr(values, what) for what in ("where", "value", "phase")}
         np.savez(folder / "solution.npz", **arrays)  # type: ignore[arg-type]
         text = json.dumps(self.certificate.to_dict() | {"history": [asdict(r) for r in self.rounds]}, indent=2)
         (folder / "certificate.json").write_text(text)
@@ -129,7 +135,7 @@ class Solution:
             certificate = Certificate(**stored | {"notes": tuple(stored["notes"])})
             names = [name.removeprefix("scores/") for name in arrays if name.startswith("scores/")]
             layers = [name.removeprefix("where/") for name in arrays if name.startswith("where/")]
-            undecided = {n: Undecided(arrays[f"where/{n}"], arrays[f"hidden/{n}"], arrays[f"open/{n}"]) for n in layers}
+            undecided = {n: Undecided(arrays[f"where/{n}"], arrays[f"value/{n}"], arrays[f"phase/{n}"]) for n in layers}
             return Solution({n: arrays[f"scores/{n}"] for n in names}, certificate, history, undecided)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
             raise InvalidSolution(f"the solution in {folder} cannot be read ({error}); score again") from error

@@ -9,10 +9,9 @@ import numpy as np
 from xarray import DataArray
 
 from formulation.errors import InfeasibleProgram, SolverFailed
-from formulation.loss import Rows
-from formulation.network import Array
+from formulation.network import Array, Index
 from formulation.program import Program
-from formulation.reduction import Index
+from formulation.rows import Rows
 from formulation.settings import ScoreSettings
 from formulation.solvers.session import Answer
 
