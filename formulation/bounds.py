@@ -2,8 +2,11 @@
 
     [l, u]  with  W h + b in [l, u]  for every h in the box:  centre W c + b, half-width |W| r
 
+A max-pool takes the largest lower and the largest upper bound of its window, a sum adds boxes.
+
 Two kinds, never mixed: *nominal* bounds hold for the unpruned network (an activation lies in [relu(l), relu(u)]);
-*valid* bounds hold for every score in [0, 1] (an activation lies in [0, relu(u)]).
+*valid* bounds hold for every score in [0, 1] (an activation that a score acts on lies in [0, relu(u)], a constant a
+behind a gate anywhere in [min(0, a), max(0, a)]).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import assert_never
 import numpy as np
 
 from formulation.errors import InvalidBounds
-from formulation.network import INPUT, Affine, Array, Network, Relu
+from formulation.network import INPUT, Add, Affine, Array, MaxPool, Network, Relu, Shift
+
+EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +59,50 @@ def propagate(network: Network, box: Box, *, valid: bool) -> Mapping[str, Box]:
     """
     boxes = {INPUT: box.checked(INPUT)}
     for node in network.nodes:
-        source = boxes[node.source]
+        sources = [boxes[name] for name in node.sources]
         match node.op:
             case Affine():
-                boxes[node.name] = _affine(node.op, source).checked(node.name)
+                made = _affine(node.op, *sources)
             case Relu():
-                upper = np.maximum(source.upper, 0.0)
-                boxes[node.name] = Box(np.zeros_like(upper) if valid else np.maximum(source.lower, 0.0), upper)
+                made = _relu(node.op, *sources, valid=valid)
+            case MaxPool():
+                made = Box(node.op.apply(sources[0].lower), node.op.apply(sources[0].upper))
+            case Add():
+                made = Box(np.sum([b.lower for b in sources], axis=0), np.sum([b.upper for b in sources], axis=0))
+            case Shift():
+                made = _shift(node.op, *sources, valid=valid)
             case _:
                 assert_never(node.op)
+        boxes[node.name] = made.checked(node.name)
     return boxes
 
 
 def _affine(op: Affine, box: Box) -> Box:
-    centre = op.apply((box.lower + box.upper) / 2)
-    half = abs(op.weight) @ ((box.upper - box.lower) / 2)
-    return Box(centre - half, centre + half)
+    centre = (box.lower + box.upper) / 2
+    half = (box.upper - box.lower) / 2
+    middle = op.apply(centre)
+    if not half.any():
+        return Box(middle, middle)
+    size = abs(op.weight)
+    width = size @ half
+    # Sums of k products round by at most about k eps of their absolute sum; where nothing varies, nothing is widened.
+    terms = op.weight.shape[1] if isinstance(op.weight, np.ndarray) else int(np.diff(op.weight.indptr).max(initial=0))
+    rounding = (terms + 4) * EPSILON * (size @ np.abs(centre) + width + np.abs(op.bias)[:, None])
+    width = np.where(width > 0, width + rounding, 0.0)
+    return Box(middle - width, middle + width)
+
+
+def _relu(op: Relu, box: Box, *, valid: bool) -> Box:
+    lower = np.maximum(box.lower, 0.0)
+    if valid:
+        lower[op.score >= 0] = 0.0
+    return Box(lower, np.maximum(box.upper, 0.0))
+
+
+def _shift(op: Shift, box: Box, *, valid: bool) -> Box:
+    amount = op.amount[:, None]
+    if not valid:
+        return Box(box.lower + amount, box.upper + amount)
+    always = (op.score < 0)[:, None]
+    low = np.where(always, amount, np.minimum(amount, 0.0))
+    return Box(box.lower + low, box.upper + np.where(always, amount, np.maximum(amount, 0.0)))

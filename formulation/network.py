@@ -1,4 +1,4 @@
-"""A network as the program sees it: a graph of affine maps and ReLUs that evaluates itself.
+"""A network as the program sees it: a graph of affine maps, ReLUs, max-pools and sums that evaluates itself.
 
 All arrays are float64 and *activation first*: a value is an array [activations, images].
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 Array: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = NDArray[np.int64]
 Matrix: TypeAlias = Array | csr_array
 Scores: TypeAlias = dict[str, Array]
 
@@ -35,26 +36,66 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Relu:
-    """h = max(0, y), gated by the units of one layer.
+    """h = max(0, y), gated by scores.
 
-    `unit[j]` is the unit of `layer` that activation j belongs to: all pixels of a feature map share one.
+    `score[j]` is the position of activation j's unit in the vector of all scores (`Network.stack`): all pixels of a
+    feature map share one. -1: no score acts on activation j.
     """
 
-    layer: str
-    unit: NDArray[np.int64]
+    score: Index
 
 
-Op: TypeAlias = Affine | Relu
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """y_j = max of h over window j.
+
+    `windows` [outputs, size of the largest window] holds positions in h; -1: nothing there, padding is no candidate.
+    """
+
+    windows: Index
+
+    def apply(self, h: Array) -> Array:
+        """The maximum over each window, for h [inputs, images]."""
+        below = np.vstack([h, np.full((1, h.shape[1]), -np.inf)])  # -1 reads the last row
+        made: Array = below[self.windows[:, 0]]
+        for column in self.windows.T[1:]:
+            np.maximum(made, below[column], out=made)
+        return made
+
+
+@dataclass(frozen=True)
+class Add:
+    """y = the sum of two or more sources of one size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """y_j = h_j + amount_j s[score_j]: a constant behind a gate, emitted only while its unit is kept.
+
+    So a removed unit emits exactly 0. `score[j]` = -1: amount_j is added whatever the scores.
+    """
+
+    score: Index
+    amount: Array
+
+
+Op: TypeAlias = Affine | Relu | MaxPool | Add | Shift
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation, the value it reads (a node's name or "input") and the size of what it makes."""
+    """One operation, the values it reads (names of nodes or "input") and the size of what it makes."""
 
     name: str
     op: Op
-    source: str
+    sources: tuple[str, ...]
     size: int
+
+    @property
+    def source(self) -> str:
+        """The value that it reads, for operations that read one."""
+        (source,) = self.sources
+        return source
 
 
 @dataclass(frozen=True)
@@ -64,16 +105,19 @@ class Layer:
     name: str
     units: int
     kernel: int
-    gate: str  # the Relu node that its scores act on
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Nodes in topological order, the last of which makes the logits, and the scored layers in that order."""
+    """Nodes in topological order, the last of which makes the logits, and the scored layers in that order.
+
+    `unscored` says of each other layer (the output layer apart) why no score acts on it.
+    """
 
     nodes: tuple[Node, ...]
     layers: tuple[Layer, ...]
     inputs: int
+    unscored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -92,9 +136,9 @@ class Network:
             layer.name: slice(int(end) - layer.units, int(end)) for layer, end in zip(self.layers, ends, strict=True)
         }
 
-    def stack(self, scores: Mapping[str, Array]) -> Array:
+    def stack(self, scores: Mapping[str, Sequence[float] | Array]) -> Array:
         """All scores (or masks) as one vector, in layer order."""
-        return np.concatenate([np.asarray(scores[layer.name], dtype=float) for layer in self.layers])
+        return np.concatenate([np.zeros(0), *(np.asarray(scores[layer.name], dtype=float) for layer in self.layers)])
 
     def unstack(self, vector: Array) -> Scores:
         """The inverse of `stack`."""
@@ -102,35 +146,51 @@ class Network:
 
     def evaluate(self, pixels: Array, masks: Mapping[str, Sequence[float] | Array] | None = None) -> Array:
         """Logits [classes, images] for pixels [inputs, images]; a unit whose mask is 0 emits 0."""
+        kept = np.ones(sum(self.units.values())) if masks is None else self.stack(masks)
         values = {INPUT: np.asarray(pixels, dtype=float)}
         for node in self.nodes:
-            source = values[node.source]
+            sources = [values[name] for name in node.sources]
             match node.op:
-                case Affine():
-                    values[node.name] = node.op.apply(source)
-                case Relu(layer, unit):
-                    hidden = np.maximum(source, 0.0)
-                    if masks is not None:
-                        hidden = hidden * np.asarray(masks[layer], dtype=float)[unit][:, None]
-                    values[node.name] = hidden
+                case Affine() | MaxPool():
+                    values[node.name] = node.op.apply(*sources)
+                case Relu(score):
+                    values[node.name] = np.maximum(sources[0], 0.0) * per_activation(kept, score)[:, None]
+                case Add():
+                    values[node.name] = np.sum(sources, axis=0)
+                case Shift(score, amount):
+                    values[node.name] = sources[0] + (amount * per_activation(kept, score))[:, None]
                 case _:
                     assert_never(node.op)
         return values[self.nodes[-1].name]
 
     def digest(self) -> str:
         """SHA-256 over the structure and every weight: two networks with one digest compute the same logits."""
-        sha = hashlib.sha256()
+        sha = hashlib.sha256(repr([(layer.name, layer.units, layer.kernel) for layer in self.layers]).encode())
         for node in self.nodes:
-            sha.update(f"{node.name}|{type(node.op).__name__}|{node.source}|{node.size}".encode())
-            match node.op:
-                case Affine(weight, bias):
-                    parts = (
-                        (weight,) if isinstance(weight, np.ndarray) else (weight.data, weight.indices, weight.indptr)
-                    )
-                    for part in (*parts, bias):
-                        sha.update(np.ascontiguousarray(part).tobytes())
-                case Relu(layer, unit):
-                    sha.update(f"{layer}".encode() + np.ascontiguousarray(unit).tobytes())
-                case _:
-                    assert_never(node.op)
+            sha.update(repr((node.name, type(node.op).__name__, node.sources, node.size)).encode())
+            for part in _parts(node.op):
+                sha.update(repr(part.shape).encode() + np.ascontiguousarray(part).tobytes())
         return sha.hexdigest()
+
+
+def per_activation(scores: Array, score: Index) -> Array:
+    """The score of each activation, 1 where none acts on it (score -1), from the vector of all scores."""
+    return np.append(scores, 1.0)[score]
+
+
+def _parts(op: Op) -> tuple[NDArray[Any], ...]:
+    match op:
+        case Affine(weight, bias):
+            if isinstance(weight, np.ndarray):
+                return weight, bias
+            return weight.data, weight.indices, weight.indptr, bias
+        case Relu(score):
+            return (score,)
+        case MaxPool(windows):
+            return (windows,)
+        case Add():
+            return ()
+        case Shift(score, amount):
+            return score, amount
+        case _:
+            assert_never(op)
