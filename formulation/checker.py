@@ -18,6 +18,7 @@ from formulation.images import checked_labels, flatten_images, images_digest, re
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
 from formulation.network import Array, Index, Network
+from formulation.replay import replay
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution
 from formulation.sparsity import sparsity

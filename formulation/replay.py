@@ -76,7 +76,7 @@ def replay(
 
 
 def _pattern_relu(y: Array, s: Array, centre: Array) -> tuple[Array, list[Residual]]:
-    """Open: h = y - (1 - s) c >= 0. Closed: h = 0, y <= 0. So near c = 0 that rounding decides, both leave max(0, y)."""
+    """Open: h = y - (1 - s) c >= 0. Closed: h = 0, y <= 0. Both leave max(0, y) where c is 0 but for rounding."""
     is_open, either = centre > 0, np.abs(centre) <= ROUNDING
     shifted = y - (1 - s) * np.maximum(centre, 0.0)
     scale = np.maximum(1.0, np.abs(centre))
@@ -176,7 +176,7 @@ class _Pool:
         return out, found
 
     def _values(self, lower: Array, upper: Array) -> tuple[Array, Array]:
-        """A dominant input is the output; where several are within rounding, the largest of them. All else is stored."""
+        """A dominant input is the output, the largest of those within rounding; all else is stored."""
         rivals = np.sort(upper, axis=1)[:, ::-1]
         top, second = rivals[:, :1], rivals[:, 1:2] if upper.shape[1] > 1 else np.full_like(rivals[:, :1], -np.inf)
         others = np.where(upper >= top, second, top)

@@ -238,7 +238,7 @@ def read_coefficients(
     direct: csr_array | None = None,
 ) -> csr_array:
     """Coefficients [k, columns] of weighted sums, weights [k, activations], of what a node reads on the images [k]."""
-    source = reduction.network.node(name).source
+    source, weights = _through_affines(reduction.network, reduction.network.node(name).source, weights)
     at_once = max(1, ROW_NUMBERS // max(node.size for node in reduction.network.nodes))
     blocks = [csr_array((0, reduction.columns))]
     for start in range(0, len(image), at_once):
@@ -246,3 +246,11 @@ def read_coefficients(
         on = {source: weights[some].toarray().T} if source != INPUT else {}
         blocks.append(backward(reduction, part, on, image[some], None if direct is None else direct[some]))
     return csr_array(vstack(blocks, format="csr"))
+
+
+def _through_affines(network: Network, value: str, weights: csr_array) -> tuple[str, csr_array]:
+    """Weights on a value as weights on what the affine maps before it read; a single activation reads few."""
+    while value != INPUT and isinstance(op := network.node(value).op, Affine):
+        weights = csr_array(weights @ csr_array(op.weight))
+        value = network.node(value).source
+    return value, weights
