@@ -18,6 +18,8 @@ from formulation.images import checked_labels, flatten_images, images_digest, re
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
 from formulation.network import Array, Index, Network
+from formulation.proof import lagrangian
+from formulation.reduction import reduce
 from formulation.replay import replay
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution
@@ -84,9 +86,33 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
         raise CheckFailed(
             f"the certificate's bound {claimed.bound:.9g} exceeds the objective {objective:.9g}; the solver was wrong"
         )
+    _check_proof(network, pixels, labels, solution, settings)
     if claimed.status == "optimal" and not gap <= settings.gap + slack:
         raise CheckFailed(f"the certificate says optimal at a gap of {gap:.3g}, but {settings.gap:g} was asked for")
     return Verdict(largest, where, objective, claimed.bound, gap, pixels.shape[1])
+
+
+def _check_proof(network: Network, pixels: Array, labels: Index, solution: Solution, settings: ScoreSettings) -> None:
+    """Compute again what the multipliers prove: all of a relaxed program's bound, part of an integer one's."""
+    claimed = solution.certificate
+    whole = settings.integer_scores or (not settings.relax and claimed.undecided > 0)
+    if claimed.proved_bound is None:
+        if claimed.status == "optimal" and not whole:
+            raise CheckFailed("the certificate says optimal without a proof of its bound; score again")
+        return
+    if solution.proof is None:
+        raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
+    try:
+        proved = lagrangian(reduce(network, pixels, labels, settings), solution.proof).bound
+    except (IndexError, ValueError, TypeError) as error:
+        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
+    slack = TOLERANCE * max(1.0, abs(claimed.proved_bound))
+    _agree("proved bound", claimed.proved_bound, proved, slack)
+    if not whole and not claimed.bound <= proved + slack:
+        raise CheckFailed(
+            f"the certificate's bound {claimed.bound:.9g} is more than its multipliers prove, {proved:.9g}; "
+            "the solution was altered or the solver was wrong"
+        )
 
 
 def _settings(stored: Mapping[str, Any]) -> ScoreSettings:
