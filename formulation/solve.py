@@ -17,7 +17,7 @@ import numpy as np
 from formulation.errors import SolverFailed
 from formulation.loss import Rows, cross_entropy, lifted_cuts, stack_rows, tangent_cuts
 from formulation.network import Array
-from formulation.program import build
+from formulation.program import Program, build
 from formulation.reduction import Reduction
 from formulation.separation import TOLERANCE, Separation
 from formulation.settings import ScoreSettings
@@ -56,6 +56,7 @@ class Outcome:
     solver: str
     solver_version: str
     improved: bool  # the incumbent is better than the unpruned network
+    program: Program  # of the last phase, with every row and plane found
 
     @property
     def gap(self) -> float:
@@ -206,6 +207,12 @@ class _Search:
         if self.progress is not None:
             self.progress(made)
 
+    def complete_program(self) -> Program:
+        """The program of the last phase with every row and plane found: a program that needs no further rounds."""
+        program = build(self.reduction, self.settings, integer=bool(self.rounds) and self.rounds[-1].phase == "integer")
+        program.add_rows("found", stack_rows(self.pool, self.width))
+        return program
+
     def outcome(self, relaxation: float | None) -> Outcome:
         """What this search found."""
         return Outcome(
@@ -218,4 +225,5 @@ class _Search:
             solver=self.session.name,
             solver_version=self.session.version,
             improved=self.best is not self.ones,
+            program=self.complete_program(),
         )
