@@ -109,7 +109,7 @@ class CbcSession(CommandLineSession):
         rows, columns = self._values(lines, matrices)
         if complete:
             # a fraction of the larger of objective and bound, by CBC's own measure
-            slack = CBC_SLACK + (gap / (1 - gap) if self._whole else 0.0)
+            slack = CBC_SLACK + ((gap / (1 - gap) if gap < 1 else np.inf) if self._whole else 0.0)
             return Told(columns, objective - slack * max(1.0, abs(objective)), True, rows)
         if not self._whole:
             return Told(None, -np.inf, False)
@@ -154,8 +154,9 @@ class GlpkSession(CommandLineSession):
         lines = [line.split() for line in ended.answer.splitlines() if line[:1] in ("s", "i", "j")]
         kind, *status = lines[0][1], *lines[0][4:-1]
         objective = float(lines[0][-1])
-        near = kind == "mip" and "RELATIVE MIP GAP TOLERANCE REACHED" in ended.log
-        complete = not late and (near or all(each in ("o", "f") for each in status) and status != ["f"])
+        # a basic solution is optimal where primal and dual are feasible
+        optimal = status in (["f", "f"], ["o"]) or "RELATIVE MIP GAP TOLERANCE REACHED" in ended.log
+        complete = optimal and not late
         if not complete and not late:
             raise self._ended(ended.log)
         value = {"bas": 3, "ipt": 2, "mip": 2}[kind]

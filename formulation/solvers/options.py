@@ -11,7 +11,6 @@ import difflib
 import importlib
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -64,13 +63,9 @@ GLPK_REFUSED = (
     "min", "max", "output", "write", "ranges", "check", "name", "hide", "wmps", "wfreemps", "wlp", "wglp", "wcnf",
     "log", "help", "version", "ini", "minisat", "objbnd",
 )  # fmt: skip
-CBC_PARAMETERS = (
-    "Double",
-    "Integer",
-    "Keyword",
-    "Branch and Cut double",
-    "Branch and Cut integer",
-    "Branch and Cut keyword",
+CBC_PARAMETERS = tuple(f"{of}{kind}" for of in ("", "branch and cut ") for kind in ("double", "integer", "keyword"))
+GLPK_OPTION = re.compile(
+    r"^\s+(?:-\w(?: \w+)?, )?--(?P<name>\w+)(?: (?P<value>nnn|tol|bound|filename|value|probname))?", re.MULTILINE
 )
 
 
@@ -158,7 +153,7 @@ def cbc_parameters() -> list[tuple[str, str]]:
     for line in _printed(["cbc", "-"], "?\nquit\n").splitlines():
         head = re.fullmatch(r"(.*?)(?: parameters)?:", line.strip())
         if head is not None:
-            wanted = head[1] in CBC_PARAMETERS
+            wanted = head[1].lower() in CBC_PARAMETERS
         elif wanted and line.startswith(" "):
             for word in line.split():
                 pairs.append((word.split("(")[0].lower(), word.replace("(", "").replace(")", "").lower()))
@@ -167,12 +162,8 @@ def cbc_parameters() -> list[tuple[str, str]]:
 
 def glpk_options() -> dict[str, bool]:
     """GLPK's long options, and whether each takes a value."""
-    found = re.findall(
-        r"^\s+(?:-\w(?: \w+)?, )?--(\w+)(?: (nnn|tol|bound|filename|value|probname|\[nnn\]))?",
-        _printed(["glpsol", "--help"]),
-        re.M,
-    )
-    return {name: bool(value) and not value.startswith("[") for name, value in found}
+    found = GLPK_OPTION.finditer(_printed(["glpsol", "--help"]))
+    return {each["name"]: each["value"] is not None for each in found}
 
 
 def refusals(log: str) -> list[str]:
@@ -188,10 +179,7 @@ def spelt(value: Any) -> str:
 
 def _printed(command: list[str], said: str = "") -> str:
     try:
-        with tempfile.TemporaryDirectory(prefix="options") as folder:
-            done = subprocess.run(
-                command, input=said, capture_output=True, text=True, timeout=30, check=False, cwd=folder
-            )
+        done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
         raise SolverUnavailable(
             f"'{command[0]}' does not say which options it takes ({error}); install it again"

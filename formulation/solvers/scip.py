@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyscipopt
+from scipy.sparse import csr_array
 
 from formulation.errors import SolverFailed
 from formulation.network import Array
@@ -18,6 +19,7 @@ OURS = {
     "numerics/feastol": 1e-9,
     "numerics/dualfeastol": 1e-9,
 }
+AT_BOUND = 1e-8
 ENDED = ("optimal", "gaplimit", "timelimit")
 
 
@@ -63,12 +65,31 @@ class ScipSession(LinopySession):
         if abs(bound) >= infinite or (not complete and not self._whole):
             bound = -np.inf
         duals = None
-        if complete and not self._whole:
+        if values is not None and not self._whole:
             rows = {row.name: scip.getDualsolLinear(row) for row in scip.getConss(False)}
-            duals = in_order(rows, "c", matrices.clabels)
+            duals = with_single_rows(matrices, values, in_order(rows, "c", matrices.clabels))
         return Told(values, bound, complete, duals)
 
 
 def in_order(values: dict[str, float], prefix: str, labels: Any) -> Array:
     """Values by name in the order of linopy's labels; a name that the solver dropped has value 0."""
     return np.array([values.get(f"{prefix}{label}", 0.0) for label in labels.tolist()], dtype=float)
+
+
+def with_single_rows(matrices: Any, values: Array, duals: Array) -> Array:
+    """Duals with those of rows over one column, which SCIP keeps as bounds of the column and gives the dual 0.
+
+    Such a row a x_j (>= or <=) b that holds with equality takes over the reduced cost of x_j, unless it stands against
+    the row or a bound of the column itself explains it.
+    """
+    matrix, duals = csr_array(matrices.A), duals.copy()
+    reduced = np.asarray(matrices.c, dtype=float) - matrix.T @ duals
+    single = np.flatnonzero(np.diff(matrix.indptr) == 1)
+    column, factor = matrix.indices[matrix.indptr[single]], matrix.data[matrix.indptr[single]]
+    for row, j, a in zip(single, column, factor, strict=True):
+        sense, dual = matrices.sense[row], reduced[j] / a
+        tight = abs(a * values[j] - matrices.b[row]) <= AT_BOUND * max(1.0, abs(matrices.b[row]))
+        own = values[j] <= matrices.lb[j] + AT_BOUND if reduced[j] > 0 else values[j] >= matrices.ub[j] - AT_BOUND
+        if tight and not own and dual * {"<": -1, ">": 1}.get(sense, np.sign(dual)) > 0:
+            duals[row], reduced[j] = duals[row] + dual, 0.0
+    return duals

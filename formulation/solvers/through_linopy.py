@@ -152,7 +152,18 @@ class LinopySession:
             for _, variable in model.variables.items():
                 by_label[variable.labels.values.ravel()] = variable.solution.values.ravel()
             values = by_label[matrices.vlabels]
-        return Told(values, self._bound(objective, gap, complete), complete)
+        duals = self._linopy_duals(matrices) if complete and not self._whole else None
+        return Told(values, self._bound(objective, gap, complete), complete, duals)
+
+    def _linopy_duals(self, matrices: Any) -> Array | None:
+        """The duals that linopy read, where the solver gave some."""
+        found: dict[int, float] = {}
+        for _, constraint in self._program.model.constraints.items():
+            if "dual" not in constraint.data:
+                return None
+            found |= dict(zip(constraint.labels.values.ravel().tolist(), constraint.dual.values.ravel(), strict=True))
+        duals = np.array([found[label] for label in matrices.clabels.tolist()], dtype=float)
+        return duals if np.isfinite(duals).all() else None
 
     def _bound(self, objective: float | None, gap: float, complete: bool) -> float:
         told = getattr(getattr(self._program.model.solver, "report", None), "dual_bound", None)

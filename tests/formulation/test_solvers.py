@@ -8,6 +8,7 @@ from dataclasses import replace
 import linopy
 import numpy as np
 import pytest
+from linopy.solvers import LicenseStatus
 
 from formulation import (
     InfeasibleProgram,
@@ -23,6 +24,7 @@ from formulation.program import build
 from formulation.reduction import Reduction
 from formulation.solvers import HighsSession, LinopySession, Session, open_session
 from tests.formulation.cases import conv_pool, dense
+from tests.formulation.required import SOLVERS, require_installed
 
 CASE = dense(1)
 
@@ -147,6 +149,120 @@ def test_a_solver_option_that_drops_integrality_is_refused_before_any_round() ->
     assert rounds == []
     relaxed = replace(settings, relax=True)
     assert score(CASE.model, CASE.images, CASE.labels, relaxed).certificate.status == "optimal"
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "says"),
+    [
+        ("scip", {"limits/nodess": 3}, "'limits/nodess' is unknown to scip; did you mean limits/nodes"),
+        ("scip", {"limits/nodes": 1.5}, "limits/nodes=1.5 is not a value that scip takes"),
+        ("scip", {"misc/usesymmetry": "much"}, "is not a value that scip takes"),
+        ("scip", {"display/verblevel": 9}, "display/verblevel=9 is not a value"),
+        ("scip", {"misc/catchctrlc": 3}, "misc/catchctrlc=3 is not a value"),
+        ("scip", {"setEmphasis": "feasibility"}, "'setEmphasis' is unknown to scip"),
+        ("scip", {"limits/gap": 0.1}, "'limits/gap' of scip is what the setting gap is for"),
+        ("cbc", {"presolv": "off"}, "presolv='off'|'presolv' is unknown to cbc; did you mean presolve"),
+        ("cbc", {"gomoryCutz": "on"}, "'gomoryCutz' is unknown to cbc; did you mean .*gomorycuts"),
+        ("cbc", {"presolve": "sometimes"}, "presolve='sometimes' is not a value that cbc takes"),
+        ("cbc", {"maxNodes": "many"}, "maxNodes='many' is not a value"),
+        ("cbc", {"integerTolerance": -3}, "integerTolerance=-3 is not a value"),
+        ("cbc", {"maxNodes": ""}, "is not a value"),
+        ("cbc", {"ratio": 0.1}, "'ratio' of cbc is what the setting gap is for"),
+        ("cbc", {"sec": 5}, "'sec' of cbc is what the setting time_limit is for"),
+        ("cbc", {"barrier": ""}, "'barrier' is unknown to cbc"),
+        ("cbc", {"direction": "max"}, "'direction' of cbc would change the program"),
+        ("glpk", {"nopresoll": True}, "'nopresoll' is unknown to glpk; did you mean nopresol"),
+        ("glpk", {"nopresol": "yes"}, "'nopresol' of glpk is a switch, found 'yes'"),
+        ("glpk", {"memlim": "much"}, "memlim='much' is not a value that glpk takes"),
+        ("glpk", {"tmlim": 5}, "'tmlim' of glpk is what the setting time_limit is for"),
+        ("glpk", {"max": True}, "'max' of glpk would change the program"),
+        ("highs", {"time_limit": 5.0}, "'time_limit' of highs is what the setting time_limit is for"),
+    ],
+)
+def test_a_wrong_option_of_any_solver_is_refused_before_any_work(
+    solver: str, options: dict[str, object], says: str
+) -> None:
+    require_installed(solver)
+    with pytest.raises(InvalidSetting, match=says) as refusal:
+        score(None, None, None, ScoreSettings(solver=solver, solver_options=options))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        ("scip", {"limits/nodes": 100000, "separating/maxrounds": 0}),
+        ("cbc", {"gomoryCuts": "off", "strat": 0, "presolve": "off"}),
+        ("glpk", {"nopresol": True, "memlim": 500, "cuts": True}),
+        ("highs", {"presolve": "off"}),
+    ],
+)
+def test_a_right_option_reaches_the_solver_and_the_optimum_stays(solver: str, options: dict[str, object]) -> None:
+    require_installed(solver)
+    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-5)
+    plain = score(CASE.model, CASE.images, CASE.labels, settings).certificate
+    told = replace(settings, solver=solver, solver_options=options)
+    assert score(CASE.model, CASE.images, CASE.labels, told).certificate.objective == pytest.approx(
+        plain.objective, abs=5e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "says"),
+    [
+        ("highs", {"solve_relaxation": True}, "'solve_relaxation' of highs drops integrality"),
+        ("glpk", {"nomip": True}, "'nomip' of glpk drops integrality"),
+        ("glpk", {"interior": True}, "'interior' of glpk drops integrality"),
+    ],
+)
+def test_an_option_for_linear_programs_alone_never_reaches_an_integer_program(
+    solver: str, options: dict[str, object], says: str
+) -> None:
+    require_installed(solver)
+    settings = ScoreSettings(solver=solver, solver_options=options, radius=0.1)
+    for whole in ({"relax": False}, {"integer_scores": True}):
+        with pytest.raises(InvalidSetting, match=says):
+            score(None, None, None, replace(settings, **whole))
+    assert score(CASE.model, CASE.images, CASE.labels, settings).certificate.status == "optimal"
+
+
+@pytest.mark.parametrize("solver", SOLVERS[1:])
+def test_duals_of_added_rows_are_the_same_from_every_solver_and_rows_can_be_taken_away(solver: str) -> None:
+    require_installed(solver)
+    settings = ScoreSettings(radius=0.1)
+    reduction = CASE.reduction(settings)
+    reference = opened(LinopySession, settings, reduction, integer=False)
+    session = open_session(build(reduction, settings, integer=False), replace(settings, solver=solver))
+    for one in (reference, session):
+        one.add_rows("half", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, 0.5))))
+        one.remove_rows(np.arange(len(reduction.labels)))
+    for level in (1.0, 0.0):
+        session.add_rows("more", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, level))))
+        reference.add_rows("more", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, level))))
+    answers = [one.solve(60, 1e-9) for one in (reference, session)]
+    assert answers[0].bound == pytest.approx(answers[1].bound, abs=1e-6)
+    # duals need not be unique; what they add up to over the rows of an image is
+    theta = len(reduction.labels)
+    assert reference.duals is not None
+    assert session.duals is not None
+    assert len(session.duals) % theta == 0
+    assert session.duals.sum() == pytest.approx(reference.duals.sum(), abs=1e-5)
+    assert session.duals.min() >= -1e-9
+
+
+def test_a_solver_without_a_licence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = LicenseStatus("highs", ok=False, message="GurobiError: No Gurobi\nlicense found")
+    monkeypatch.setattr("linopy.solvers.check_solver_licenses", lambda name: {name: refused})
+    with pytest.raises(
+        SolverUnavailable, match=r"'highs' is installed but has no licence \(GurobiError: No Gurobi lic"
+    ):
+        require_solver("highs")
+
+
+def test_highspy_1_14_0_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("formulation.solvers.highs_version", lambda: (1, 14, 0))
+    with pytest.raises(SolverUnavailable, match="1.14.0 returned wrong optima; install highspy 1.15.1"):
+        require_solver("highs")
 
 
 @pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
