@@ -24,7 +24,7 @@ from formulation.reduction import Index
 from formulation.settings import ScoreSettings
 from formulation.solvers.session import Answer
 
-RESIDUAL = 1e-6  # of a row, relative to its largest term where that exceeds 1
+RESIDUAL = 1e-5  # of a row, relative to the sum of its terms where that exceeds 1; GLPK's own tolerance is 1e-6
 DISAGREEMENT = 1e-4  # between a solver's optimum and what its own duals prove, relative
 REACH = 2.0  # an unbounded column is taken to stay within this many times its value
 
@@ -183,7 +183,7 @@ def infeasible(name: str) -> InfeasibleProgram:
 
 
 def require_point(name: str, matrices: Any, values: Array) -> None:
-    """Raise SolverFailed unless the values are finite and satisfy rows, bounds and integrality to 1e-6."""
+    """Raise SolverFailed unless the values are finite and satisfy rows, bounds and integrality to 1e-5."""
     if not np.isfinite(values).all():
         raise SolverFailed(f"{name} answered NaN or infinite values; try other solver_options or another solver")
     matrix = csr_array(matrices.A)

@@ -23,6 +23,7 @@ PROGRAMS = {
 def optimum_by_highs(path: Path, _folder: Path) -> float:
     highs = highspy.Highs()
     highs.silent()
+    highs.setOptionValue("mip_rel_gap", 1e-9)
     assert highs.readModel(str(path)) == highspy.HighsStatus.kOk
     highs.run()
     return float(highs.getInfo().objective_function_value)
@@ -59,14 +60,17 @@ def test_other_solvers_find_the_certificates_bound_in_the_file(
     assert list((tmp_path / "made").iterdir()) == [path]
     for solver, optimum in OPTIMUM.items():
         require_installed(solver)
-        assert optimum(path, tmp_path) == pytest.approx(bound, abs=1e-6 + settings.gap * (name == "integer"))
+        # GLPK keeps rows to 1e-6 of its own scaling, which nothing can tighten
+        tolerance = 1e-5 if solver == "glpk" else 1e-6
+        assert optimum(path, tmp_path) == pytest.approx(bound, abs=tolerance)
 
 
 def test_names_in_the_file_say_what_they_are(tmp_path: Path) -> None:
     case, settings = PROGRAMS["integer"]
     for suffix in (".lp", ".mps"):
         text = write_program(case.model, case.images, case.labels, settings, tmp_path / f"p{suffix}").read_text()
-        assert {"score_1(0)#0", "theta(0)#"} <= {each for each in ("score_1(0)#0", "theta(0)#") if each in text}
+        assert "score_1(0)#0" in text
+        assert "theta(0)#" in text
         assert "hidden_3(0)#" in text
         assert "open_3(0)#" in text
 

@@ -261,7 +261,7 @@ def test_a_solver_without_a_licence_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_highspy_1_14_0_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("formulation.solvers.highs_version", lambda: (1, 14, 0))
-    with pytest.raises(SolverUnavailable, match="1.14.0 returned wrong optima; install highspy 1.15.1"):
+    with pytest.raises(SolverUnavailable, match=r"1\.14\.0 returned wrong optima; install highspy 1\.15\.1"):
         require_solver("highs")
 
 
