@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from formulation.solvers.options import refusals, spelt
 from formulation.solvers.through_linopy import LinopySession, Told, infeasible
 
 GRACE = 2.0  # seconds that a program may pass its time limit by before it is killed
+LATE = 0.9  # of the time limit
 TOLERANCE = 1e-9
 CBC_SLACK = 2e-8  # relative: the increment that CBC prunes by, and its eight digits
 CBC_LOGGED = 1e-3  # CBC logs the bound of an unfinished search to three digits
@@ -32,10 +34,14 @@ GLPK_SLACK = 2.5e-7  # relative: GLPK gives up nodes that are better by less tha
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process left: the written answer (empty where there is none), its log, and whether it had to be killed."""
+    """What a process left: the written answer (empty where there is none), its log, and how its time was spent.
+
+    `late`: its time limit had (all but) passed when it ended; `killed`: it had to be ended.
+    """
 
     answer: str
     log: str
+    late: bool
     killed: bool
 
 
@@ -59,7 +65,7 @@ class CommandLineSession(LinopySession):
         with tempfile.TemporaryDirectory(prefix=self.name) as folder:
             path, answer = Path(folder) / "program.lp", Path(folder) / "answer"
             self._program.model.to_file(path, progress=False)
-            ended = run(self.name, self._command(path, answer, time_limit, gap), answer, time_limit + GRACE)
+            ended = run(self.name, self._command(path, answer, time_limit, gap), answer, time_limit)
             text = path.read_text()
         if ended.killed:
             return Told(None, -np.inf, complete=False)
@@ -98,14 +104,16 @@ class CbcSession(CommandLineSession):
         if refused:
             raise InvalidSetting(f"cbc takes a solver option otherwise: {refused[0]}; look at its manual")
         status, *lines = ended.answer.splitlines() or [""]
-        if "nfeasible" in status:
-            raise infeasible(self.name)
-        found = re.fullmatch(r"(Optimal|Stopped on time).*- objective value (\S+)", status.strip())
+        found = re.fullmatch(r"(Optimal|Stopped|Infeasible|Integer infeasible|Unbounded).* value (\S+)", status.strip())
         if found is None:
-            if re.match(r"Unbounded|Stopped|Status", status):
-                raise self._ended(status)
             raise ValueError(status[:60] or "an empty file")
-        complete, objective = found[1] == "Optimal", float(found[2])
+        # out of time, CBC may call a program infeasible (or solved), and a linear one out of iterations
+        late = ended.late or status.startswith("Stopped on time")
+        if "nfeasible" in status and not late:
+            raise infeasible(self.name)
+        complete, objective = found[1] == "Optimal" and not (late and self._whole), float(found[2])
+        if not complete and not late:
+            raise self._ended(status)
         rows, columns = self._values(lines, matrices)
         if complete:
             # a fraction of the larger of objective and bound, by CBC's own measure
@@ -114,9 +122,10 @@ class CbcSession(CommandLineSession):
         if not self._whole:
             return Told(None, -np.inf, False)
         logged = re.findall(r"^Lower bound:\s+(\S+)", ended.log, re.MULTILINE)
-        bound = float(logged[-1]) - CBC_LOGGED if logged else -np.inf
+        rooted = "Continuous objective value is" in ended.log  # before that its bound is no bound
+        bound = float(logged[-1]) - CBC_LOGGED if logged and rooted else -np.inf
         # a search that stopped without a solution writes the relaxation's point
-        has_point = abs(objective) < 1e40 and "No feasible solution found" not in ended.log
+        has_point = found[1] in ("Optimal", "Stopped") and "no integer solution" not in status
         return Told(columns if has_point else None, bound, False)
 
     def _values(self, lines: list[str], matrices: Any) -> tuple[Array, Array]:
@@ -174,14 +183,14 @@ class GlpkSession(CommandLineSession):
         return Told(values if status == ["f"] else None, bound, False)
 
 
-def run(name: str, command: list[str], answer: Path, seconds: float) -> Ended:
-    """Run a solver in its own process, which is killed after `seconds`.
+def run(name: str, command: list[str], answer: Path, time_limit: float) -> Ended:
+    """Run a solver in its own process, which is killed when it passes its time limit by `GRACE`.
 
     Raises:
         SolverUnavailable: it cannot be started.
         SolverFailed: it was killed by somebody else, or ended with an exit code of its own.
     """
-    log = answer.with_name("log")
+    log, started = answer.with_name("log"), time.perf_counter()
     with log.open("wb") as sink:  # no pipe: whoever inherits one could hold us up after the kill
         try:
             process = subprocess.Popen(
@@ -190,9 +199,9 @@ def run(name: str, command: list[str], answer: Path, seconds: float) -> Ended:
         except OSError as error:
             raise SolverUnavailable(f"solver '{name}' cannot be started ({error}); install it again") from error
         try:
-            process.wait(seconds)
+            process.wait(time_limit + GRACE)
         except subprocess.TimeoutExpired:
-            return Ended("", "", killed=True)
+            return Ended("", "", late=True, killed=True)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -207,7 +216,8 @@ def run(name: str, command: list[str], answer: Path, seconds: float) -> Ended:
         raise SolverFailed(
             f"{name} ended with exit code {process.returncode}: {last_line(said)}; look at solver_options"
         )
-    return Ended(answer.read_text(errors="replace") if answer.exists() else "", said, killed=False)
+    late = time.perf_counter() - started >= LATE * time_limit
+    return Ended(answer.read_text(errors="replace") if answer.exists() else "", said, late, killed=False)
 
 
 def last_line(text: str) -> str:

@@ -195,6 +195,21 @@ def test_a_time_limit_of_one_second_ends_in_a_certificate_or_an_error_that_says_
     assert list(own_temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("integer", [False, True], ids=["relaxed", "integer"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_time_limit_in_the_middle_of_anything_is_no_infeasibility(solver: str, integer: bool) -> None:
+    require_installed(solver)
+    session = session_of(solver, ScoreSettings(gate="exact", radius=0.05, relax=False), integer=integer)
+    for limit in (
+        0.002,
+        0.02,
+        0.05,
+        0.1,
+    ):  # CBC calls a program infeasible when it runs out of time in its preprocessing
+        answer = session.solve(limit, 1e-9)
+        assert answer.complete or answer.point is None or np.isfinite(answer.point).all()
+
+
 @pytest.mark.parametrize("solver", SOLVERS[1:])
 def test_an_optimal_answer_with_a_wrong_point_is_refused_by_name(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require_installed(solver)
