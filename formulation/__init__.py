@@ -15,6 +15,7 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
+from formulation.export import linopy_program, write_program
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.scores import mean_scores
@@ -46,8 +47,10 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "linopy_program",
     "lower",
     "mean_scores",
     "require_solver",
     "score",
+    "write_program",
 ]
