@@ -22,6 +22,7 @@ from tests.formulation.cases import (
     tabular,
 )
 from tests.formulation.oracles import interval_bounds, repeatable
+from tests.formulation.test_lowering_drawn import drawn_networks
 
 SLACK = 1e-9
 CHAINS = {"dense": dense, "pool": conv_pool, "grouped": strided_grouped}
@@ -98,6 +99,25 @@ def test_nominal_bounds_hold_for_the_unpruned_network_anywhere_in_the_box(case, 
         for name, value in exact_values(network, pixels, ones, zeros).items():
             assert (value >= boxes[name].lower - SLACK).all(), name
             assert (value <= boxes[name].upper + SLACK).all(), name
+
+
+@repeatable
+@given(
+    drawn=drawn_networks(), radius=st.sampled_from([0.0, 0.1]), seed=st.integers(0, 10_000), valid=st.booleans(),
+    whole=st.booleans(),
+)  # fmt: skip
+def test_bounds_hold_on_any_drawn_network(drawn, radius, seed, valid, whole):
+    network = lower(drawn, drawn.images)
+    rng = np.random.default_rng(seed)
+    centre = drawn.images.flatten(1).numpy().T
+    box = Box(centre - radius, centre + radius)
+    boxes = propagate(network, box, valid=valid)
+    caps = {n.name: np.maximum(boxes[n.source].upper, 0) for n in network.nodes if isinstance(n.op, Relu)}
+    scores = {name: rng.random(units) if valid else np.ones(units) for name, units in network.units.items()}
+    scores = {name: np.round(s) if whole else s for name, s in scores.items()}
+    for name, value in exact_values(network, rng.uniform(box.lower, box.upper), scores, caps).items():
+        assert (value >= boxes[name].lower - SLACK).all(), name
+        assert (value <= boxes[name].upper + SLACK).all(), name
 
 
 @pytest.mark.parametrize("valid", [True, False])
