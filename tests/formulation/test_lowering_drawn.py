@@ -89,6 +89,9 @@ def drawn_networks(draw: st.DrawFn) -> Drawn:
             modules[name] = draw(st.sampled_from(POOLS))
         steps.append(Step(what, (first,), name))
         channels.append(made)
+        if what == "conv" and draw(st.booleans()):
+            steps.append(Step("relu", (len(channels) - 1,)))
+            channels.append(made)
     used = {k for step in steps for k in step.reads}
     features = sum(c for k, c in enumerate(channels) if k not in used) * height * width
     seed = draw(st.integers(0, 1000))
