@@ -15,6 +15,7 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
+from formulation.explanation import Pull, explain, score_ranges
 from formulation.export import linopy_program, write_program
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
@@ -37,6 +38,7 @@ __all__ = [
     "InvalidSolution",
     "Layer",
     "Network",
+    "Pull",
     "Round",
     "ScoreSettings",
     "Scores",
@@ -47,10 +49,12 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "explain",
     "linopy_program",
     "lower",
     "mean_scores",
     "require_solver",
     "score",
+    "score_ranges",
     "write_program",
 ]

@@ -51,6 +51,15 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
         CheckFailed: a constraint is violated, or the objective, one of its parts, bound or gap is not what the
             certificate says.
     """
+    return verify(*lowered(model, images, labels, solution), solution)
+
+
+def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[Network, Array, Index]:
+    """The lowered network, pixels [inputs, images] and labels that a solution was made for.
+
+    Raises:
+        InvalidSolution: another model or other images than the certificate names.
+    """
     pixels = flatten_images(images)
     classes = checked_labels(labels, pixels.shape[1])
     network = lower(model, images)
@@ -58,7 +67,7 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
         raise InvalidSolution("the solution was made for another network (model_hash differs); score this one")
     if images_digest(pixels, classes) != solution.certificate.images_hash:
         raise InvalidSolution("the solution was made for other images or labels (images_hash differs); score these")
-    return verify(network, pixels, classes, solution)
+    return network, pixels, classes
 
 
 def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -> Verdict:

@@ -19,12 +19,12 @@ from formulation.errors import SolverFailed
 from formulation.loss import cross_entropy
 from formulation.network import Array
 from formulation.program import Program, build
-from formulation.proof import Lagrangian, Proof, from_duals, lagrangian
+from formulation.proof import Lagrangian, from_duals, lagrangian
 from formulation.reduction import Reduction
 from formulation.rows import Duals, Rows, stack_rows
 from formulation.separation import TOLERANCE, Inspection, Separation, Touch, complete
 from formulation.settings import ScoreSettings
-from formulation.solution import Phase, Round, Status
+from formulation.solution import Phase, Proof, Round, Status
 from formulation.solvers import Answer, HighsSession, open_session
 from formulation.sparsity import sparsity
 

@@ -136,8 +136,8 @@ class Proof:
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> Proof:
         """The inverse of `to_arrays`."""
-        plain = (arrays[f"proof/{name}"] for name in ("probabilities", "layers", "rows", "prices"))
-        return Proof(*plain, _named(arrays, "proof/undecided/"))
+        p, layers, rows, prices = (arrays[f"proof/{name}"] for name in ("probabilities", "layers", "rows", "prices"))
+        return Proof(p, layers, rows, prices, _named(arrays, "proof/undecided/"))
 
 
 @dataclass(frozen=True, eq=False)
