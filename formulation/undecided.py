@@ -25,7 +25,8 @@ class UndecidedNode:
     Attributes:
         activation: which they are, [k].
         value, phase: their columns, [k] and [k, window].
-        cap, big_m: u+ and M of a ReLU's, [k]; slack: of a window's members, [k, window].
+        cap: the largest that the value may be, u+ of a ReLU's, [k].
+        big_m: M of a ReLU's [k]; max_k u_k - l_j of a window's members [members].
         read: what they read as a form over the columns: y of a ReLU [k], h_j of a window's members [members].
         constant: its constant.
     """
@@ -74,7 +75,7 @@ class UndecidedNode:
             open_ = model.add_variables(coords=coords, name=f"open_{name}", **phase)
             labels[self.phase[:, 0]] = open_.labels.values
         else:
-            hidden = model.add_variables(coords=coords, name=f"out_{name}")
+            hidden = model.add_variables(upper=DataArray(self.cap, coords=coords), name=f"out_{name}")
             members = [(f"member_{name}", np.arange(len(self.members[0])))]
             labels[self.phase[self.members]] = model.add_variables(
                 coords=members, name=f"pick_{name}", **phase
@@ -131,7 +132,8 @@ def _of_pool(
     each, member = np.arange(len(window)), node.op.windows[activation, place]
     weights = csr_array((np.ones(len(each)), (each, member)), shape=(len(each), len(at_zero)))
     return UndecidedNode(
-        node, waiting.activation, waiting.value, waiting.phase, np.zeros(0), gate.slack[activation, place, image],
+        node, waiting.activation, waiting.value, waiting.phase, gate.top[waiting.activation, waiting.image],
+        gate.slack[activation, place, image],
         read(weights, image), at_zero[member, image], cut=False,
     )  # fmt: skip
 
