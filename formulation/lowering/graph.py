@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
 from formulation.lowering.assembly import Assembly
-from formulation.lowering.functional import CONCATENATIONS, IN_PLACE, SUMS, concatenated, functional_rule
+from formulation.lowering.functional import CONCATENATIONS, IN_PLACE, RELUS, SUMS, concatenated, functional_rule
 from formulation.lowering.layers import rule
 from formulation.lowering.values import Rule, Value
 from formulation.network import Network
@@ -62,9 +62,11 @@ def _traced(module: nn.Module) -> fx.Graph:
 
 
 def _is_in_place(module: nn.Module, node: fx.Node) -> bool:
+    """Whether the node changes what it reads; dropout does not, in evaluation mode."""
     if node.op == "call_module":
-        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
-    return node.target in IN_PLACE or node.kwargs.get("inplace") is True
+        layer = module.get_submodule(str(node.target))
+        return isinstance(layer, nn.ReLU) and layer.inplace
+    return node.target in IN_PLACE or (node.target in RELUS and node.kwargs.get("inplace") is True)
 
 
 class _Lowering:

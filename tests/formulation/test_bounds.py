@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from formulation import InvalidBounds, Layer, Network, lower
 from formulation.bounds import Box, input_box, propagate
@@ -22,6 +23,7 @@ from tests.formulation.cases import (
     tabular,
 )
 from tests.formulation.oracles import interval_bounds, repeatable
+from tests.formulation.test_lowering_drawn import drawn_networks
 
 SLACK = 1e-9
 CHAINS = {"dense": dense, "pool": conv_pool, "grouped": strided_grouped}
@@ -100,6 +102,25 @@ def test_nominal_bounds_hold_for_the_unpruned_network_anywhere_in_the_box(case, 
             assert (value <= boxes[name].upper + SLACK).all(), name
 
 
+@repeatable
+@given(
+    drawn=drawn_networks(), radius=st.sampled_from([0.0, 0.1]), seed=st.integers(0, 10_000), valid=st.booleans(),
+    whole=st.booleans(),
+)  # fmt: skip
+def test_bounds_hold_on_any_drawn_network(drawn, radius, seed, valid, whole):
+    network = lower(drawn, drawn.images)
+    rng = np.random.default_rng(seed)
+    centre = drawn.images.flatten(1).numpy().T
+    box = Box(centre - radius, centre + radius)
+    boxes = propagate(network, box, valid=valid)
+    caps = {n.name: np.maximum(boxes[n.source].upper, 0) for n in network.nodes if isinstance(n.op, Relu)}
+    scores = {name: rng.random(units) if valid else np.ones(units) for name, units in network.units.items()}
+    scores = {name: np.round(s) if whole else s for name, s in scores.items()}
+    for name, value in exact_values(network, rng.uniform(box.lower, box.upper), scores, caps).items():
+        assert (value >= boxes[name].lower - SLACK).all(), name
+        assert (value <= boxes[name].upper + SLACK).all(), name
+
+
 @pytest.mark.parametrize("valid", [True, False])
 @pytest.mark.parametrize("case", sorted(CHAINS))
 def test_bounds_equal_plain_interval_arithmetic(case: str, valid: bool) -> None:
@@ -150,7 +171,7 @@ def test_at_radius_0_nominal_bounds_are_the_value_itself(case: str) -> None:
 @repeatable
 @given(seed=st.integers(0, 1000), exponent=st.integers(-12, 8))
 def test_bounds_hold_to_the_last_bit_whatever_the_magnitude(seed, exponent):
-    """Without slack: centre and half-width round, and the box is widened by as much."""
+    """Without slack: sums round, and the box is widened by as much."""
     rng = np.random.default_rng(seed)
     op = Affine(rng.standard_normal((5, 9)) * 10.0**exponent, rng.standard_normal(5) * 10.0 ** rng.integers(-8, 8))
     network = Network((Node("fc", op, (INPUT,), 5),), (), 9)
@@ -160,6 +181,17 @@ def test_bounds_hold_to_the_last_bit_whatever_the_magnitude(seed, exponent):
         value = op.apply(corner)
         assert (box.lower <= value).all()
         assert (value <= box.upper).all()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_bound_of_0_is_0_and_opens_nothing(sparse: bool) -> None:
+    """A unit without bias and positive weights, as in a depthwise convolution, stays closed; rounding is no reason."""
+    weight = np.array([[-0.3, 0.0, -0.7], [0.3, 0.0, 0.1]])
+    op = Affine(csr_array(weight) if sparse else weight, np.zeros(2))
+    network = Network((Node("fc", op, (INPUT,), 2),), (), 3)
+    box = propagate(network, Box(np.zeros((3, 1)), np.array([[0.1], [0.2], [0.3]])), valid=True)["fc"]
+    assert box.upper[0] == 0
+    assert box.lower[1] == 0
 
 
 def test_boxes_of_pools_sums_shifts_and_ungated_relus_by_hand() -> None:
