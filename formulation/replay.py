@@ -171,6 +171,8 @@ class _Pool:
             ("0 <= pick <= 1", outside(np.where(there, pick, 0.0), 0.0, 1.0)),
             ("sum of picks (7)", float(np.max(np.abs(pick.sum(axis=1) - 1), initial=0.0))),
         ]
+        if self.settings.gate == "exact":
+            found.append(("out <= max u", float(np.max((out - upper.max(axis=1)) / scale, initial=0.0))))
         if self.settings.gate != "pattern":
             found.append(("out <= h_j + (1 - pick_j) (max u - l_j) (6)", float(np.max(below / scale, initial=0.0))))
         return out, found
