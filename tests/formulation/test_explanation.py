@@ -20,6 +20,7 @@ SETTINGS = {
     "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7),
     "exact": ScoreSettings(gate="exact", radius=0, gap=1e-7, allow_degenerate=True),
 }
+ALONE = [(6, (6, 5), 3), (4, (8,), 8), (3, (10,), 8)]  # images, hidden units, loss weight
 CASES = {"dense": dense(1, images=5), "pool": conv_pool(1), "maximum": max_pooled(1), "residual": residual(1)}
 
 
@@ -33,7 +34,7 @@ def test_price_less_pulls_is_the_reduced_cost(name: str, gate: str) -> None:
     total = pulls.images.sum(axis=0) + np.asarray(pulls.rows.sum(axis=0)).ravel()
     np.testing.assert_allclose(pulls.price - total, pulls.reduced_cost, atol=1e-9)
     # where all is undecided an image pulls at the activations' own columns, and their inequalities at the scores
-    assert max(np.abs(pulls.images).max(), np.abs(pulls.rows).max()) > 1e-3
+    assert max(np.abs(pulls.images).max(), np.abs(pulls.rows).toarray().max(initial=0.0)) > 1e-3
 
 
 def test_each_unit_names_its_strongest_pulls_first() -> None:
