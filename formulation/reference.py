@@ -21,6 +21,7 @@ from typing import Any, assert_never
 import linopy
 import numpy as np
 from linopy import LinearExpression, Model, Variable
+from linopy.constraints import ConstraintBase
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from xarray import DataArray
@@ -155,7 +156,7 @@ class _Writer:
         wide = np.full((node.size, len(self.images)), np.inf)
         return self.variable("value", node.name, -wide, wide)
 
-    def row(self, what: str, node: Node, constraint: Any, where: NDArray[np.bool_] | None = None) -> None:
+    def row(self, what: str, node: Node, constraint: ConstraintBase, where: NDArray[np.bool_] | None = None) -> None:
         """Add a constraint over a node's activations and images, or only `where`."""
         mask = None if where is None else like(constraint, where)
         self.model.add_constraints(constraint, name=f"{what}_{node.name}", mask=mask)
@@ -267,8 +268,8 @@ def times(matrix: Array, variable: Variable, made: Variable) -> LinearExpression
     return (DataArray(matrix, dims=[to, fed], coords=coords) * variable).sum(fed)
 
 
-def like(made: Any, values: NDArray[Any]) -> DataArray:
+def like(made: Variable | ConstraintBase, values: NDArray[Any]) -> DataArray:
     """An array [activations, images] over the dimensions of a variable or constraint."""
-    dims = list(made.indexes)
-    shape = [len(made.indexes[dim]) for dim in dims]
-    return DataArray(np.broadcast_to(values, shape), dims=dims, coords={dim: made.indexes[dim] for dim in dims})
+    dims = made.dims if isinstance(made, Variable) else made.coord_dims
+    coords = {dim: made.indexes[dim] for dim in sorted(dims, key=lambda dim: dim == "image")}
+    return DataArray(np.broadcast_to(values, [len(index) for index in coords.values()]), coords=coords)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from formulation import ScoreSettings, Solution, lower, score
-from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from tests.formulation.cases import SMALL, Case, concatenated, conv_pool, dense, max_pooled
 
 SETTINGS = {
     "published": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20),
@@ -45,10 +45,10 @@ def changed(case: Case, change: Callable[[nn.Sequential], None]) -> Case:
 # What the answer says -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [dense, conv_pool, strided_grouped])
-@every_semantics
-def test_there_is_one_score_in_0_to_1_per_unit_of_every_gated_layer(name: str, make: Callable[[], Case]) -> None:
-    case = make()
+@pytest.mark.parametrize("operation", sorted(SMALL))
+@pytest.mark.parametrize("name", ["published", "published, integer", "pattern", "exact, relaxed"])
+def test_there_is_one_score_in_0_to_1_per_unit_of_every_gated_layer(name: str, operation: str) -> None:
+    case = SMALL[operation]()
     solution = scored(case, replace(SETTINGS[name], gap=1e-3))
     assert {n: len(v) for n, v in solution.scores.items()} == lower(case.model, case.images).units
     for values in solution.scores.values():
@@ -66,7 +66,7 @@ def test_the_certificate_adds_up(name: str) -> None:
     assert made.gap <= settings.gap
     assert made.rounds == len(solution.rounds) > 0
     assert made.columns == 11 + 2 * made.undecided
-    assert made.undecided == sum(len(values.hidden) for values in solution.undecided.values())
+    assert made.undecided == sum(len(values.value) for values in solution.undecided.values())
     assert (made.solver, made.images, made.checked) == ("highs", 3, True)
     assert made.settings == settings.to_dict()
     assert made.largest_residual is not None
@@ -166,6 +166,37 @@ def test_a_unit_scaled_up_and_its_outgoing_weights_scaled_down_scores_the_same(n
             model[3].weight[:, unit] /= factor
 
     assert optimum(changed(case, scale), SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("make", [max_pooled, concatenated])
+@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+def test_feature_maps_before_max_pools_and_concatenations_may_be_reordered_and_scaled(
+    name: str, make: Callable[[], Case]
+) -> None:
+    """The way back through the second layer undoes both, so the optimum stays: (5) to (7) are homogeneous too."""
+    case = make()
+    maps = case.model[0].out_channels
+    order, factor = torch.arange(maps).flip(0), torch.tensor([0.25, 3.0, 1.5])[:maps].double()
+
+    def change(model: nn.Sequential) -> None:
+        model[0].weight.copy_(model[0].weight[order] * factor[:, None, None, None])
+        model[0].bias.copy_(model[0].bias[order] * factor)
+        readers = [model[3]] if make is max_pooled else [model[2].point, model[2].square, model[2].pooled]
+        for reader in readers:
+            reader.weight.copy_(reader.weight[:, order] / factor[:, None, None])
+
+    assert optimum(changed(case, change), SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("make", [max_pooled, concatenated])
+@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+def test_images_may_be_reordered_and_doubled_with_max_pools_and_concatenations(
+    name: str, make: Callable[[], Case]
+) -> None:
+    case = make()
+    turned = torch.tensor([1, 0, 1, 0])
+    other = replace(case, images=case.images[turned], labels=case.labels[turned])
+    assert optimum(other, SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
 
 
 @every_semantics
