@@ -1,11 +1,13 @@
 """Which units of a trained network matter, with a solver's proof behind the answer."""
 
 from formulation.checker import Verdict, check
+from formulation.embed import embed
 from formulation.errors import (
     CheckFailed,
     FormulationError,
     InfeasibleProgram,
     InvalidBounds,
+    InvalidEmbedding,
     InvalidImages,
     InvalidModel,
     InvalidSetting,
@@ -30,6 +32,7 @@ __all__ = [
     "FormulationError",
     "InfeasibleProgram",
     "InvalidBounds",
+    "InvalidEmbedding",
     "InvalidImages",
     "InvalidModel",
     "InvalidSetting",
@@ -46,6 +49,7 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "embed",
     "lower",
     "mean_scores",
     "require_solver",
