@@ -17,6 +17,8 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
+from formulation.explanation import Pull, explain, score_ranges
+from formulation.export import linopy_program, write_program
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.scores import mean_scores
@@ -39,6 +41,7 @@ __all__ = [
     "InvalidSolution",
     "Layer",
     "Network",
+    "Pull",
     "Round",
     "ScoreSettings",
     "Scores",
@@ -50,8 +53,12 @@ __all__ = [
     "Verdict",
     "check",
     "embed",
+    "explain",
+    "linopy_program",
     "lower",
     "mean_scores",
     "require_solver",
     "score",
+    "score_ranges",
+    "write_program",
 ]

@@ -1,6 +1,6 @@
 """Interval bounds of every pre-activation over a box around each image.
 
-    [l, u]  with  W h + b in [l, u]  for every h in the box:  centre W c + b, half-width |W| r
+    [l, u]  with  W h + b in [l, u]  for every h in the box:  W+ l - W- u + b  and  W+ u - W- l + b
 
 A max-pool takes the largest lower and the largest upper bound of its window, a sum adds boxes.
 
@@ -18,7 +18,7 @@ from typing import assert_never
 import numpy as np
 
 from formulation.errors import InvalidBounds
-from formulation.network import INPUT, Add, Affine, Array, MaxPool, Network, Relu, Shift
+from formulation.network import INPUT, Add, Affine, Array, Matrix, MaxPool, Network, Relu, Shift
 
 EPSILON = float(np.finfo(float).eps)
 
@@ -78,18 +78,38 @@ def propagate(network: Network, box: Box, *, valid: bool) -> Mapping[str, Box]:
 
 
 def _affine(op: Affine, box: Box) -> Box:
-    centre = (box.lower + box.upper) / 2
-    half = (box.upper - box.lower) / 2
-    middle = op.apply(centre)
-    if not half.any():
-        return Box(middle, middle)
-    size = abs(op.weight)
-    width = size @ half
-    # Sums of k products round by at most about k eps of their absolute sum; where nothing varies, nothing is widened.
+    """[W+ l - W- u + b, W+ u - W- l + b], widened by what its sums round, W+ and W- the parts of W by sign.
+
+    Where nothing varies the value itself; where every term is 0 exactly 0, so that no phase is left open for nothing.
+    """
+    low, high = box.lower, box.upper
+    if np.array_equal(low, high):
+        value = op.apply(low)
+        return Box(value, value)
+    plus, minus = _by_sign(op.weight)
     terms = op.weight.shape[1] if isinstance(op.weight, np.ndarray) else int(np.diff(op.weight.indptr).max(initial=0))
-    rounding = (terms + 4) * EPSILON * (size @ np.abs(centre) + width + np.abs(op.bias)[:, None])
-    width = np.where(width > 0, width + rounding, 0.0)
-    return Box(middle - width, middle + width)
+    rounding = (terms + 4) * EPSILON  # a sum of k products is off by at most about k eps of their absolute sum
+    offset = op.bias[:, None]
+    least, most, taken_most, taken_least = plus @ low, plus @ high, minus @ high, minus @ low
+    lower, upper = least - taken_most + offset, most - taken_least + offset
+    if (low >= 0).all():
+        below, above = least + taken_most, most + taken_least
+    else:
+        below, above = plus @ abs(low) + minus @ abs(high), plus @ abs(high) + minus @ abs(low)
+    made = Box(lower - rounding * (below + abs(offset)), upper + rounding * (above + abs(offset)))
+    fixed = (least == most) & (taken_least == taken_most)
+    if fixed.any():
+        fixed &= abs(op.weight) @ (high - low) == 0
+        value = op.apply(low)
+        made = Box(np.where(fixed, value, made.lower), np.where(fixed, value, made.upper))
+    return made
+
+
+def _by_sign(weight: Matrix) -> tuple[Matrix, Matrix]:
+    """W+ and W-, both >= 0, with W = W+ - W-."""
+    if isinstance(weight, np.ndarray):
+        return np.maximum(weight, 0.0), np.maximum(-weight, 0.0)
+    return weight.maximum(0), (-weight).maximum(0)
 
 
 def _relu(op: Relu, box: Box, *, valid: bool) -> Box:

@@ -8,8 +8,7 @@ from linopy import LinearExpression, Model, Variable
 from scipy.sparse import csr_array
 from xarray import DataArray, Dataset
 
-from formulation.network import Array
-from formulation.reduction import Index
+from formulation.network import Array, Index
 
 # linopy's legacy arithmetic aligns mismatched coordinates in silence; v1 raises. It is an option of the whole process.
 linopy.options["semantics"] = "v1"
@@ -66,3 +65,33 @@ def add_relu(
     model.add_constraints(hidden <= gated - (1 - open_) * m, name=f"open_{name}")
     if cut:
         model.add_constraints(hidden <= score * u, name=f"cut_{name}")
+
+
+def add_max_pool(
+    model: Model,
+    name: str,
+    *,
+    output: LinearExpression,
+    inputs: LinearExpression,
+    pick: Variable,
+    slack: Array,
+    picks: LinearExpression,
+) -> None:
+    """Add undecided max-pool windows, written over their members: one entry per window and input in it.
+
+        out >= h_j                                                (5)
+        out <= h_j + (1 - pick_j) (max_k u_k - l_j)               (6)
+        sum_j pick_j = 1                                          (7)
+
+    Args:
+        model: changed in place.
+        name: of the max-pool; the constraints are named `<what>_<name>`.
+        output: the window's out, over the members.
+        inputs, pick: h_j and pick_j, over the members.
+        slack: max_k u_k - l_j per member.
+        picks: sum_j pick_j, over the windows.
+    """
+    m = DataArray(slack, dims=pick.dims, coords=pick.coords)
+    model.add_constraints(output >= inputs, name=f"largest_{name}")
+    model.add_constraints(output <= inputs + (1 - pick) * m, name=f"picked_{name}")
+    model.add_constraints(picks == 1, name=f"one_{name}")

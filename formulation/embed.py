@@ -9,12 +9,13 @@ import numpy as np
 from linopy import LinearExpression, Model, Variable
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from xarray import DataArray, Dataset
+from xarray import DataArray
 
 from formulation.bounds import Box
+from formulation.constraints import linear
+from formulation.decisions import Form, Plan, UndecidedPool, UndecidedRelu, plan_network
 from formulation.errors import InvalidBounds, InvalidEmbedding, InvalidModel
 from formulation.network import Add, Affine, Array, Index, MaxPool, Network, Relu, Shift
-from formulation.undecided import Form, Plan, UndecidedPool, UndecidedRelu, plan_network
 
 Masks = Mapping[str, Sequence[float] | Array | NDArray[np.bool_]]
 
@@ -121,21 +122,7 @@ def _add_pool(model: Model, name: str, block: UndecidedPool, labels: Index) -> V
 
 def _linear(model: Model, form: Form, labels: Index, dim: str, positions: Index) -> LinearExpression:
     """Forms as an expression over `dim`; `labels` are linopy's labels of the columns."""
-    matrix = csr_array(form.matrix, copy=True)
-    matrix.eliminate_zeros()
-    rows, terms = matrix.shape[0], np.diff(matrix.indptr)
-    row = np.repeat(np.arange(rows), terms)
-    place = np.arange(matrix.nnz) - matrix.indptr[row]
-    coefficients = np.full((rows, max(1, int(terms.max(initial=0)))), np.nan)
-    variables = np.full(coefficients.shape, -1)
-    coefficients[row, place] = matrix.data
-    variables[row, place] = labels[matrix.indices]
-    data = {
-        "coeffs": ((dim, "_term"), coefficients),
-        "vars": ((dim, "_term"), variables),
-        "const": (dim, form.constant),
-    }
-    return LinearExpression(Dataset(data, coords={dim: positions}), model)
+    return linear(model, form.matrix, labels, form.constant, dim).assign_coords({dim: positions})
 
 
 def _read(model: Model, network: Network, inputs: Variable | LinearExpression) -> tuple[Index, Form]:

@@ -1,4 +1,4 @@
-"""What a score does to an activation: three semantics, one pure function each.
+"""What a score does to an activation, and which max-pool windows are decided: three semantics, one pure function each.
 
 All of them write, for an activation with pre-activation y in [l, u], u+ = max(u, 0), of a unit with score s,
 
@@ -7,8 +7,15 @@ All of them write, for an activation with pre-activation y in [l, u], u+ = max(u
     h >= y - (1 - s) u+                           (3)
     h <= y - (1 - s) u+ - (1 - open) M            (4)
 
+and for a max-pool over a window of inputs h_j in [l_j, u_j] (after their gates)
+
+    out >= h_j                                                (5)
+    out <= h_j + (1 - pick_j) (max_k u_k - l_j)               (6)
+    sum_j pick_j = 1                                          (7)
+
 and differ in the bounds, in M, and in what can be decided beforehand. A decided activation needs no variables:
-an *open* one has h = y - (1 - s) cap with lower <= h <= upper, a *closed* one h = 0 with lower <= y <= upper.
+an *open* one has h = y - (1 - s) cap with lower <= h <= upper, a *closed* one h = 0 with lower <= y <= upper, a decided
+window out = h_p with lower_j <= h_p - h_j <= upper_j. Where no score acts on a ReLU, s = 1 stands in all of this.
 """
 
 from __future__ import annotations
@@ -20,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formulation.bounds import Box
-from formulation.network import Array
+from formulation.network import Array, Index, MaxPool, Relu
 from formulation.settings import GateName
 
 CLOSED, OPEN, UNDECIDED = 0, 1, 2
+NO_PICK = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,30 @@ class Gate:
     lower: Array
     upper: Array
     cut: bool = False
+
+    @property
+    def undecided(self) -> NDArray[np.bool_]:
+        return np.equal(self.state, UNDECIDED)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolGate:
+    """The decisions for one max-pool node.
+
+    Attributes:
+        pick: position in its window of the input that is the maximum, NO_PICK where undecided, [outputs, images].
+        slack: max_k u_k - l_j of inequality (6), [outputs, window, images]; 0 where the window holds nothing.
+        lower, upper: of h_pick - h_j in a decided window, [outputs, window, images]; infinite where no row is needed.
+    """
+
+    pick: NDArray[np.int64]
+    slack: Array
+    lower: Array
+    upper: Array
+
+    @property
+    def undecided(self) -> NDArray[np.bool_]:
+        return np.equal(self.pick, NO_PICK)
 
 
 def published(nominal: Box) -> Gate:
@@ -83,30 +115,58 @@ def pattern(centre: Array) -> Gate:
     )
 
 
-def exact(valid: Box) -> Gate:
+def exact(valid: Box, score: Index) -> Gate:
     """Bounds valid for every score and M = l - u+: every 0/1 mask is feasible and gives the masked network's logits.
 
     With (3) and open = 0, (4) reads h <= y - (1 - s) u+ - l + u+ and y >= l leaves room for h = 0 at every score.
     A unit with u <= 0 is closed for every score and needs no row; where l = u (the first layer at radius 0) the
     pre-activation is a constant c and h = s c is affine. All else keeps its kink, also where l > 0: s < 1 moves it.
-    The valid inequality h <= s u+ (from y <= u+) tightens the relaxation.
+    The valid inequality h <= s u+ (from y <= u+) tightens the relaxation. Where no score acts (score -1), s = 1 leaves
+    M = l and no kink where l >= 0.
     Departs from the paper: M = l - u+ in place of M = l, bounds over all scores in place of nominal ones.
     """
     lower, upper = valid.lower, valid.upper
     cap = np.maximum(upper, 0.0)
-    state = np.select([upper <= 0, lower == upper], [CLOSED, OPEN], UNDECIDED).astype(np.int8)
+    scored = (score >= 0)[:, None]
+    open_ = (lower == upper) | (~scored & (lower >= 0))
+    state = np.select([upper <= 0, open_], [CLOSED, OPEN], UNDECIDED).astype(np.int8)
     free = np.full_like(cap, np.inf)
-    return Gate(state, cap, big_m=lower - cap, lower=-free, upper=free, cut=True)
+    return Gate(state, cap, big_m=lower - np.where(scored, cap, 0.0), lower=-free, upper=free, cut=True)
 
 
-def gate(name: GateName, box: Box, centre: Array) -> Gate:
-    """The gate semantics of that name for a ReLU node with the bounds `box` and nominal pre-activations `centre`."""
+def relu_gate(name: GateName, op: Relu, box: Box, centre: Array) -> Gate:
+    """The gate of a ReLU node with the bounds `box` and nominal pre-activations `centre`, [activations, images]."""
     match name:
         case "published":
             return published(box)
         case "pattern":
             return pattern(centre)
         case "exact":
-            return exact(box)
+            return exact(box, op.score)
         case _:
             assert_never(name)
+
+
+def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
+    """The gate of a max-pool node whose inputs lie in `box`, [activations, images].
+
+    A window is decided where one input dominates: its lower bound is at least the upper bound of every other one.
+
+        published   nominal bounds: the dominant input is picked, and (5) and (6) stay as rows
+        pattern     the bounds are the unpruned network's values, so every window is decided, by its first maximum;
+                    (5) stays as rows, (6) is dropped as M is from the ReLU
+        exact       valid bounds: dominance holds for every score, no row is needed
+    """
+    there = (op.windows >= 0)[:, :, None]
+    lower = np.where(there, box.lower[op.windows], -np.inf)
+    upper = np.where(there, box.upper[op.windows], -np.inf)
+    largest = upper.max(axis=1, keepdims=True)
+    slack = np.where(there, largest - np.where(there, lower, 0.0), 0.0)
+    best = np.argmax(lower, axis=1)
+    rivals = upper.copy()
+    np.put_along_axis(rivals, best[:, None], -np.inf, axis=1)
+    dominant = np.take_along_axis(lower, best[:, None], axis=1)[:, 0] >= rivals.max(axis=1)
+    pick = np.where(dominant, best, NO_PICK)
+    needed = there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & (name != "exact")
+    above = slack if name == "published" else np.inf
+    return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from formulation.errors import InvalidImages
-from formulation.network import Array, Network
-from formulation.reduction import Index
+from formulation.network import Array, Index, Network
 from formulation.settings import ScoreSettings
 
 

@@ -6,45 +6,27 @@ For one image with logits o, label y and d_c = o_c - o_y the loss is f(o) = log 
     lifted    e_c >= exp(v_c) (1 + d_c - theta - v_c),  sum_c e_c <= 1,  v = d' - f(o')  (so v <= 0)
 
 because theta >= f(o) iff sum_c exp(d_c - theta) <= 1, and exp is convex. Every plane is valid everywhere, and both
-cut off the point they were made at unless theta already equals the loss there.
+cut off the point they were made at unless theta already equals the loss there. Tangents of neighbouring images are
+averaged into one plane where there are more than `GROUPS` images: theta then stands for the mean loss of a group, the
+program keeps its size, and the point they were made at is cut off all the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import csr_array, hstack, vstack
 from scipy.special import log_softmax, logsumexp
 
-from formulation.network import Array
-from formulation.reduction import Forms, Index, Reduction, sparse_rows
+from formulation.network import Array, Index
+from formulation.reduction import ReducedImages, Reduction
+from formulation.rows import Rows, planes
+from formulation.settings import Cuts
+from formulation.sweeps import backward
 
 NEGLIGIBLE = 1e-9  # planes of classes less probable than this are left out; leaving a plane out is always valid
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """lower <= matrix @ columns <= upper over the program's columns."""
-
-    matrix: csr_array
-    lower: Array
-    upper: Array
-
-    def __len__(self) -> int:
-        return int(self.matrix.shape[0])
-
-
-def stack_rows(blocks: list[Rows], width: int) -> Rows:
-    """All blocks as one, padded to `width` columns."""
-    if not blocks:
-        return Rows(csr_array((0, width)), np.zeros(0), np.zeros(0))
-    padded = [csr_array((b.matrix.data, b.matrix.indices, b.matrix.indptr), shape=(len(b), width)) for b in blocks]
-    return Rows(
-        csr_array(vstack(padded, format="csr")),
-        np.concatenate([b.lower for b in blocks]),
-        np.concatenate([b.upper for b in blocks]),
-    )
+GROUPS = 100
 
 
 def cross_entropy(logits: Array, labels: Index) -> Array:
@@ -53,55 +35,63 @@ def cross_entropy(logits: Array, labels: Index) -> Array:
     return loss
 
 
-def tangent_cuts(reduction: Reduction, point: Array) -> Rows:
-    """One tangent per image at `point`, over the columns [reduction | theta]."""
-    width = reduction.columns
-    blocks = []
-    for part in reduction.parts:
-        labels, logits = _labels(reduction, part.first, part.images), part.logits.at(point)
-        slope = np.exp(log_softmax(logits, axis=0))
-        slope[labels, np.arange(part.images)] -= 1
-        gradient = np.einsum("kn,knc->nc", slope, part.logits.coefficients)
-        touch = cross_entropy(logits, labels) + (slope * (part.logits.constant - logits)).sum(axis=0)
-        theta = csr_array(
-            (np.ones(part.images), (np.arange(part.images), part.first + np.arange(part.images))),
-            shape=(part.images, len(reduction.labels)),
-        )
-        matrix = hstack([sparse_rows(-gradient, part.logits.columns, width), theta], format="csr")
-        blocks.append(Rows(csr_array(matrix), touch, np.full(part.images, np.inf)))
-    return stack_rows(blocks, width + len(reduction.labels))
+def slope(logits: Array, labels: Index) -> Array:
+    """The derivative of each image's loss by its logits, softmax less the label, [classes, images]."""
+    made: Array = np.exp(log_softmax(logits, axis=0))
+    made[labels, np.arange(len(labels))] -= 1
+    return made
 
 
-def lifted_cuts(reduction: Reduction, point: Array) -> Rows:
-    """One plane per image and class at `point`, over the columns [reduction | theta | mass (image, class)]."""
-    width, images, classes = reduction.columns, len(reduction.labels), reduction.network.classes
-    blocks = []
-    for part in reduction.parts:
-        labels = _labels(reduction, part.first, part.images)
-        margins = _margins(part.logits, labels)
-        v = log_softmax(margins.at(point), axis=0)
-        for c in range(classes):
-            kept = np.flatnonzero(v[c] > np.log(NEGLIGIBLE))
-            weight, image = np.exp(v[c, kept]), part.first + kept
-            of_margin = sparse_rows(-weight[:, None] * margins.coefficients[c, kept], margins.columns[kept], width)
-            row = np.arange(len(kept))
-            of_theta = csr_array((weight, (row, image)), shape=(len(kept), images))
-            of_mass = csr_array((np.ones(len(kept)), (row, image * classes + c)), shape=(len(kept), images * classes))
-            matrix = csr_array(hstack([of_margin, of_theta, of_mass], format="csr"))
-            lower = weight * (1 - v[c, kept] + margins.constant[c, kept])
-            blocks.append(Rows(matrix, lower, np.full(len(kept), np.inf)))
-    return stack_rows(blocks, width + images * (1 + classes))
+def groups(images: int, cuts: Cuts) -> Index:
+    """The group of each image: its theta stands for the group's mean loss. Lifted planes need one image a group."""
+    count = images if cuts == "lifted" else min(images, GROUPS)
+    return np.arange(images) * count // images
 
 
-def _margins(logits: Forms, labels: Index) -> Forms:
-    """d_c = o_c - o_y as forms."""
-    each = np.arange(len(labels))
-    return Forms(
-        logits.constant - logits.constant[labels, each],
-        logits.coefficients - logits.coefficients[labels, each],
-        logits.columns,
+def tangents(reduction: Reduction, part: ReducedImages, logits: Array, point: Array) -> tuple[csr_array, Array]:
+    """Each image's tangent at `point`, where the slice's logits are `logits`: gradients and what is left at 0."""
+    weights = slope(logits, part.labels)
+    last = reduction.network.nodes[-1].name
+    gradient = backward(reduction, part, {last: weights}, np.arange(part.images))
+    return gradient, cross_entropy(logits, part.labels) - gradient @ point
+
+
+def tangent_planes(reduction: Reduction, logits: Array, touching: Sequence[tuple[csr_array, Array]]) -> Rows:
+    """One plane per group of images from the slices' tangents, over the columns [reduction | theta]."""
+    group = groups(reduction.images, "tangent")
+    count = int(group[-1]) + 1
+    each = np.arange(reduction.images)
+    mean = csr_array((1 / np.bincount(group)[group], (group, each)), shape=(count, reduction.images))
+    gradient = mean @ vstack([g for g, _ in touching], format="csr")
+    matrix = hstack([-gradient, csr_array(np.eye(count))], format="csr")
+    weights = slope(logits, reduction.labels)
+    classes = np.arange(len(weights))[:, None]
+    of_image = csr_array(
+        (weights.ravel(), (np.broadcast_to(each, weights.shape).ravel(), (classes * reduction.images + each).ravel())),
+        shape=(reduction.images, weights.size),
     )
+    return planes(csr_array(matrix), mean @ np.concatenate([t for _, t in touching]), csr_array(mean @ of_image))
 
 
-def _labels(reduction: Reduction, first: int, images: int) -> Index:
-    return reduction.labels[first : first + images]
+def lifted_planes(reduction: Reduction, part: ReducedImages, logits: Array, point: Array) -> Rows:
+    """One plane per image and class of a slice, over the columns [reduction | theta | mass (image, class)]."""
+    images, classes = reduction.images, reduction.network.classes
+    margins = logits - logits[part.labels, np.arange(part.images)]
+    v = log_softmax(margins, axis=0)
+    c, i = np.nonzero(v > np.log(NEGLIGIBLE))
+    row, image, label = np.arange(len(c)), part.first + i, part.labels[i]
+    weight = np.exp(v[c, i])
+    seeds = np.zeros((classes, len(row)))
+    np.add.at(seeds, (c, row), 1.0)
+    np.add.at(seeds, (label, row), -1.0)
+    gradient = backward(reduction, part, {reduction.network.nodes[-1].name: seeds}, i)
+    scaled = csr_array((weight, (row, row)))
+    of_theta = csr_array((weight, (row, image)), shape=(len(row), images))
+    of_mass = csr_array((np.ones(len(row)), (row, image * classes + c)), shape=(len(row), images * classes))
+    constant = margins[c, i] - gradient @ point
+    on_logits = csr_array(
+        (np.concatenate([weight, -weight]), (np.tile(row, 2), np.concatenate([c, label]) * images + np.tile(image, 2))),
+        shape=(len(row), classes * images),
+    )
+    matrix = csr_array(hstack([-(scaled @ gradient), of_theta, of_mass], format="csr"))
+    return planes(matrix, weight * (1 - v[c, i] + constant), on_logits)

@@ -123,10 +123,23 @@ class Network:
     def classes(self) -> int:
         return self.nodes[-1].size
 
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def size(self, value: str) -> int:
+        """Number of activations of a value: a node's name or "input"."""
+        return self.inputs if value == INPUT else self.node(value).size
+
     @property
     def units(self) -> dict[str, int]:
         """Number of units per scored layer."""
         return {layer.name: layer.units for layer in self.layers}
+
+    @property
+    def score_count(self) -> int:
+        """Number of all scores."""
+        return sum(layer.units for layer in self.layers)
 
     @property
     def score_slices(self) -> dict[str, slice]:
@@ -146,7 +159,7 @@ class Network:
 
     def evaluate(self, pixels: Array, masks: Mapping[str, Sequence[float] | Array] | None = None) -> Array:
         """Logits [classes, images] for pixels [inputs, images]; a unit whose mask is 0 emits 0."""
-        kept = np.ones(sum(self.units.values())) if masks is None else self.stack(masks)
+        kept = np.ones(self.score_count) if masks is None else self.stack(masks)
         values = {INPUT: np.asarray(pixels, dtype=float)}
         for node in self.nodes:
             sources = [values[name] for name in node.sources]

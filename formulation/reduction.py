@@ -1,85 +1,80 @@
-"""Affine propagation in score space: what is decided is substituted away, what is undecided keeps its variables.
+"""The scoring set in score space: what is decided needs no variables, what is undecided keeps its own columns.
 
-Every activation of every image is an affine form of the program's columns: first all scores, then two columns
-(`hidden`, `open`) per undecided activation. Layer after layer,
+Every activation of every image is an affine form of the program's columns: first all scores, then the columns of the
+undecided activations and windows. Layer after layer,
 
-    y = W h + b          an affine map of forms is a form
+    y = W h + b          an affine map of forms is a form, and so is a sum or a shift
     h = y - (1 - s) cap  open:      the unit's own score enters
     h = 0                closed
     h = its own column   undecided
+    out = h_pick         decided window;  out = its own column where undecided
 
 so the logits, and every row of the program, are forms in a few hundred columns instead of hundreds of thousands of
-variables. A form is kept over *local* columns: the scores of the layers so far and the image's own undecided columns.
+variables. No form is ever stored: `sweeps` reads values off forwards and coefficients backwards, slice after slice of
+the scoring set, so memory grows with the images and the columns, not with their activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import assert_never
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from formulation.bounds import input_box, propagate
-from formulation.gates import OPEN, UNDECIDED, Gate, gate
-from formulation.network import INPUT, Affine, Array, Network, Relu
+from formulation.bounds import Box, input_box, propagate
+from formulation.gates import Gate, PoolGate, pool_gate, relu_gate
+from formulation.network import Array, Index, MaxPool, Network, Relu, Shift
 from formulation.settings import ScoreSettings
 
-Index = NDArray[np.int64]
+SLICE_NUMBERS = 2**20  # activations times images held at once by the largest value of a slice
+SLICE_IMAGES = 128
+KEPT_NUMBERS = 2**25  # numbers in gates kept between passes; beyond it they are made again in every pass
 
 
 @dataclass(frozen=True, eq=False)
-class Forms:
-    """Affine forms of a activations for n images: constant [a, n] + coefficients [a, n, c] over columns [n, c]."""
+class Waiting:
+    """The undecided activations or windows of one node on one slice, and the columns of the program that are theirs.
 
-    constant: Array
-    coefficients: Array
-    columns: Index
-
-    def at(self, point: Array) -> Array:
-        """Values [a, n] at a point [all columns]."""
-        moved: Array = np.einsum("anc,nc->an", self.coefficients, point[self.columns])
-        return self.constant + moved
-
-    def mapped(self, op: Affine) -> Forms:
-        """W form + b."""
-        activations, images, width = self.coefficients.shape
-        coefficients = op.weight @ self.coefficients.reshape(activations, images * width)
-        return replace(
-            self, constant=op.apply(self.constant), coefficients=coefficients.reshape(len(coefficients), images, width)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class GatedLayer:
-    """One ReLU node on some images: the gate, the forms its rows bound, and its undecided activations' columns.
-
-    `forms` is h where the gate is open and y elsewhere. `hidden` and `open` hold the column of each undecided
-    activation, -1 elsewhere, [activations, images].
+    Attributes:
+        activation, image: which they are, image within the slice, [k].
+        value: column of h, or of a window's output, [k].
+        phase: column of `open` [k, 1], or of a window's picks [k, window], -1 where the window holds nothing.
+        column: the column of h for every activation and image, -1 where decided, [activations, images].
     """
 
-    layer: str
-    unit: Index
-    gate: Gate
-    forms: Forms
-    hidden: Index
-    open: Index
-    score: Index  # the score column of each activation, [activations]
+    activation: Index
+    image: Index
+    value: Index
+    phase: Index
+    column: Index
 
 
 @dataclass(frozen=True, eq=False)
 class ReducedImages:
-    """Some images of the scoring set in score space: `first` is the position of the first of them."""
+    """A slice of the scoring set: the image `first` and those after it.
+
+    Attributes:
+        gates: the decisions of each ReLU and max-pool node.
+        nominal: what each of these nodes reads in the unpruned network, [activations, images].
+        waiting: the columns of each node with undecided activations.
+    """
 
     first: int
-    gated: tuple[GatedLayer, ...]
-    logits: Forms
+    pixels: Array
+    labels: Index
+    gates: Mapping[str, Gate | PoolGate]
+    nominal: Mapping[str, Array]
+    waiting: Mapping[str, Waiting]
 
     @property
     def images(self) -> int:
-        return len(self.logits.columns)
+        return len(self.labels)
+
+    @property
+    def where(self) -> slice:
+        """Its place among all images."""
+        return slice(self.first, self.first + self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,53 +83,53 @@ class Reduction:
 
     Attributes:
         network: the lowered network.
-        labels: the class of each image.
-        parts: the images in slices, each with its own local columns.
-        columns: number of scores plus two per undecided activation.
-        hidden_caps: u+ of each undecided activation, in the order of its columns (hidden, open alternate).
+        pixels, labels: [inputs, images], [images].
+        settings: gate semantics, radius and pixel range are read.
+        starts: first image and first undecided column of each slice.
+        columns: number of all columns; the scores come first.
+        undecided: number of undecided activations and windows.
+        spread: per node on which scores act, the matrix [scores, activations] that sums activations by unit.
     """
 
     network: Network
+    pixels: Array
     labels: Index
-    parts: tuple[ReducedImages, ...]
+    settings: ScoreSettings
+    starts: tuple[tuple[int, int], ...]
     columns: int
-    hidden_caps: Array
+    undecided: int
+    spread: Mapping[str, csr_array]
+    _kept: tuple[ReducedImages, ...] | None
+
+    @property
+    def images(self) -> int:
+        return len(self.labels)
 
     @property
     def scores(self) -> int:
         """Number of score columns; they come first."""
-        return sum(self.network.units.values())
+        return self.network.score_count
 
     @property
-    def hidden_columns(self) -> Index:
-        return np.arange(self.scores, self.columns, 2)
-
-    @property
-    def open_columns(self) -> Index:
-        return np.arange(self.scores + 1, self.columns, 2)
-
-    def complete(self, scores: Array) -> Array:
-        """The point at which every undecided activation is h = max(0, y - (1 - s) cap) and open says whether h > 0."""
-        point = np.zeros(self.columns)
-        point[: self.scores] = scores
-        for part in self.parts:
-            for layer in part.gated:
-                waiting = layer.gate.state == UNDECIDED
-                if not waiting.any():
-                    continue
-                loss = (1 - scores[layer.score])[:, None] * layer.gate.cap
-                hidden = np.maximum(layer.forms.at(point) - loss, 0.0)[waiting]
-                point[layer.hidden[waiting]] = hidden
-                point[layer.open[waiting]] = hidden > 0
-        return point
-
-    def logits(self, point: Array) -> Array:
-        """Logits [classes, images] at a point."""
-        return np.concatenate([part.logits.at(point) for part in self.parts], axis=1)
+    def parts(self) -> Iterator[ReducedImages]:
+        """The slices in order; made again in every pass where they are too many to keep."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        ends = [first for first, _ in self.starts[1:]] + [self.images]
+        for (first, column), end in zip(self.starts, ends, strict=True):
+            where = slice(first, end)
+            yield _part(self.network, self.pixels[:, where], self.labels[where], first, column, self.settings)
 
 
 def reduce(
-    network: Network, pixels: Array, labels: Index, settings: ScoreSettings, *, slice_size: int = 16
+    network: Network,
+    pixels: Array,
+    labels: Index,
+    settings: ScoreSettings,
+    *,
+    slice_size: int | None = None,
+    kept_numbers: int = KEPT_NUMBERS,
 ) -> Reduction:
     """The scoring set in score space.
 
@@ -143,105 +138,94 @@ def reduce(
         pixels: [inputs, images].
         labels: [images].
         settings: gate semantics, radius and pixel range are read.
-        slice_size: images propagated at once.
+        slice_size: images treated at once; by default as many as keep a slice's largest value in a few megabytes.
+        kept_numbers: how many numbers of gates may stay in memory between passes.
 
     Raises:
         InvalidBounds: see `bounds.propagate`.
     """
-    next_column = sum(network.units.values())
-    parts: list[ReducedImages] = []
-    caps: list[Array] = []
-    for first in range(0, pixels.shape[1], slice_size):
-        part, next_column = _reduce_slice(network, pixels[:, first : first + slice_size], first, settings, next_column)
-        parts.append(part)
-        caps.extend(_undecided_caps(part))
-    return Reduction(network, labels, tuple(parts), next_column, np.concatenate([*caps, np.zeros(0)]))
+    largest = max(network.inputs, *(node.size for node in network.nodes))
+    size = slice_size or int(np.clip(SLICE_NUMBERS // largest, 1, SLICE_IMAGES))
+    gated = sum(_numbers(node.op, node.size) for node in network.nodes)
+    keep = gated * len(labels) <= kept_numbers
+    column, undecided = network.score_count, 0
+    starts, parts = [], []
+    for first in range(0, len(labels), size):
+        where = slice(first, first + size)
+        part = _part(network, pixels[:, where], labels[where], first, column, settings)
+        starts.append((first, column))
+        undecided += sum(len(w.value) for w in part.waiting.values())
+        column += sum(len(w.value) + int((w.phase >= 0).sum()) for w in part.waiting.values())
+        if keep:
+            parts.append(part)
+    return Reduction(
+        network, pixels, labels, settings, tuple(starts), column, undecided, _spread(network),
+        tuple(parts) if keep else None,
+    )  # fmt: skip
 
 
-def gates(network: Network, pixels: Array, settings: ScoreSettings) -> Iterator[tuple[str, Gate]]:
-    """The gate of each ReLU node, by the node's name, for pixels [inputs, images]."""
-    box = input_box(pixels, settings.radius, settings.pixel_range)
-    boxes = propagate(network, box, valid=settings.gate == "exact")
+def _numbers(op: object, size: int) -> int:
+    """How many numbers the gate of one image holds."""
+    match op:
+        case Relu():
+            return 5 * size
+        case MaxPool(windows):
+            return 4 * windows.size
+        case _:
+            return 0
+
+
+def _spread(network: Network) -> dict[str, csr_array]:
+    made = {}
     for node in network.nodes:
-        if isinstance(node.op, Relu):
-            # `pattern` lives at radius 0, where a box is its centre
-            yield node.name, gate(settings.gate, boxes[node.source], boxes[node.source].lower)
+        if isinstance(node.op, (Relu, Shift)):
+            acted = np.flatnonzero(node.op.score >= 0)
+            entries = (np.ones(len(acted)), (node.op.score[acted], acted))
+            made[node.name] = csr_array(entries, shape=(network.score_count, node.size))
+    return made
 
 
-def _reduce_slice(
-    network: Network, pixels: Array, first: int, settings: ScoreSettings, next_column: int
-) -> tuple[ReducedImages, int]:
-    images = pixels.shape[1]
-    nothing = np.zeros((pixels.shape[0], images, 0))
-    forms = {INPUT: Forms(pixels, nothing, np.zeros((images, 0), dtype=np.int64))}
-    gate_of = dict(gates(network, pixels, settings))
-    where = network.score_slices
-    gated = []
+def gates(
+    network: Network, pixels: Array, settings: ScoreSettings
+) -> tuple[dict[str, Gate | PoolGate], dict[str, Array]]:
+    """The gate of each ReLU and max-pool node and what it reads in the unpruned network, for pixels [inputs, n]."""
+    point = Box(pixels, pixels)
+    nominal = propagate(network, point, valid=False)
+    boxes = nominal
+    if settings.radius > 0 or settings.gate == "exact":
+        box = input_box(pixels, settings.radius, settings.pixel_range)
+        boxes = propagate(network, box, valid=settings.gate == "exact")
+    made: dict[str, Gate | PoolGate] = {}
     for node in network.nodes:
-        source = forms[node.source]
         match node.op:
-            case Affine():
-                forms[node.name] = source.mapped(node.op)
-            case Relu(layer, unit):
-                made, forms[node.name], next_column = _gated(
-                    source, gate_of[node.name], layer, unit, where[layer], next_column
-                )
-                gated.append(made)
+            case Relu():
+                made[node.name] = relu_gate(settings.gate, node.op, boxes[node.source], nominal[node.source].lower)
+            case MaxPool():
+                made[node.name] = pool_gate(settings.gate, node.op, boxes[node.source])
             case _:
-                assert_never(node.op)
-    return ReducedImages(first, tuple(gated), forms[network.nodes[-1].name]), next_column
+                pass
+    return made, {name: nominal[network.node(name).source].lower for name in made}
 
 
-def _gated(
-    y: Forms, made: Gate, layer: str, unit: Index, where: slice, next_column: int
-) -> tuple[GatedLayer, Forms, int]:
-    """The rows' forms and the forms of h behind one ReLU node."""
-    activations, images = y.constant.shape
-    is_open, waiting = made.state == OPEN, made.state == UNDECIDED
-    units, width = where.stop - where.start, y.columns.shape[1]
-    hidden, open_ = _new_columns(waiting, next_column)
-    slots, slot = _local_slots(waiting)
-
-    coefficients = np.zeros((activations, images, width + units + slots))
-    coefficients[:, :, :width] = y.coefficients
-    each = np.arange(activations)
-    coefficients[each, :, width + unit] = np.where(is_open, made.cap, 0.0)
-    constant = y.constant - np.where(is_open, made.cap, 0.0)
-    score_columns = np.broadcast_to(np.arange(where.start, where.stop), (images, units))
-    own = np.zeros((images, slots), dtype=np.int64)
-    own[np.nonzero(waiting.T)[0], slot.T[waiting.T]] = hidden.T[waiting.T]
-    columns = np.concatenate([y.columns, score_columns, own], axis=1)
-
-    rows = Forms(constant, coefficients[:, :, : width + units], columns[:, : width + units])
-    h = np.where(is_open[:, :, None], coefficients, 0.0)
-    j, i = np.nonzero(waiting)
-    h[j, i, width + units + slot[j, i]] = 1.0
-    after = Forms(np.where(is_open, constant, 0.0), h, columns)
-    gated = GatedLayer(layer, unit, made, rows, hidden, open_, where.start + unit)
-    return gated, after, next_column + 2 * int(waiting.sum())
+def _part(
+    network: Network, pixels: Array, labels: Index, first: int, column: int, settings: ScoreSettings
+) -> ReducedImages:
+    made, nominal = gates(network, pixels, settings)
+    waiting = {}
+    for node in network.nodes:
+        if node.name in made and made[node.name].undecided.any():
+            there = node.op.windows >= 0 if isinstance(node.op, MaxPool) else np.ones((node.size, 1), dtype=bool)
+            waiting[node.name], column = _waiting(made[node.name].undecided, there, column)
+    return ReducedImages(first, pixels, labels, made, nominal, waiting)
 
 
-def _new_columns(waiting: NDArray[np.bool_], next_column: int) -> tuple[Index, Index]:
-    """Two fresh columns per undecided activation, image after image; -1 elsewhere."""
-    order = np.zeros(waiting.T.shape, dtype=np.int64)
-    order[waiting.T] = np.arange(int(waiting.sum()))
-    hidden = np.where(waiting, next_column + 2 * order.T, -1)
-    return hidden, np.where(waiting, hidden + 1, -1)
-
-
-def _local_slots(waiting: NDArray[np.bool_]) -> tuple[int, Index]:
-    """How many local columns the undecided activations of one image need at most, and which one each takes."""
-    slot = np.cumsum(waiting, axis=0) - 1
-    return int(waiting.sum(axis=0).max(initial=0)), slot
-
-
-def _undecided_caps(part: ReducedImages) -> Iterator[Array]:
-    for layer in part.gated:
-        waiting = (layer.gate.state == UNDECIDED).T
-        yield layer.gate.cap.T[waiting]
-
-
-def sparse_rows(coefficients: Array, columns: Index, width: int) -> csr_array:
-    """Rows [r, c] over their own columns [r, c] as a matrix [r, width] over all columns."""
-    rows = np.repeat(np.arange(len(coefficients)), coefficients.shape[1])
-    return csr_array((coefficients.ravel(), (rows, columns.ravel())), shape=(len(coefficients), width))
+def _waiting(undecided: np.ndarray, there: np.ndarray, column: int) -> tuple[Waiting, int]:
+    """Columns for the undecided activations of a node, image after image: first their values, then their phases."""
+    image, activation = np.nonzero(undecided.T)
+    value = column + np.arange(len(image))
+    phases = there[activation]
+    phase = np.full(phases.shape, -1)
+    phase[phases] = column + len(image) + np.arange(int(phases.sum()))
+    column_of = np.full(undecided.shape, -1)
+    column_of[activation, image] = value
+    return Waiting(activation, image, value, phase, column_of), column + len(image) + int(phases.sum())

@@ -10,14 +10,14 @@ import numpy as np
 
 from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
-from formulation.gates import UNDECIDED
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.lowering import lower
-from formulation.network import Array
+from formulation.network import Array, Network
 from formulation.reduction import Reduction, reduce
+from formulation.search import Outcome, Progress
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
-from formulation.solve import Outcome, Progress, solve
+from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
 
 
@@ -89,7 +89,9 @@ def _solution(
         gap=outcome.gap,
         cross_entropy=best.cross_entropy,
         sparsity=best.sparsity,
-        relaxation=outcome.relaxation,
+        relaxation=None if outcome.relaxed is None else outcome.relaxed.objective,
+        proved_bound=None if outcome.lagrangian is None else outcome.lagrangian.bound,
+        relaxed_change=_change(network, outcome),
         rounds=len(outcome.rounds),
         seconds=time.perf_counter() - started,
         solver=outcome.solver,
@@ -98,27 +100,35 @@ def _solution(
         images_hash=images_hash,
         images=len(reduction.labels),
         columns=reduction.columns,
-        rows=outcome.rows,
-        undecided=len(reduction.hidden_columns),
+        rows=len(outcome.rows),
+        undecided=reduction.undecided,
         settings=settings.to_dict(),
         notes=_notes(outcome, settings),
     )
-    return Solution(scores, certificate, outcome.rounds, undecided)
+    costs = {} if outcome.lagrangian is None else network.unstack(outcome.lagrangian.gradient[: reduction.scores])
+    return Solution(scores, certificate, outcome.rounds, undecided, costs, outcome.proof)
+
+
+def _change(network: Network, outcome: Outcome) -> dict[str, float] | None:
+    """How far integer rounds moved a layer's scores from the relaxed ones at most."""
+    if outcome.relaxed is None:
+        return None
+    count = network.score_count
+    moved = network.unstack(np.abs(outcome.incumbent.point[:count] - outcome.relaxed.point[:count]))
+    return {name: float(values.max()) for name, values in moved.items()}
 
 
 def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:
     found: dict[str, list[tuple[np.ndarray, Array, Array]]] = {}
     for part in reduction.parts:
-        for gated in part.gated:
-            j, i = np.nonzero(gated.gate.state == UNDECIDED)
-            where = np.stack([j, i + part.first], axis=1)
-            values = (where, point[gated.hidden[j, i]], point[gated.open[j, i]])
-            found.setdefault(gated.layer, []).append(values)
-    stacked = {
+        for name, waiting in part.waiting.items():
+            where = np.stack([waiting.activation, waiting.image + part.first], axis=1)
+            phase = np.where(waiting.phase >= 0, point[waiting.phase], 0.0)
+            found.setdefault(name, []).append((where, point[waiting.value], phase))
+    return {
         name: Undecided(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         for name, parts in found.items()
     }
-    return {name: values for name, values in stacked.items() if len(values.hidden)}
 
 
 def _notes(outcome: Outcome, settings: ScoreSettings) -> tuple[str, ...]:

@@ -1,64 +1,163 @@
-"""Rows are added only when violated: which rows of decided activations a point breaks, and how far it may go."""
+"""One pass over the scoring set at a point: its logits, the rows it breaks, how far it may go, planes under the loss.
+
+Rows are added only when violated; which ones the program holds already is remembered.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from formulation.gates import UNDECIDED
-from formulation.loss import Rows, stack_rows
-from formulation.network import Array
-from formulation.reduction import GatedLayer, Reduction, sparse_rows
+import numpy as np
+from scipy.sparse import csr_array
+
+from formulation.loss import lifted_planes, tangent_planes, tangents
+from formulation.network import Array, Index
+from formulation.reduction import ReducedImages, Reduction
+from formulation.rows import Rows, gate_rows, stack_rows
+from formulation.sweeps import Trace, forward, nominal_rows, row_coefficients
 
 TOLERANCE = 1e-8  # a row broken by less counts as kept; the solvers' own tolerance is smaller
 
 
+Tangents = tuple[csr_array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What a pass at a point found.
+
+    Attributes:
+        logits: [classes, images].
+        step: the largest step in [0, 1] from the unpruned network towards the point that breaks no row.
+        violation: the largest violation of any row.
+        rows: rows that the point breaks, the most violated of each slice.
+        planes: under the loss at the points asked for.
+    """
+
+    logits: Array
+    step: float
+    violation: float
+    rows: Rows
+    planes: Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Touch:
+    """Where planes are to touch the loss: a point and the logits there, [classes, images]."""
+
+    point: Array
+    logits: Array
+
+
 class Separation:
-    """Remembers which rows of a reduction are in the program already."""
+    """Passes over a scoring set that remember which rows they gave already."""
 
-    def __init__(self, reduction: Reduction, inside: Array) -> None:
-        """`inside` is a point that satisfies every row: the unpruned network."""
+    def __init__(self, reduction: Reduction) -> None:
         self._reduction = reduction
-        self._layers = [layer for part in reduction.parts for layer in part.gated]
-        self._added = [np.zeros(layer.gate.state.shape, dtype=bool) for layer in self._layers]
-        self._inside = [layer.forms.at(inside) for layer in self._layers]
+        self._position = {node.name: k for k, node in enumerate(reduction.network.nodes)}
+        self._given: dict[tuple[int, str], Index] = {}
 
-    def largest_violation(self, point: Array) -> float:
-        """The largest violation of any row at a point, >= 0."""
-        return max((float(np.max(_excess(layer, point), initial=0.0)) for layer in self._layers), default=0.0)
+    def inspect(self, point: Array, *, limit: int = 0, halfway: Touch | None = None, planes: bool = True) -> Inspection:
+        """A pass at `point`: rows (at most about `limit`) and planes there and halfway to another point.
 
-    def step_inside(self, point: Array) -> float:
-        """The largest step in [0, 1] from the unpruned network towards `point` that breaks no row."""
-        step = 1.0
-        for layer, start in zip(self._layers, self._inside, strict=True):
-            end = layer.forms.at(point)
-            for sign, bound in ((-1.0, layer.gate.lower), (1.0, layer.gate.upper)):
-                broken = (sign * (end - bound) > TOLERANCE) & (layer.gate.state != UNDECIDED)
-                if broken.any():
-                    room = np.maximum(TOLERANCE - sign * (start - bound)[broken], 0.0)
-                    step = min(step, float(np.min(room / (sign * (end - start)[broken]))))
-        return step
+        Halfway the forms have the mean of both points' values, so no further pass is needed.
+        """
+        reduction = self._reduction
+        logits = np.zeros((reduction.network.classes, reduction.images))
+        step, violation = 1.0, 0.0
+        rows: list[Rows] = []
+        made = _PlaneMaker(reduction)
+        for part in reduction.parts:
+            trace = forward(reduction, part, point)
+            logits[:, part.where] = trace.logits
+            excess = {name: self._excess(part, name, value) for name, value in trace.rows.items()}
+            violation = max(violation, *(float(np.max(e, initial=0.0)) for e in excess.values()))
+            step = min(step, *(self._step(part, name, trace, e) for name, e in excess.items()))
+            share = -(-limit * part.images // reduction.images)
+            rows += self._worst(part, excess, trace, point, share)
+            if planes:
+                made.touch(part, trace.logits, point)
+                if halfway is not None:
+                    middle = (trace.logits + halfway.logits[:, part.where]) / 2
+                    made.touch(part, middle, (point + halfway.point) / 2, second=True)
+        return Inspection(logits, step, violation, stack_rows(rows, reduction.columns), made.finish(logits, halfway))
 
-    def violated(self, point: Array, limit: int) -> Rows:
-        """The rows that `point` breaks and the program does not hold yet, the most violated first, at most `limit`."""
-        width = self._reduction.columns
-        excess = [
-            np.where(added, 0.0, _excess(layer, point)) for layer, added in zip(self._layers, self._added, strict=True)
-        ]
-        sizes = np.concatenate([e[e > TOLERANCE] for e in excess] or [np.zeros(0)])
+    def _excess(self, part: ReducedImages, name: str, value: Array) -> Array:
+        """How far each row is broken (positive) or kept (negative)."""
+        gate = part.gates[name]
+        excess = np.maximum(gate.lower - value, value - gate.upper)
+        if name in part.waiting:  # inequalities of its own take the row's place
+            undecided = gate.undecided if excess.ndim == 2 else gate.undecided[:, None]
+            excess = np.where(undecided, -np.inf, excess)
+        return excess
+
+    def _step(self, part: ReducedImages, name: str, trace: Trace, excess: Array) -> float:
+        broken = np.nonzero(excess > TOLERANCE)
+        if not len(broken[0]):
+            return 1.0
+        gate, end = part.gates[name], trace.rows[name][broken]
+        start = nominal_rows(part, self._reduction.network, name)[broken]
+        sign = np.where(end > gate.upper[broken], 1.0, -1.0)
+        bound = np.where(sign > 0, gate.upper[broken], gate.lower[broken])
+        room = np.maximum(TOLERANCE - sign * (start - bound), 0.0)
+        return float(np.min(room / (sign * (end - start))))
+
+    def _worst(
+        self, part: ReducedImages, excess: dict[str, Array], trace: Trace, point: Array, limit: int
+    ) -> list[Rows]:
+        """The rows of a slice that are broken most and were not given yet."""
+        if not limit:
+            return []
+        broken = {name: np.flatnonzero(e > TOLERANCE) for name, e in excess.items()}
+        broken = {name: np.setdiff1d(b, self._known(part, name), assume_unique=True) for name, b in broken.items()}
+        sizes = np.concatenate([excess[name].ravel()[b] for name, b in broken.items()])
         smallest = TOLERANCE if len(sizes) <= limit else float(np.partition(sizes, -limit)[-limit])
-        blocks = []
-        for layer, e, added in zip(self._layers, excess, self._added, strict=True):
-            j, i = np.nonzero((e > TOLERANCE) & (e >= smallest))
-            if len(j):
-                added[j, i] = True
-                matrix = sparse_rows(layer.forms.coefficients[j, i], layer.forms.columns[i], width)
-                constant = layer.forms.constant[j, i]
-                blocks.append(Rows(matrix, layer.gate.lower[j, i] - constant, layer.gate.upper[j, i] - constant))
-        return stack_rows(blocks, width)
+        found = []
+        for name, b in broken.items():
+            b = b[excess[name].ravel()[b] >= smallest]
+            if len(b):
+                self._given[part.first, name] = np.concatenate([self._known(part, name), b])
+                found.append(self._rows(part, name, np.unravel_index(b, excess[name].shape), trace, point))
+        return found
+
+    def _known(self, part: ReducedImages, name: str) -> Index:
+        return self._given.get((part.first, name), np.zeros(0, dtype=np.int64))
+
+    def _rows(self, part: ReducedImages, name: str, index: tuple[Index, ...], trace: Trace, point: Array) -> Rows:
+        gate = part.gates[name]
+        matrix = row_coefficients(self._reduction, part, name, index)
+        constant = trace.rows[name][index] - matrix @ point
+        flat = np.ravel_multi_index(index[:-1], gate.lower.shape[:-1])
+        source = np.stack([np.full(len(flat), self._position[name]), flat, part.first + index[-1]], axis=1)
+        return gate_rows(matrix, gate.lower[index] - constant, gate.upper[index] - constant, source)
 
 
-def _excess(layer: GatedLayer, point: Array) -> Array:
-    """How far each decided activation's row is broken (positive) or kept (negative), [activations, images]."""
-    value = layer.forms.at(point)
-    excess = np.maximum(layer.gate.lower - value, value - layer.gate.upper)
-    return np.where(layer.gate.state == UNDECIDED, -np.inf, excess)
+class _PlaneMaker:
+    """Collects the planes of a pass slice by slice; tangents of one group may lie in two slices."""
+
+    def __init__(self, reduction: Reduction) -> None:
+        self.reduction = reduction
+        self.tangents: tuple[list[Tangents], list[Tangents]] = ([], [])
+        self.lifted: list[Rows] = []
+
+    def touch(self, part: ReducedImages, logits: Array, point: Array, *, second: bool = False) -> None:
+        if self.reduction.settings.cuts == "lifted":
+            self.lifted.append(lifted_planes(self.reduction, part, logits, point))
+        else:
+            self.tangents[second].append(tangents(self.reduction, part, logits, point))
+
+    def finish(self, logits: Array, halfway: Touch | None) -> Rows:
+        blocks: list[Rows] = list(self.lifted)
+        if self.tangents[0]:
+            blocks.append(tangent_planes(self.reduction, logits, self.tangents[0]))
+        if self.tangents[1] and halfway is not None:
+            blocks.append(tangent_planes(self.reduction, (logits + halfway.logits) / 2, self.tangents[1]))
+        return stack_rows(blocks, max((b.matrix.shape[1] for b in blocks), default=0))
+
+
+def complete(reduction: Reduction, scores: Array) -> tuple[Array, Array]:
+    """The point at which every undecided activation follows its ReLU or maximum, and the logits there."""
+    point = np.concatenate([scores, np.zeros(reduction.columns - reduction.scores)])
+    logits: Sequence[Array] = [forward(reduction, part, point, follow=True).logits for part in reduction.parts]
+    return point, np.concatenate(logits, axis=1)

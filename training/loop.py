@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 from training.devices import find_device, torch_threads
 from training.errors import ModelError, SettingsError, TrainingDiverged
 from training.inference import check_finite_weights, check_fits, predict, weight_type
-from training.pruning.channels import NORMS
 from training.pruning.masks import Masks, Zeros, hold_at_zero, removed_entries
+from training.pruning.operations import NORMS
 from training.splits import Split
 
 OPTIMISERS = ("adam", "sgd")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
-from formulation.lowering.functional import functional_rule
+from formulation.lowering.assembly import Assembly
+from formulation.lowering.functional import CONCATENATIONS, IN_PLACE, RELUS, SUMS, concatenated, functional_rule
 from formulation.lowering.layers import rule
 from formulation.lowering.values import Rule, Value
-from formulation.network import INPUT, Layer, Network, Node, Relu
+from formulation.network import Network
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces: one thread at a time may trace or call.
 TRACING = threading.Lock()
@@ -25,14 +25,17 @@ AGREEMENT = 1e-8  # of the lowered network with the module, relative to the larg
 
 
 def lower(model: nn.Module, example_input: Any) -> Network:
-    """The network that `model` computes, in float64, as affine maps and ReLUs.
+    """The network that `model` computes, in float64, as affine maps, ReLUs, max-pools and sums.
+
+    `Network.unscored` names the layers on which no score acts, each with the reason.
 
     Args:
         model: in eval mode; its forward must be traceable by torch.fx.
         example_input: images [n, ...] of the shape the model takes; only the shape and one forward pass are used.
 
     Raises:
-        InvalidModel: training mode, non-finite weights, a model that cannot be traced or does not take the example.
+        InvalidModel: training mode, non-finite weights, a model that cannot be traced or in which nothing is scored.
+        InvalidImages: images of a shape that the model does not take.
         UnsupportedLayer: an operation that has no exact rule, by its qualified name and kind.
     """
     _refuse_unusable(model)
@@ -46,12 +49,24 @@ def lower(model: nn.Module, example_input: Any) -> Network:
 
 def _traced(module: nn.Module) -> fx.Graph:
     try:
-        return fx.Tracer().trace(module)
+        graph = fx.Tracer().trace(module)
     except Exception as error:  # the forward is a stranger's code and may raise anything
         raise InvalidModel(
             f"{type(module).__name__} cannot be traced by torch.fx ({_first_line(error)}); "
             "remove control flow that depends on values"
         ) from error
+    for node in reversed(graph.nodes):  # what nothing uses reads nothing
+        if not node.users and node.op not in ("placeholder", "output") and not _is_in_place(module, node):
+            graph.erase_node(node)
+    return graph
+
+
+def _is_in_place(module: nn.Module, node: fx.Node) -> bool:
+    """Whether the node changes what it reads; dropout does not, in evaluation mode."""
+    if node.op == "call_module":
+        layer = module.get_submodule(str(node.target))
+        return isinstance(layer, nn.ReLU) and layer.inplace
+    return node.target in IN_PLACE or (node.target in RELUS and node.kwargs.get("inplace") is True)
 
 
 class _Lowering:
@@ -59,9 +74,7 @@ class _Lowering:
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
-        self.example = example
-        self.nodes: list[Node] = []
-        self.layers: list[Layer] = []
+        self.assembly = Assembly(tuple(example.shape[1:]))
         self.values: dict[fx.Node, Any] = {}
         self.called: set[str] = set()
 
@@ -71,7 +84,7 @@ class _Lowering:
                 case "placeholder":
                     if any(isinstance(value, Value) for value in self.values.values()):
                         raise InvalidModel(f"the model takes a second input '{node.name}'; it must take images alone")
-                    self.values[node] = Value(INPUT, tuple(self.example.shape[1:]), None)
+                    self.values[node] = self.assembly.input
                 case "get_attr":
                     self.values[node] = _attribute(self.module, str(node.target))
                 case "call_module":
@@ -79,18 +92,11 @@ class _Lowering:
                 case "call_function" | "call_method":
                     self.values[node] = self._function(node)
                 case "output":
-                    return self._finish(node)
+                    out = self.values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
+                    if not isinstance(out, Value) or len(out.shape) != 1:
+                        raise InvalidModel("the model must return one tensor of logits [images, classes]")
+                    return self.assembly.finish(out)
         raise InvalidModel("the traced model has no output")
-
-    def _finish(self, node: fx.Node) -> Network:
-        out = self.values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
-        if not isinstance(out, Value) or len(out.shape) != 1:
-            raise InvalidModel("the model must return one tensor of logits [images, classes]")
-        if not self.nodes or self.nodes[-1].name != out.node:
-            raise InvalidModel("the model's output is not its last operation; remove operations that nothing uses")
-        if not self.layers:
-            raise InvalidModel("nothing to score: the model has no Linear or Conv2d followed by a ReLU")
-        return Network(tuple(self.nodes), tuple(self.layers), int(np.prod(self.example.shape[1:])))
 
     def _module(self, node: fx.Node) -> Value:
         name = str(node.target)
@@ -98,32 +104,48 @@ class _Lowering:
         if name in self.called and layer.state_dict():
             raise UnsupportedLayer(f"'{name}' ({type(layer).__name__}) is called twice; shared layers cannot be scored")
         self.called.add(name)
-        return self._apply(rule(layer, name), node, name)
+        if len(node.all_input_nodes) != 1 or not isinstance(self.values[node.all_input_nodes[0]], Value):
+            raise UnsupportedLayer(f"'{name}' ({type(layer).__name__}) must be called with one activation alone")
+        return self._apply(rule(layer, name), self._read(node, node.all_input_nodes[0]), name)
 
     def _function(self, node: fx.Node) -> Any:
         where = f"{node.name} ({_target_name(node)})"
-        arguments = fx.map_arg(node.args, lambda n: self.values[n])
-        keywords = dict(fx.map_arg(node.kwargs, lambda n: self.values[n]))
-        if "input" in keywords:
-            arguments = (keywords.pop("input"), *arguments)
-        if not any(isinstance(a, Value) for a in (*arguments, *keywords.values())):
+        inputs = [n for n in node.all_input_nodes if isinstance(self.values[n], Value)]
+        asks = not inputs or _reads_size(node)
+        read = {n: self._read(node, n) for n in inputs if not asks}
+        arguments: Any = fx.map_arg(node.args, lambda n: read.get(n, self.values[n]))
+        keywords = dict(fx.map_arg(node.kwargs, lambda n: read.get(n, self.values[n])))
+        if not inputs:
             if node.op == "call_function":  # arithmetic on sizes and constants, no activation involved
                 return node.target(*arguments, **keywords)  # type: ignore[operator]
             return getattr(arguments[0], str(node.target))(*arguments[1:], **keywords)
-        if _reads_size(node):
+        if asks:
             return _size(arguments[0], *(arguments[1:] if node.op == "call_method" else ()))
         if node.op == "call_function" and node.target in (operator.getitem, getattr):
             raise UnsupportedLayer(f"'{where}' slices activations; it cannot be lowered exactly")
-        return self._apply(functional_rule(node, arguments, keywords, where), node, node.name)
+        arguments = (*(keywords.pop(first) for first in ("input", "tensors") if first in keywords), *arguments)
+        if node.target in CONCATENATIONS:
+            return self.assembly.concatenate(node.name, concatenated(arguments, keywords, where))
+        if node.target in SUMS and not keywords and all(isinstance(a, Value) for a in arguments):
+            return self.assembly.add(node.name, arguments)
+        step = functional_rule(node, arguments, keywords, where)
+        if len(inputs) != 1:
+            raise UnsupportedLayer(f"'{where}' joins {len(inputs)} activations; only their sum can be lowered")
+        return self._apply(step, read[inputs[0]], node.name)
 
-    def _apply(self, step: Rule, node: fx.Node, name: str) -> Value:
-        sources = [n for n in node.all_input_nodes if isinstance(self.values[n], Value)]
-        if len(sources) != 1:
-            raise UnsupportedLayer(f"'{name}' joins {len(sources)} values; only chains of layers can be lowered")
-        readers = [user for user in sources[0].users if not _reads_size(user)]
+    def _read(self, reader: fx.Node, made: fx.Node) -> Value:
+        """What `made` became, as `reader` takes it."""
+        value: Value = self.values[made]
+        readers = [user.name for user in made.users if not _reads_size(user)]
         if len(readers) > 1:
-            raise UnsupportedLayer(f"'{sources[0].name}' feeds {len(readers)} operations; branches cannot be lowered")
-        source = self.values[sources[0]]
+            value = self.assembly.shared(value, readers)
+        if not value.single and _is_in_place(self.module, reader):
+            raise UnsupportedLayer(
+                f"'{reader.name}' changes '{made.name}' in place, which other operations read too; use inplace=False"
+            )
+        return value
+
+    def _apply(self, step: Rule, source: Value, name: str) -> Value:
         try:
             made = step(source)
         except UnsupportedLayer:  # a NotImplementedError, hence a RuntimeError too
@@ -132,25 +154,7 @@ class _Lowering:
             raise InvalidImages(
                 f"'{name}' does not take a value of shape {source.shape}: {_first_line(error)}; check the image size"
             ) from error
-        if isinstance(made, Value):
-            return made
-        taken = sum(node.name.partition("#")[0] == name for node in self.nodes)
-        name = f"{name}#{taken + 1}" if taken else name  # one ReLU or pool module may serve several layers
-        units = made.units
-        if isinstance(made.op, Relu):
-            if units is None or units.gated:
-                raise UnsupportedLayer(
-                    f"'{name}' is a ReLU without a Linear or Conv2d of its own before it; it gates no units"
-                )
-            self.layers.append(Layer(units.layer, int(units.index.max()) + 1, units.kernel, name))
-            units = replace(units, gated=True)
-        elif units is not None and units.gated and made.op.bias.any():
-            raise UnsupportedLayer(
-                f"'{name}' adds a constant behind the ReLU of '{units.layer}': a removed unit would not emit 0; "
-                "put it before the ReLU"
-            )
-        self.nodes.append(Node(name, made.op, source.node, int(np.prod(made.shape))))
-        return Value(name, made.shape, units)
+        return made if isinstance(made, Value) else self.assembly.place(name, source, made)
 
 
 def _size(value: Any, dim: Any = None) -> Any:

@@ -4,54 +4,45 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from formulation.errors import UnsupportedLayer
-from formulation.lowering.parts import bias, convolution, flattened, per_channel, pooled, relu, scaled
-from formulation.lowering.values import Made, Rule, Units, Value
-from formulation.network import Affine
+from formulation.lowering.convolutions import Kernel, bias, convolved, dense
+from formulation.lowering.parts import flattened, normalised, relu
+from formulation.lowering.pools import adaptive_average_pool, adaptive_max_pool, average_pool, max_pool
+from formulation.lowering.values import Rule
 
 
 @singledispatch
 def rule(layer: nn.Module, name: str) -> Rule:
     """The lowering rule of a torch layer; register a function for a layer type to extend it."""
     raise UnsupportedLayer(
-        f"'{name}' ({type(layer).__name__}) cannot be lowered exactly; use Linear, Conv2d, BatchNorm, ReLU, AvgPool2d, "
-        "AdaptiveAvgPool2d, Flatten, Dropout or Identity, or register a rule with formulation.lowering.rule"
+        f"'{name}' ({type(layer).__name__}) cannot be lowered exactly; use Linear, Conv1d, Conv2d, BatchNorm, ReLU, "
+        "max and average pools, Flatten, Dropout or Identity, or register a rule with formulation.lowering.rule"
     )
 
 
 @rule.register
 def _(layer: nn.Linear, name: str) -> Rule:
-    def step(source: Value) -> Made:
-        if len(source.shape) != 1:
-            raise UnsupportedLayer(f"'{name}' (Linear) reads a value of shape {source.shape}; put a Flatten before it")
-        if source.shape[0] != layer.in_features:
-            raise UnsupportedLayer(
-                f"'{name}' (Linear) takes {layer.in_features} inputs and reads {source.shape[0]}; check the image size"
-            )
-        weight = layer.weight.detach().numpy()
-        units = Units(name, 1, np.arange(len(weight)))
-        return Made(Affine(weight.copy(), bias(layer.bias, len(weight))), (len(weight),), units)
-
-    return step
+    return lambda source: dense(source, layer.weight, layer.bias, name)
 
 
-@rule.register
-def _(layer: nn.Conv2d, name: str) -> Rule:
+@rule.register(nn.Conv1d)
+@rule.register(nn.Conv2d)
+def _(layer: nn.Conv1d | nn.Conv2d, name: str) -> Rule:
+    kind = type(layer).__name__
     if layer.padding_mode != "zeros":
-        raise UnsupportedLayer(f"'{name}' (Conv2d) has padding_mode='{layer.padding_mode}'; only zeros can be lowered")
-
-    def step(source: Value) -> Made:
-        sparse, shape = convolution(layer, source.shape, name)
-        pixels = shape[1] * shape[2]
-        units = Units(name, int(np.prod(layer.kernel_size)), np.repeat(np.arange(shape[0]), pixels))
-        return Made(Affine(sparse, np.repeat(bias(layer.bias, shape[0]), pixels)), shape, units)
-
-    return step
+        raise UnsupportedLayer(f"'{name}' ({kind}) has padding_mode='{layer.padding_mode}'; only zeros can be lowered")
+    kernel = Kernel(
+        layer.weight.detach().numpy(),
+        bias(layer.bias, layer.out_channels),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    return lambda source: convolved(source, kernel, name)
 
 
 @rule.register(nn.BatchNorm1d)
@@ -65,7 +56,8 @@ def _(layer: nn.BatchNorm1d | nn.BatchNorm2d, name: str) -> Rule:
     if layer.weight is not None:
         scale = scale * layer.weight.detach().numpy()
     shift = bias(layer.bias, len(scale)) - layer.running_mean.numpy() * scale
-    return lambda source: scaled(source, *(per_channel(part, source.shape) for part in (scale, shift)))
+    dims = (3,) if isinstance(layer, nn.BatchNorm2d) else (1, 2)
+    return lambda source: normalised(source, scale, shift, dims, name)
 
 
 @rule.register
@@ -73,9 +65,40 @@ def _(layer: nn.ReLU, name: str) -> Rule:
     return relu
 
 
+@rule.register(nn.MaxPool1d)
+@rule.register(nn.MaxPool2d)
+def _(layer: nn.MaxPool1d | nn.MaxPool2d, name: str) -> Rule:
+    return max_pool(
+        1 if isinstance(layer, nn.MaxPool1d) else 2,
+        name,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.ceil_mode,
+        layer.return_indices,
+    )
+
+
+@rule.register(nn.AdaptiveMaxPool1d)
+@rule.register(nn.AdaptiveMaxPool2d)
+def _(layer: nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d, name: str) -> Rule:
+    axes = 1 if isinstance(layer, nn.AdaptiveMaxPool1d) else 2
+    return adaptive_max_pool(axes, name, layer.output_size, layer.return_indices)
+
+
+@rule.register
+def _(layer: nn.AvgPool1d, name: str) -> Rule:
+    return average_pool(
+        1, name, layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
+    )
+
+
 @rule.register
 def _(layer: nn.AvgPool2d, name: str) -> Rule:
-    options = (
+    return average_pool(
+        2,
+        name,
         layer.kernel_size,
         layer.stride,
         layer.padding,
@@ -83,12 +106,12 @@ def _(layer: nn.AvgPool2d, name: str) -> Rule:
         layer.count_include_pad,
         layer.divisor_override,
     )
-    return lambda source: pooled(source, lambda x: F.avg_pool2d(x, *options), name)
 
 
-@rule.register
-def _(layer: nn.AdaptiveAvgPool2d, name: str) -> Rule:
-    return lambda source: pooled(source, lambda x: F.adaptive_avg_pool2d(x, layer.output_size), name)
+@rule.register(nn.AdaptiveAvgPool1d)
+@rule.register(nn.AdaptiveAvgPool2d)
+def _(layer: nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d, name: str) -> Rule:
+    return adaptive_average_pool(1 if isinstance(layer, nn.AdaptiveAvgPool1d) else 2, name, layer.output_size)
 
 
 @rule.register

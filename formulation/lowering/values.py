@@ -4,39 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formulation.network import Affine, Relu
+from formulation.network import Affine, Array, Index, MaxPool, Relu
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Units:
-    """Which unit of which Linear or Conv layer each activation belongs to."""
+    """A layer that makes units: its name, its kernel's size, and the unit of each activation it makes.
+
+    `refusal` says why no score can act on it, whatever follows; empty where one may.
+    """
 
     layer: str
     kernel: int
-    index: NDArray[np.int64]
-    gated: bool = False  # behind the ReLU that its scores act on
+    index: Index
+    refusal: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
-    """A torch value during lowering: the node that makes it, its shape without the batch, its units if traceable."""
+    """A torch value during lowering.
+
+    Attributes:
+        node: the node that makes it.
+        shape: without the batch.
+        unit: the unit each activation belongs to, numbered over all layers met so far; -1: none, or several.
+        gated: behind the ReLU that its unit's score acts on.
+        single: nothing else reads the node that makes it.
+    """
 
     node: str
     shape: tuple[int, ...]
-    units: Units | None
+    unit: Index
+    gated: NDArray[np.bool_]
+    single: bool = True
+
+    @property
+    def waiting(self) -> NDArray[np.bool_]:
+        """Activations of a unit that has met no ReLU yet."""
+        made: NDArray[np.bool_] = (self.unit >= 0) & ~self.gated
+        return made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """y = scale * h + shift, activation by activation."""
+
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Made:
-    """What a rule makes of its source: an operation and the shape and units of its result."""
+    """What a rule makes of its source: an operation, the shape of its result, and whose units it carries on.
 
-    op: Affine | Relu
+    `origin[j]` is an activation of the source whose unit activation j belongs to; None where the operation mixes
+    units. `layer` where it makes units of its own. A ReLU's scores are filled in when it is placed.
+    """
+
+    op: Affine | Relu | MaxPool | Scaling
     shape: tuple[int, ...]
-    units: Units | None
+    origin: Index | None = None
+    layer: Units | None = None
 
 
-Rule = Callable[[Value], Made | Value]
+Rule: TypeAlias = Callable[[Value], Made | Value]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from formulation.loss import Rows
-from formulation.network import Array
-from formulation.reduction import Index
+from formulation.network import Array, Index
+from formulation.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import training
 from formulation import UnsupportedLayer, lower
+from tests.formulation import cases
+from tests.formulation.test_lowering_drawn import Drawn, drawn_networks
+from tests.formulation.test_lowering_graphs import JOINS, SUMS, Joined
+from tests.training.networks import Forked, Functional, Series
 
 
 class Grouped(nn.Module):
@@ -31,9 +37,10 @@ class Grouped(nn.Module):
 def trained_norms(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for value in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            for value in (module.weight, module.bias, module.running_mean, module.running_var):
+                if value is not None:
+                    value.data.copy_(torch.rand(value.shape, generator=generator) + 0.5)
     return model
 
 
@@ -59,6 +66,77 @@ def test_a_pruned_torch_network_is_the_lowered_network_under_the_same_masks(name
     ours = network.evaluate(images.flatten(1).numpy().T, masks)
     assert not np.allclose(ours.T, model(images).detach().numpy())
     np.testing.assert_allclose(ours.T, pruned.numpy(), rtol=0, atol=1e-10)
+
+
+def assert_meet(model: nn.Module, images: torch.Tensor, seed: int, *, keep: float = 0.5) -> None:
+    """Both libraries find the same layers, and a random mask means the same network to both."""
+    model = model.double().eval()
+    network = lower(model, images)
+    rng = np.random.default_rng(seed)
+    masks = {layer: rng.random(units) < keep for layer, units in network.units.items()}
+    for mask in masks.values():
+        mask[rng.integers(len(mask))] = True
+    assert {name: links.units for name, links in training.consumers(model, images).items()} == network.units
+    with torch.no_grad():
+        pruned = training.prune(model, masks, images[:1])(images)
+    ours = network.evaluate(images.flatten(1).numpy().T, masks)
+    np.testing.assert_allclose(ours.T, pruned.numpy(), rtol=0, atol=1e-10)
+
+
+BUILDERS = [
+    cases.residual, cases.concatenated, cases.max_pooled, cases.conv1d_series, cases.tabular,
+    cases.batchnorm_after_relu, cases.conv_pool, cases.strided_grouped,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_pruning_any_small_network_is_masking_it(build, seed: int) -> None:
+    made = build(seed)
+    assert_meet(made.model, made.images, seed)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(Forked, (1, 12, 12)), (Functional, (1, 12, 12)), (Series, (2, 11))],
+    ids=["concatenated twice", "two outputs", "series"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_pruning_branches_is_masking_them(network, shape: tuple[int, ...], seed: int) -> None:
+    torch.manual_seed(seed)
+    assert_meet(trained_norms(network()), torch.rand(4, *shape, dtype=torch.float64), seed)
+
+
+@pytest.mark.parametrize("form", [form for form in (*JOINS, *SUMS) if not form.startswith("constant")])
+def test_pruning_joined_units_is_masking_them(form: str) -> None:
+    torch.manual_seed(0)
+    model = Joined(JOINS[form][0]) if form in JOINS else Joined(SUMS[form], 2 * 9)
+    assert_meet(trained_norms(model), torch.rand(4, 1, 4, 4, dtype=torch.float64), 0)
+
+
+def test_pruning_resnet18_is_masking_it() -> None:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    assert_meet(
+        trained_norms(resnet18(weights=None, num_classes=10)),
+        torch.rand(2, 3, 32, 32, dtype=torch.float64),
+        0,
+        keep=0.8,
+    )
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=40)
+@given(drawn=drawn_networks(), seed=st.integers(0, 1000))
+def test_pruning_any_drawn_network_is_masking_it(drawn: Drawn, seed: int) -> None:
+    assert_meet(drawn, drawn.images, seed)
+
+
+def test_a_constant_behind_a_gate_is_scored_but_named_when_it_cannot_be_pruned() -> None:
+    model, images = Joined(lambda m, a, b: torch.relu(a) + 1, 2 * 9).eval(), torch.rand(2, 1, 4, 4)
+    assert lower(model, images).units == {"a": 2}
+    with pytest.raises(training.UnsupportedGraph, match=r"layer 'a': .* through 'add' \(add\)"):
+        training.prune(model, {"a": np.array([True, False])}, images)
 
 
 def test_both_libraries_find_the_same_layers_to_score_and_to_prune() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from formulation import Network, lower
+from formulation.network import Relu
 from tests.formulation.oracles import repeatable
 
 
@@ -28,6 +29,7 @@ def assert_same(model: nn.Module, images: Tensor) -> Network:
 
 
 def pictures(seed: int, *shape: int) -> Tensor:
+    """Three images of that shape."""
     return torch.randn(3, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -140,6 +142,8 @@ FUNCTIONAL = {
     "constants before the ReLU": lambda x: torch.relu((x * 2 - 0.5) / 3 + 1).flatten(1),
     "constant minus activation": lambda x: torch.relu(1 - x).flatten(1),
     "a factor behind the ReLU": lambda x: (0.5 * torch.relu(x)).flatten(1),
+    "a constant behind the ReLU": lambda x: (torch.relu(x) / 2 - 1).flatten(1),
+    "two ReLUs": lambda x: torch.relu(torch.relu(x) - 0.1).flatten(1),
 }
 
 
@@ -198,8 +202,9 @@ def test_units_are_named_by_torch_and_feature_maps_are_one_unit_each():
     network = lower(model, pictures(0, 1, 6, 6))
     assert network.units == {"0.0": 4, "2": 6}
     assert [layer.kernel for layer in network.layers] == [9, 1]
-    relu = next(node.op for node in network.nodes if node.name == network.layers[0].gate)
-    np.testing.assert_array_equal(relu.unit, np.repeat(np.arange(4), 16))
+    scores = [node.op.score for node in network.nodes if isinstance(node.op, Relu)]
+    np.testing.assert_array_equal(scores[0], np.repeat(np.arange(4), 16))
+    np.testing.assert_array_equal(scores[1], 4 + np.arange(6))
 
 
 def test_a_mask_in_the_network_is_a_mask_in_torch():

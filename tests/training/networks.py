@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 from training.pruning import Masks
 
 SIDE = 12
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Functional(nn.Module):
@@ -35,7 +37,9 @@ class Functional(nn.Module):
 
 
 class Residual(nn.Module):
-    """A sum of two layers' units: neither can be cut from it alone."""
+    """A sum of two layers' units: their ways end in it."""
+
+    input_shape = (1, 2, 2)
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +50,39 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.first(torch.flatten(x, 1)))
         return self.output(x + torch.relu(self.second(x)))
+
+
+class Forked(nn.Module):
+    """Two convolutions of one, concatenated, normalised, flattened; the second has a way around as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 1), nn.Conv2d(4, 2, 1, groups=2)
+        self.norm, self.pool = nn.BatchNorm2d(5), nn.MaxPool2d(2)
+        self.after, self.output = nn.Conv2d(5, 3, 1), nn.Linear((3 + 2) * 25, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        right = torch.relu(self.right(x))
+        both = self.norm(torch.cat([torch.relu(self.left(x)), right], dim=1))
+        ways = [self.pool(torch.relu(self.after(both))).flatten(1), self.pool(right).flatten(1)]
+        return self.output(torch.cat(ways, 1))
+
+
+class Series(nn.Module):
+    """Convolutions and pools along one axis."""
+
+    input_shape = (2, 11)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv1d(2, 4, 3, padding=1), nn.BatchNorm1d(4)
+        self.second, self.pool = nn.Conv1d(4, 6, 2, groups=2, stride=2), nn.MaxPool1d(2)
+        self.output = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(torch.relu(self.norm(self.first(x))))
+        return self.output(torch.relu(self.second(x)).mean(-1))
 
 
 def mixed(seed: int = 0) -> nn.Sequential:
@@ -70,7 +107,7 @@ def mixed(seed: int = 0) -> nn.Sequential:
     return stir(model, seed)
 
 
-def stir(model: nn.Sequential, seed: int) -> nn.Sequential:
+def stir(model: Module, seed: int) -> Module:
     """Give BatchNorms statistics and affines that are not 0 and 1, so that forgetting them shows."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():

@@ -1,7 +1,7 @@
 """Removing units: who feeds whom, masks, their selection from scores, controls, and accounts of what was removed.
 
-Import order inside the room (a module imports only modules before it): channels, masks, selection, baselines,
-accounting.
+Import order inside the room (a module imports only modules before it): operations, channels, masks, selection,
+baselines, accounting.
 """
 
 from training.pruning.accounting import LayerRemoval, Removal, removal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from training.inference import evaluating, weight_type
-from training.pruning.channels import Links, consumers
+from training.pruning.channels import Links, Reader, consumers
 from training.pruning.masks import Masks, validate_masks
+from training.pruning.operations import WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Removal:
     """What the masks remove.
 
     `units_total` and `units_removed` count the masked layers. `published_parameters_removed` is the published
-    account: the incoming weights of the removed units as a share of all weights of Linear and Conv2d layers, biases
-    left out. Parameters and multiply-adds are those of the network before and after compaction, incoming and
-    outgoing cut.
+    account: the incoming weights of the removed units as a share of all weights of Linear and convolutional layers,
+    biases left out. Parameters and multiply-adds are those of the network before and after compaction, incoming and
+    outgoing cut; where units end in a sum, compaction puts those that stay back in their places there.
     """
 
     units_total: int
@@ -66,20 +68,20 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     """Count what the masks remove from the model, from shapes alone: weights that happen to be 0 count.
 
     Multiply-adds are the products of weights with activations, one per weight and position, for one image of
-    `example_input` [n, C, H, W]; biases and BatchNorm add none. A grouped convolution counts as one convolution per
+    `example_input` [n, ...]; biases and BatchNorm add none. A grouped convolution counts as one convolution per
     group, each with the inputs and outputs that it keeps.
     Raises MaskError and UnsupportedGraph.
     """
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
-    rows, columns = _kept(model, masks, links)
+    rows, columns = _kept(dict(model.named_modules()), masks, links)
     positions = _positions(model, example_input)
     layers = tuple(
         _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
         for name, module in model.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     )
-    weights = {name: part.weight for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+    weights = {name: part.weight for name, part in model.named_modules() if isinstance(part, WEIGHTED)}
     gone = sum(int((~mask).sum()) * weights[layer][0].numel() for layer, mask in masks.items())
     return Removal(
         units_total=sum(len(mask) for mask in masks.values()),
@@ -93,26 +95,39 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     )
 
 
-def _kept(model: nn.Module, masks: Masks, links: dict[str, Links]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _kept(
+    modules: Mapping[str, nn.Module], masks: Masks, links: Mapping[str, Links]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Per layer which outputs (rows) and which inputs (columns) stay; layers that keep all are absent."""
     rows: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     for layer, mask in masks.items():
-        kept = torch.from_numpy(mask)
-        rows[layer] = kept
+        removed = torch.from_numpy(~mask)
+        rows[layer] = ~removed
         for norm in links[layer].norms:
-            rows[norm.layer] = kept.repeat_interleave(norm.span)
+            _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         for reader in links[layer].readers:
-            columns[reader.layer] = kept.repeat_interleave(reader.span)
+            _cut(columns, reader, removed, _inputs(modules[reader.layer]))
     return rows, columns
 
 
+def _cut(kept: dict[str, Tensor], reader: Reader, removed: Tensor, width: int) -> None:
+    """Several layers may feed one reader: what any of them removes goes."""
+    before = kept.get(reader.layer, torch.ones(width, dtype=torch.bool))
+    kept[reader.layer] = before & ~reader.spread(removed, width)
+
+
+def _inputs(module: nn.Module) -> int:
+    assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+
+
 def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
-    """At how many places each Linear and Conv2d layer is applied for one image."""
+    """At how many places each Linear and convolutional layer is applied for one image."""
     found: dict[str, int] = {}
 
     def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             found[name] = output[0].numel() // module.weight.shape[0]
 
     hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules()]
@@ -128,7 +143,7 @@ def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
 
 def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, positions: int) -> LayerRemoval:
     parameters = sum(value.numel() for value in module.parameters(recurse=False))
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         weights, weights_after = module.weight.numel(), _weights_after(module, rows, columns)
         units = module.weight.shape[0]
         removed = 0 if rows is None else int((~rows).sum())
@@ -144,8 +159,8 @@ def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor 
     return LayerRemoval(name, type(module).__name__, units, removed, parameters, after, work, work_after)
 
 
-def _weights_after(module: nn.Linear | nn.Conv2d, rows: Tensor | None, columns: Tensor | None) -> int:
-    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+def _weights_after(module: nn.Linear | nn.Conv1d | nn.Conv2d, rows: Tensor | None, columns: Tensor | None) -> int:
+    groups = module.groups if isinstance(module, nn.Conv1d | nn.Conv2d) else 1
     outputs = module.weight.shape[0]
     inputs = module.weight.shape[1] * groups
     rows = torch.ones(outputs, dtype=torch.bool) if rows is None else rows

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from training.digests import digest_tensors
 from training.errors import MaskError
 from training.pruning.channels import Links, consumers
+from training.pruning.operations import WEIGHTED
 
 Masks = dict[str, NDArray[np.bool_]]
 # Keys of the state dict -> bool tensor of that entry's shape, True = held at 0.
@@ -23,13 +24,13 @@ PREFIX = "mask/"
 
 
 def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> None:
-    """Raise MaskError where a key is no Linear or Conv2d, a mask is not one bool per unit, or a layer is emptied."""
+    """Raise MaskError where a key names no Linear or convolution, a mask does not fit, or a layer is emptied."""
     modules = dict(model.named_modules())
     for layer, mask in masks.items():
         module = modules.get(layer)
-        if not isinstance(module, nn.Linear | nn.Conv2d):
-            known = ", ".join(name for name, part in modules.items() if isinstance(part, nn.Linear | nn.Conv2d))
-            raise MaskError(f"mask for {layer!r}: the model has no such Linear or Conv2d layer; it has {known}")
+        if not isinstance(module, WEIGHTED):
+            known = ", ".join(name for name, part in modules.items() if isinstance(part, WEIGHTED))
+            raise MaskError(f"mask for {layer!r}: the model has no such Linear, Conv1d or Conv2d layer; it has {known}")
         units = module.weight.shape[0]
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (units,):
             found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
@@ -42,7 +43,7 @@ def prune(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
     """A copy of the model without the removed units; the one passed in is not touched.
 
     A removed unit's incoming weights, bias, BatchNorm affine and running mean, and outgoing weights are 0, so it
-    emits exactly 0 in training and evaluation mode. `example_input` [n, C, H, W] gives the shapes.
+    emits exactly 0 in training and evaluation mode. `example_input` [n, ...] gives the shapes.
     Raises MaskError and UnsupportedGraph, before anything is changed.
     """
     zeros = removed_entries(model, masks, example_input)
@@ -81,9 +82,8 @@ def _mark_incoming(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links,
     _mark_axis0(zeros, modules, links.layer, ("weight", "bias"), removed)
     for norm in links.norms:
         # With a running mean of 0 the norm emits 0 for 0 even where it has no affine of its own.
-        _mark_axis0(
-            zeros, modules, norm.layer, ("weight", "bias", "running_mean"), removed.repeat_interleave(norm.span)
-        )
+        channels = norm.spread(removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
+        _mark_axis0(zeros, modules, norm.layer, ("weight", "bias", "running_mean"), channels)
 
 
 def _mark_axis0(
@@ -98,9 +98,9 @@ def _mark_axis0(
 def _mark_outgoing(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links, removed: Tensor) -> None:
     for reader in links.readers:
         module = modules[reader.layer]
-        columns = removed.repeat_interleave(reader.span)
         marks = _entry(zeros, f"{reader.layer}.weight", module.weight)
-        groups = module.groups if isinstance(module, nn.Conv2d) else 1
+        groups = module.groups if isinstance(module, nn.Conv1d | nn.Conv2d) else 1
+        columns = reader.spread(removed, marks.shape[1] * groups)
         # Group g reads its own stretch of the input channels: rows and columns both fall into `groups` blocks.
         for rows, part in zip(marks.chunk(groups, 0), columns.chunk(groups), strict=True):
             rows[:, part] = True

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.training.networks import Functional, chains, compact_by_hand, drawn_masks, example, mixed
+from tests.training.networks import (
+    Forked,
+    Functional,
+    Residual,
+    Series,
+    chains,
+    compact_by_hand,
+    drawn_masks,
+    example,
+    mixed,
+)
 from training import build
 from training.errors import MaskError
 from training.pruning import consumers, removal
@@ -77,6 +87,33 @@ def test_two_readers_both_lose_their_columns() -> None:
     }
     assert rows["wide"].parameters_after == 3 * (3 * 9 + 1)
     assert rows["deep"].parameters_after == 2 * (3 * 9 + 1)
+
+
+def test_concatenated_units_leave_from_where_they_lie() -> None:
+    masks = {"left": np.array([True, False, True]), "right": np.array([False, True])}
+    rows = {row.layer: row for row in removal(Forked(), masks, torch.zeros(1, 1, 12, 12)).layers}
+    assert rows["left"].parameters_after == 2 * (4 + 1)
+    assert rows["right"].parameters_after == 2 + 1
+    assert rows["norm"].parameters_after == 2 * 3
+    assert rows["norm"].units_removed == 2
+    assert rows["after"].parameters_after == 3 * (3 + 1)
+    assert rows["output"].parameters_after == 3 * (100 + 1)
+    assert rows["output"].multiply_adds_after == 3 * 100
+
+
+def test_units_that_end_in_a_sum_go_with_what_feeds_and_reads_them() -> None:
+    masks = {"first": np.array([True, False, True]), "second": np.array([False, False, True])}
+    rows = {row.layer: row for row in removal(Residual(), masks, torch.zeros(1, 1, 2, 2)).layers}
+    assert rows["first"].parameters_after == 2 * (4 + 1)
+    assert rows["second"].parameters_after == 1 * (2 + 1)
+    assert rows["output"].parameters_after == rows["output"].parameters_before == 2 * (3 + 1)
+
+
+def test_a_series_counts_its_places() -> None:
+    rows = {row.layer: row for row in removal(Series(), {"first": np.arange(4) > 0}, torch.zeros(1, 2, 11)).layers}
+    assert rows["first"].multiply_adds_before == 2 * 4 * 3 * 11
+    assert rows["first"].multiply_adds_after == 2 * 3 * 3 * 11
+    assert rows["second"].multiply_adds_after == (1 * 3 + 2 * 3) * 2 * 2
 
 
 def test_no_masks_remove_nothing() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from tests.training.networks import Functional, Residual, example, mixed
+from tests.training.networks import Forked, Functional, Residual, Series, example, mixed
 from training.digests import model_digest
 from training.errors import UnsupportedGraph
+from training.pruning import prune
 from training.pruning.channels import Links, Reader, consumers
 
 
@@ -41,9 +46,112 @@ def test_a_norm_between_relu_and_reader_is_on_the_way() -> None:
     assert consumers(model, example(model))["0"].norms == (Reader("3", 100),)
 
 
-def test_a_sum_is_refused_naming_layer_and_operation() -> None:
-    with pytest.raises(UnsupportedGraph, match="layer 'first': its units cannot be followed through 'add'"):
-        consumers(Residual(), torch.zeros(1, 1, 2, 2))
+def test_a_way_ends_in_a_sum_because_0_adds_nothing() -> None:
+    links = consumers(Residual(), torch.zeros(1, 1, 2, 2))
+    assert links["first"].readers == (Reader("second", 1),)
+    assert links["second"].readers == ()
+
+
+def test_units_lie_behind_those_concatenated_before_them() -> None:
+    links = consumers(Forked(), torch.zeros(1, 1, 12, 12))
+    assert links["left"] == Links("left", 3, (Reader("norm", 1),), (Reader("after", 1),))
+    assert links["right"].norms == (Reader("norm", 1, 3),)
+    assert links["right"].readers == (Reader("after", 1, 3), Reader("output", 25, 75))
+    assert links["after"].readers == (Reader("output", 25),)
+
+
+def test_a_reader_says_which_of_its_columns_the_units_are() -> None:
+    spread = Reader("layer", 2, 3).spread(torch.tensor([True, False, True]), 10)
+    assert spread.nonzero().ravel().tolist() == [3, 4, 7, 8]
+
+
+def test_ways_along_one_axis_are_found() -> None:
+    links = consumers(Series(), torch.zeros(1, 2, 11))
+    assert links["first"] == Links("first", 4, (Reader("norm", 1),), (Reader("second", 1),))
+    assert links["second"].readers == (Reader("output", 1),)
+
+
+class Peeked(nn.Module):
+    """Pre-activations that a sum reads beside the ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.output = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return self.output(torch.relu(y) + y)
+
+
+class Middle(nn.Module):
+    """Convolution, ReLU, the given function, Linear."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], features: int = 32) -> None:
+        super().__init__()
+        self.conv, self.output, self.function = nn.Conv2d(1, 2, 1), nn.Linear(features, 2), function
+        self.constant = nn.Parameter(torch.ones(1, 2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.function(self, torch.relu(self.conv(x))).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("function", "features"),
+    [
+        (lambda m, h: h * m.constant, 32),
+        (lambda m, h: 0.5 * h / 3, 32),
+        (lambda m, h: sum([h, h]), 32),
+        (lambda m, h: h.mean((2, 3)), 2),
+        (lambda m, h: torch.mean(h, -1, keepdim=True), 8),
+        (lambda m, h: functional.max_pool1d(h.flatten(2), 4), 8),
+        (lambda m, h: functional.conv2d(h, m.constant), 16),
+    ],
+)
+def test_what_keeps_0_at_0_is_followed(function: Callable[..., Tensor], features: int) -> None:
+    model, images = Middle(function, features).eval(), torch.rand(2, 1, 4, 4)
+    mask = {"conv": np.array([True, False])}
+    gate = model.conv.register_forward_hook(lambda _, __, out: out * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))
+    expected = model(images)
+    gate.remove()
+    torch.testing.assert_close(prune(model, mask, images)(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "features", "operation"),
+    [
+        (lambda m, h: h + 1, 32, "'add' .add"),
+        (lambda m, h: h + m.constant, 32, "'add' .add"),
+        (lambda m, h: h - 0.5, 32, "'sub' .sub"),
+        (lambda m, h: 1 / h, 32, "'truediv' .truediv"),
+        (lambda m, h: h * h, 32, "'mul' .mul"),
+        (lambda m, h: torch.add(h, h, alpha=2), 32, "'add' .add"),
+        (lambda m, h: h.mean(1), 16, "'mean' .mean"),
+        (lambda m, h: h.mean(), 1, "'mean' .mean"),
+        (lambda m, h: torch.cat([h, h], 2), 64, "'cat' .cat"),
+        (lambda m, h: functional.max_pool2d(h.flatten(2), 2), 8, "'max_pool2d'"),
+        (lambda m, h: h.transpose(1, 2), 32, "'transpose'"),
+        (lambda m, h: functional.conv2d(h, m.conv.weight.reshape(1, 2, 1, 1)), 16, "shared by conv.weight"),
+    ],
+)
+def test_what_mixes_units_or_moves_them_from_0_is_refused(
+    function: Callable[..., Tensor], features: int, operation: str
+) -> None:
+    model = Middle(lambda m, h: function(m, h).reshape(-1, features), features)
+    with pytest.raises(UnsupportedGraph, match=f"layer 'conv'.*{operation}"):
+        consumers(model, torch.rand(1, 1, 4, 4), ["conv"])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Peeked(), "'layer' is read by 2 operations"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.ReLU()), "'_1' .Linear. reads them first"),
+    ],
+)
+def test_units_that_no_relu_alone_reads_are_refused_with_the_reason(model: nn.Module, reason: str) -> None:
+    name = "layer" if isinstance(model, Peeked) else "0"
+    with pytest.raises(UnsupportedGraph, match=f"layer '{name}' is gated by no ReLU: {reason}"):
+        consumers(model, torch.rand(2, 4), [name])
 
 
 class Looping(nn.Module):
@@ -86,7 +194,7 @@ def flat(*parts: nn.Module) -> nn.Sequential:
         (flat(nn.ReLU(), nn.Softmax(1), nn.Linear(3, 2)), None, "Softmax"),
         (flat(nn.Tanh(), nn.Linear(3, 2)), ["1"], "layer '1' is gated by no ReLU"),
         (flat(nn.ReLU(), nn.Linear(3, 2)), ["3"], "layer '3' is gated by no ReLU"),
-        (flat(nn.ReLU(), nn.Linear(3, 2)), ["7"], "layer '7' is no Linear or Conv2d"),
+        (flat(nn.ReLU(), nn.Linear(3, 2)), ["7"], "layer '7' is no Linear, Conv1d or Conv2d"),
         (nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(4, 3)), nn.ReLU(), nn.Linear(3, 2)), ["1"], "layer '1'"),
     ],
 )

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.training.networks import Functional, chains, compact_by_hand, drawn_masks, example, mixed
+from tests.training.networks import (
+    Functional,
+    Residual,
+    Series,
+    chains,
+    compact_by_hand,
+    drawn_masks,
+    example,
+    mixed,
+    stir,
+)
 from training.digests import model_digest
 from training.errors import MaskError, UnsupportedGraph
 from training.pruning import consumers, load_masks, masks_digest, prune, save_masks, validate_masks
@@ -44,7 +54,13 @@ def test_a_removed_unit_emits_exactly_0_and_the_rest_equals_the_network_compacte
 
 def test_removal_equals_gating_the_units_of_the_network_as_it_was() -> None:
     """Zeroing what the ReLUs emit is the definition; grouped convolutions and two readers included."""
-    for model, gates in ((mixed(), {"0": "2", "4": "6", "9": "11"}), (Functional().eval(), {})):
+    chain = {"0": "2", "4": "6", "9": "11"}
+    for model, gates in (
+        (mixed(), chain),
+        (Functional().eval(), {}),
+        (Residual().eval(), {}),
+        (stir(Series(), 1), {"first": "norm"}),
+    ):
         images = example(model)
         masks = drawn_masks(model, list(consumers(model, images)), seed=2)
         hooks = []
@@ -84,8 +100,8 @@ def test_nothing_that_is_kept_changes_and_the_model_passed_in_is_not_touched() -
 @pytest.mark.parametrize(
     ("masks", "said"),
     [
-        ({"7": np.ones(3, dtype=bool)}, "no such Linear or Conv2d layer; it has 0, 4, 9, 13"),
-        ({"1": np.ones(6, dtype=bool)}, "no such Linear or Conv2d layer"),
+        ({"7": np.ones(3, dtype=bool)}, "no such Linear, Conv1d or Conv2d layer; it has 0, 4, 9, 13"),
+        ({"1": np.ones(6, dtype=bool)}, "no such Linear, Conv1d or Conv2d layer"),
         ({"0": np.ones(5, dtype=bool)}, r"is bool of shape \(5,\): one bool for each of its 6 units"),
         ({"0": np.ones(6)}, "is float64"),
         ({"0": [True] * 6}, "is list"),

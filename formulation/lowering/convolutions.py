@@ -1,0 +1,92 @@
+"""Dense layers and convolutions as matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from formulation.errors import UnsupportedLayer
+from formulation.lowering.values import Made, Units, Value
+from formulation.lowering.windows import combined, each_axis, require_outputs, sliding
+from formulation.network import Affine, Array, Index
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The weights of a convolution, [outputs, inputs / groups, *kernel], and how it slides."""
+
+    weight: Array
+    bias: Array
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+
+def dense(source: Value, weight: Tensor, offset: Tensor | None, name: str, refusal: str = "") -> Made:
+    """W h + b on a vector."""
+    outputs, inputs = weight.shape
+    if len(source.shape) != 1:
+        raise UnsupportedLayer(f"'{name}' (Linear) reads a value of shape {source.shape}; put a Flatten before it")
+    if source.shape[0] != inputs:
+        raise UnsupportedLayer(
+            f"'{name}' (Linear) takes {inputs} inputs and reads {source.shape[0]}; check the image size"
+        )
+    op = Affine(weight.detach().numpy().copy(), bias(offset, outputs))
+    return Made(op, (outputs,), layer=Units(name, 1, np.arange(outputs), refusal))
+
+
+def convolved(source: Value, kernel: Kernel, name: str, refusal: str = "") -> Made:
+    """A convolution over one or two axes with zeros around the image."""
+    outputs, taken, *sides = kernel.weight.shape
+    channels, shape = taken * kernel.groups, source.shape
+    if len(shape) != len(sides) + 1 or shape[0] != channels:
+        raise UnsupportedLayer(
+            f"'{name}' (Conv{len(sides)}d) reads a value of shape {shape}; it takes {channels} channels"
+        )
+    axes = [sliding(*each) for each in zip(shape[1:], sides, *_slides(kernel, sides), strict=True)]
+    require_outputs(axes, shape, name)
+    windows = combined(axes, shape[1:])
+    matrix = _matrix(kernel, windows, int(np.prod(shape[1:])))
+    pixels = len(windows)
+    units = Units(name, int(np.prod(sides)), np.repeat(np.arange(outputs), pixels), refusal)
+    made = (outputs, *(len(axis) for axis in axes))
+    return Made(Affine(matrix, np.repeat(kernel.bias, pixels)), made, layer=units)
+
+
+def _slides(kernel: Kernel, sides: list[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Stride, padding (before, after) and dilation per axis; 'same' puts the odd pixel at the end, as torch does."""
+    axes = len(sides)
+    stride, dilation = each_axis(kernel.stride, axes), each_axis(kernel.dilation, axes)
+    if kernel.padding == "valid":
+        padding: tuple[tuple[int, int], ...] = ((0, 0),) * axes
+    elif kernel.padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, sides, strict=True)]
+        padding = tuple((t // 2, t - t // 2) for t in total)
+    else:
+        padding = tuple((p, p) for p in each_axis(kernel.padding, axes))
+    return stride, padding, dilation
+
+
+def _matrix(kernel: Kernel, windows: Index, size: int) -> csr_array:
+    """Where each weight meets each input, row by row: output channels, then pixels."""
+    outputs, taken = kernel.weight.shape[:2]
+    pixels, taps = windows.shape
+    weight = kernel.weight.reshape(outputs, 1, taken, taps)
+    first = np.arange(outputs) // (outputs // kernel.groups) * taken  # the channel where each output's group starts
+    channel = first[:, None] + np.arange(taken)
+    columns = channel[:, None, :, None] * size + windows[None, :, None, :]  # [outputs, pixels, taken, taps]
+    inside = (windows >= 0)[None, :, None, :] & (weight != 0)
+    data = np.broadcast_to(weight, columns.shape)[inside]
+    ends = np.cumsum(inside.reshape(outputs * pixels, -1).sum(axis=1))
+    shape = (outputs * pixels, taken * kernel.groups * size)
+    narrow = np.int32 if max(*shape, len(data)) < 2**31 else np.int64
+    return csr_array((data, columns[inside].astype(narrow), np.append(0, ends).astype(narrow)), shape=shape)
+
+
+def bias(value: Tensor | None, size: int) -> Array:
+    return np.zeros(size) if value is None else value.detach().numpy().copy()
