@@ -118,7 +118,9 @@ def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit:
             position, activation, image = (int(k) for k in pulls.where[row])
             label, node = int(reduction.labels[image]), reduction.network.nodes[position].name
             pull = float(of_rows[row])
-            made.append(Pull(**unit, kind="row", image=image, label=label, node=node, activation=activation, pull=pull))
+            made.append(
+                Pull(**unit, kind="row", image=image, label=label, node=node, activation=activation, pull=pull)
+            )
     return made
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import linopy
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
+from torch import nn
 from xarray import DataArray
 
-from formulation import InvalidBounds, InvalidEmbedding, InvalidModel, Layer, Network, embed
+from formulation import InvalidBounds, InvalidEmbedding, InvalidModel, Layer, Network, embed, lower
 from formulation.network import INPUT, Add, Affine, Array, MaxPool, Node, Relu, Shift
 from tests.formulation.oracles import repeatable
 
 CLOSE = 1e-6
+ROOT = Path(__file__).resolve().parents[2]
 INPUTS = 4
 
 
@@ -134,6 +138,36 @@ def best_of_all_patterns(network: Network) -> float:
         if found.status == 0:
             best = max(best, b3[0] - found.fun)
     return best
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)], (4,)),
+        ([nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)], (1, 3, 3)),
+    ],
+)
+def test_a_torch_module_is_embedded_through_lower(layers, shape):
+    torch.manual_seed(0)
+    module, image = nn.Sequential(*layers).double().eval(), torch.rand(shape, dtype=torch.float64)
+    network = lower(module, image[None])
+    model, x = boxed(0.0, 1.0, image.numel())
+    outputs = embed(model, network, x)
+    model.add_constraints(x == DataArray(image.numpy().ravel(), coords=x.labels.coords), name="fixed")
+    largest_first(model, outputs)
+    np.testing.assert_allclose(outputs.solution.values, module(image[None])[0].detach().numpy(), atol=CLOSE)
+
+
+def test_the_readmes_example_runs():
+    section = (ROOT / "README.md").read_text().split("## In somebody's optimisation model")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10)).eval()
+    given = {"module": module, "example": torch.rand(1, 64), "masks": {"0": np.arange(6) < 4}}
+    exec(code, given)
+    assert given["model"].status == "ok"
+    reached = given["network"].evaluate(given["x"].solution.values[:, None], {"0": np.arange(6) < 4})[:, 0]
+    np.testing.assert_allclose(given["outputs"].solution.values, reached, atol=CLOSE)
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
