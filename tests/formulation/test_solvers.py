@@ -55,7 +55,7 @@ def test_highs_in_place_and_through_linopy_answer_the_same(cuts: str, integer: b
 def test_the_whole_loop_through_linopy_reaches_the_same_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ScoreSettings(radius=0.1, gap=1e-6)
     in_place = score(CASE.model, CASE.images, CASE.labels, settings).certificate
-    monkeypatch.setattr("formulation.solve.open_session", LinopySession)
+    monkeypatch.setattr("formulation.search.open_session", LinopySession)
     through = score(CASE.model, CASE.images, CASE.labels, settings).certificate
     assert through.objective == pytest.approx(in_place.objective, abs=1e-5)
     assert (in_place.solver, through.solver) == ("highs", "highs")
