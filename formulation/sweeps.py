@@ -153,7 +153,8 @@ def backward(
             continue
         match node.op:
             case Affine(weight):
-                _send(weights, node.source, weight.T @ a)
+                if node.source != INPUT:  # the product is most of the work, and nobody reads it there
+                    _send(weights, node.source, weight.T @ a)
             case Add():
                 for source in node.sources:
                     _send(weights, source, a)
@@ -163,9 +164,11 @@ def backward(
             case Relu():
                 gate = _relu(part, node.name)
                 own += _own_columns(part, node.name, a, image)
-                passed = np.where(gate.state[:, image] == OPEN, a, 0.0)
-                on_scores += reduction.spread[node.name] @ (gate.cap[:, image] * passed)
-                _send(weights, node.source, passed)
+                is_open = gate.state == OPEN
+                cap = np.where(is_open, gate.cap, 0.0)
+                on_scores += reduction.spread[node.name] @ (np.take(cap, image, axis=1) * a)
+                if not _reads_input(reduction.network, node.source):
+                    _send(weights, node.source, np.where(np.take(is_open, image, axis=1), a, 0.0))
             case MaxPool(windows):
                 own += _own_columns(part, node.name, a, image)
                 pick = _pool(part, node.name).pick[:, image]
@@ -178,6 +181,13 @@ def backward(
     on_own = _assembled(own, (rows, reduction.columns - reduction.scores), reduction.scores)
     shared = csr_array(on_scores.T) if direct is None else csr_array(csr_array(on_scores.T) + direct)
     return csr_array(hstack([shared, on_own], format="csr"))
+
+
+def _reads_input(network: Network, value: str) -> bool:
+    """Whether a value is the input, or an affine map of it: a constant, whose weights nobody reads."""
+    while value != INPUT and isinstance(network.node(value).op, Affine):
+        value = network.node(value).source
+    return value == INPUT
 
 
 def _send(weights: dict[str, Array], value: str, a: Array) -> None:
@@ -250,7 +260,7 @@ def read_coefficients(
     blocks = [csr_array((0, reduction.columns))]
     for start in range(0, len(image), at_once):
         some = slice(start, start + at_once)
-        on = {source: weights[some].toarray().T} if source != INPUT else {}
+        on = {source: weights[some].T.toarray(order="C")} if source != INPUT else {}
         blocks.append(backward(reduction, part, on, image[some], None if direct is None else direct[some]))
     return csr_array(vstack(blocks, format="csr"))
 
