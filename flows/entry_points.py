@@ -15,7 +15,7 @@ FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
 SAMPLE = ("images_per_class", "scoring_sets", "order")
 PROGRAM = (
     *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
-    *("solver", "solver_options", "time_limit", "gap", "cuts", "workers"),
+    *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties", "workers", "explain", "ranges"),
 )
 PRUNE = ("threshold", "draws")
 RETRAIN = ("retrain_epochs",)

@@ -1,6 +1,7 @@
 """Pictures for the tracking UI: masks, scores, scoring sets. Arrays [height, width, 3], uint8, or figures."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ CELLS = (16, 64)  # smallest and largest side of a square
 GAP = 3
 FRAME = 5
 SHOWN_INPUTS = 16  # kernels shown per feature map; more would not fit a screen
+NAMED_CLASSES = 20  # more names would overlap
 
 
 def mask_picture(mask: NDArray[np.bool_]) -> Pixels:
@@ -90,8 +92,41 @@ def accuracy_figure(accuracies: dict[str, float]) -> Figure:
     return figure
 
 
-def unit_columns(scores: Scores, masks: Masks | None = None) -> dict[str, list[object]]:
-    """Scores as a table with one row per unit: its name (layer and number), score, kept where masks are given.
+def pull_figure(pulls: Mapping[str, NDArray[np.float64]], classes: Sequence[str]) -> Figure:
+    """A heat map per layer of what each class's images pull at each unit, [units, classes]."""
+    height = max(1.6, 0.16 * len(classes))
+    figure = Figure(figsize=(9, (height + 0.6) * len(pulls)), layout="constrained")
+    panels = figure.subplots(len(pulls), 1, squeeze=False)[:, 0]
+    for panel, (layer, sums) in zip(panels, pulls.items(), strict=True):
+        shown = panel.imshow(sums.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0.0)
+        figure.colorbar(shown, ax=panel, label="pull")
+        panel.set_title(f"{layer}: {len(sums)} units", loc="left", fontsize=10)
+        panel.set_ylabel("class")
+        if len(classes) <= NAMED_CLASSES:
+            panel.set_yticks(range(len(classes)), classes, fontsize=7)
+    panels[-1].set_xlabel("unit")
+    return figure
+
+
+def range_figure(ranges: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], scores: Scores) -> Figure:
+    """The range of each score as a line and the score as a dot, units in the order of their scores."""
+    figure = Figure(figsize=(9, 2.2 * len(scores) + 0.6), layout="constrained")
+    panels = figure.subplots(len(scores), 1, squeeze=False)[:, 0]
+    for panel, (layer, values) in zip(panels, scores.items(), strict=True):
+        order, (lowest, highest) = np.argsort(values, kind="stable"), ranges[layer]
+        places = np.arange(len(values))
+        panel.vlines(places, lowest[order], highest[order], color=REMOVED / 255, linewidth=2)
+        panel.plot(places, values[order], ".", color=KEPT / 255)
+        panel.set_title(f"{layer}: {len(values)} units", loc="left", fontsize=10)
+        panel.set_ylabel("score")
+    panels[-1].set_xlabel("units in the order of their scores")
+    return figure
+
+
+def unit_columns(scores: Scores, masks: Masks | None = None, costs: Scores | None = None) -> dict[str, list[object]]:
+    """Scores as a table with one row per unit: its name (layer and number), score, and what else is given about it.
+
+    `masks` say whether it is kept, `costs` are reduced costs.
 
     The UI's comparison groups rows by the first column and compares the second between runs.
     """
@@ -100,6 +135,8 @@ def unit_columns(scores: Scores, masks: Masks | None = None) -> dict[str, list[o
         "unit": [f"{layer} {number}" for layer, number in units],
         "score": [float(scores[layer][number]) for layer, number in units],
     }
+    if costs is not None:
+        columns["reduced_cost"] = [float(costs[layer][number]) for layer, number in units]
     if masks is not None:
         columns["kept"] = [bool(masks[layer][number]) for layer, number in units]
     return columns | {"layer": [layer for layer, _ in units], "number": [number for _, number in units]}

@@ -60,7 +60,10 @@ class Settings(BaseModel):
     time_limit: Positive = Field(600.0, description="seconds for one scoring set")
     gap: Positive = Field(1e-4, description="relative gap at which a solution counts as optimal")
     cuts: Literal["tangent", "lifted"] = Field("tangent", description="form of the loss's outer approximation")
+    break_ties: bool = Field(True, description="within the gap, keep no score up that nothing asks for")
     workers: Count = Field(2, description="scoring sets solved at the same time")
+    explain: bool = Field(False, description="log which images and rows hold each score up")
+    ranges: bool = Field(False, description="log each score's range over the near-optimal set")
 
     # pruning and retraining
     threshold: Share = Field(0.5, description="a unit with a score below this is removed")

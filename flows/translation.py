@@ -97,6 +97,7 @@ def score_settings_of(settings: Settings) -> ScoreSettings:
         cuts=settings.cuts,
         integer_scores=settings.integer_scores,
         allow_degenerate=settings.allow_degenerate,
+        break_ties=settings.break_ties,
         threads=settings.threads,
     )
 

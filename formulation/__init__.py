@@ -1,11 +1,13 @@
 """Which units of a trained network matter, with a solver's proof behind the answer."""
 
 from formulation.checker import Verdict, check
+from formulation.embed import embed
 from formulation.errors import (
     CheckFailed,
     FormulationError,
     InfeasibleProgram,
     InvalidBounds,
+    InvalidEmbedding,
     InvalidImages,
     InvalidModel,
     InvalidSetting,
@@ -15,6 +17,8 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
+from formulation.explanation import Pull, explain, score_ranges
+from formulation.export import linopy_program, write_program
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.scores import mean_scores
@@ -30,12 +34,14 @@ __all__ = [
     "FormulationError",
     "InfeasibleProgram",
     "InvalidBounds",
+    "InvalidEmbedding",
     "InvalidImages",
     "InvalidModel",
     "InvalidSetting",
     "InvalidSolution",
     "Layer",
     "Network",
+    "Pull",
     "Round",
     "ScoreSettings",
     "Scores",
@@ -46,8 +52,13 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "embed",
+    "explain",
+    "linopy_program",
     "lower",
     "mean_scores",
     "require_solver",
     "score",
+    "score_ranges",
+    "write_program",
 ]

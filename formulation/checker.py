@@ -18,6 +18,8 @@ from formulation.images import checked_labels, flatten_images, images_digest, re
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
 from formulation.network import Array, Index, Network
+from formulation.proof import lagrangian
+from formulation.reduction import reduce
 from formulation.replay import replay
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution
@@ -49,6 +51,15 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
         CheckFailed: a constraint is violated, or the objective, one of its parts, bound or gap is not what the
             certificate says.
     """
+    return verify(*lowered(model, images, labels, solution), solution)
+
+
+def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[Network, Array, Index]:
+    """The lowered network, pixels [inputs, images] and labels that a solution was made for.
+
+    Raises:
+        InvalidSolution: another model or other images than the certificate names.
+    """
     pixels = flatten_images(images)
     classes = checked_labels(labels, pixels.shape[1])
     network = lower(model, images)
@@ -56,7 +67,7 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
         raise InvalidSolution("the solution was made for another network (model_hash differs); score this one")
     if images_digest(pixels, classes) != solution.certificate.images_hash:
         raise InvalidSolution("the solution was made for other images or labels (images_hash differs); score these")
-    return verify(network, pixels, classes, solution)
+    return network, pixels, classes
 
 
 def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -> Verdict:
@@ -84,9 +95,33 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
         raise CheckFailed(
             f"the certificate's bound {claimed.bound:.9g} exceeds the objective {objective:.9g}; the solver was wrong"
         )
+    _check_proof(network, pixels, labels, solution, settings)
     if claimed.status == "optimal" and not gap <= settings.gap + slack:
         raise CheckFailed(f"the certificate says optimal at a gap of {gap:.3g}, but {settings.gap:g} was asked for")
     return Verdict(largest, where, objective, claimed.bound, gap, pixels.shape[1])
+
+
+def _check_proof(network: Network, pixels: Array, labels: Index, solution: Solution, settings: ScoreSettings) -> None:
+    """Compute again what the multipliers prove: all of a relaxed program's bound, part of an integer one's."""
+    claimed = solution.certificate
+    whole = settings.integer_scores or (not settings.relax and claimed.undecided > 0)
+    if claimed.proved_bound is None:
+        if claimed.status == "optimal" and not whole:
+            raise CheckFailed("the certificate says optimal without a proof of its bound; score again")
+        return
+    if solution.proof is None:
+        raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
+    try:
+        proved = lagrangian(reduce(network, pixels, labels, settings), solution.proof).bound
+    except (IndexError, ValueError, TypeError) as error:
+        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
+    slack = TOLERANCE * max(1.0, abs(claimed.proved_bound))
+    _agree("proved bound", claimed.proved_bound, proved, slack)
+    if not whole and not claimed.bound <= proved + slack:
+        raise CheckFailed(
+            f"the certificate's bound {claimed.bound:.9g} is more than its multipliers prove, {proved:.9g}; "
+            "the solution was altered or the solver was wrong"
+        )
 
 
 def _settings(stored: Mapping[str, Any]) -> ScoreSettings:

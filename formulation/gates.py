@@ -55,7 +55,7 @@ class Gate:
 
     @property
     def undecided(self) -> NDArray[np.bool_]:
-        return self.state == UNDECIDED
+        return np.equal(self.state, UNDECIDED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class PoolGate:
 
     @property
     def undecided(self) -> NDArray[np.bool_]:
-        return self.pick == NO_PICK
+        return np.equal(self.pick, NO_PICK)
 
 
 def published(nominal: Box) -> Gate:

@@ -1,6 +1,6 @@
 """The reduced program in linopy: scores, undecided activations, the loss epigraph and the sparsity term.
 
-minimise  loss_weight * mean theta + m q + sum_k p_k
+minimise  loss_weight * mean theta + m q + sum_k p_k   (+ a tiny preference that breaks ties, see `sparsity`)
 subject to  theta >= mean loss of its group of images      (planes, added while solving)
             the rows of decided activations and windows    (added when violated)
             inequalities (1) to (4) of undecided ReLUs     (`constraints.add_relu`)
@@ -23,7 +23,7 @@ from formulation.network import Index
 from formulation.reduction import Reduction
 from formulation.rows import Rows
 from formulation.settings import ScoreSettings
-from formulation.sparsity import add_sparsity
+from formulation.sparsity import add_sparsity, preference
 from formulation.undecided import UndecidedNode
 
 
@@ -33,11 +33,13 @@ class Program:
 
     Attributes:
         model: the linopy model; its objective is the program's, with the loss epigraph still without planes.
+        preferred: how much the preference adds to the objective at most.
         labels: linopy's label of each of our columns, in the order [reduction | theta | mass, if lifted].
     """
 
     model: Model
     labels: Index
+    preferred: float
 
     def add_rows(self, name: str, rows: Rows) -> None:
         """Add rows over our columns to the linopy model."""
@@ -82,6 +84,11 @@ def build(reduction: Reduction, settings: ScoreSettings, *, integer: bool) -> Pr
         mass = model.add_variables(lower=0.0, upper=1.0, coords=coords, name="mass")
         model.add_constraints(mass.sum("class") <= 1, name="mass")
         columns.append(mass.labels.values.ravel())
-    total = linopy.merge([objective, add_sparsity(model, network, settings.layer_weight)], dim="_term")
+    terms = [objective, add_sparsity(model, network, settings.layer_weight)]
+    if settings.break_ties:
+        costs = network.unstack(preference(network, settings.gap))
+        terms += [(DataArray(c, dims=[name]) * model.variables[f"score_{name}"]).sum() for name, c in costs.items()]
+    total = linopy.merge(terms, dim="_term")
     model.add_objective(total, sense="min")
-    return Program(model, np.concatenate(columns))
+    preferred = float(preference(network, settings.gap).sum()) if settings.break_ties else 0.0
+    return Program(model, np.concatenate(columns), preferred)

@@ -190,7 +190,7 @@ class _Pool:
         out = np.take_along_axis(h, best[:, None], axis=1)[:, 0]
         pick = np.zeros(upper.shape)
         np.put_along_axis(pick, best[:, None], 1.0, axis=1)
-        missing = ~dominant.any(axis=1)
+        missing: Mask = np.logical_not(np.any(dominant, axis=1))
         if self.stored is not None:
             j, i = stored_places(self.stored, out.shape)
             out[j, i], pick[j, :, i] = self.stored.value, self.stored.phase

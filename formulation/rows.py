@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,19 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Duals:
+    """The multipliers behind the last complete answer of a linear program, at least 0 on `>=`, at most 0 on `<=`.
+
+    Attributes:
+        rows: of the rows given by `add_rows`, in order.
+        named: of the program's own constraints, by linopy's name, flat.
+    """
+
+    rows: Array
+    named: Mapping[str, Array]
 
 
 def gate_rows(matrix: csr_array, lower: Array, upper: Array, source: Index) -> Rows:

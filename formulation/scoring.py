@@ -12,11 +12,12 @@ from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.lowering import lower
-from formulation.network import Array
+from formulation.network import Array, Network
 from formulation.reduction import Reduction, reduce
+from formulation.search import Outcome, Progress
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
-from formulation.solve import Outcome, Progress, solve
+from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
 
 
@@ -89,6 +90,8 @@ def _solution(
         cross_entropy=best.cross_entropy,
         sparsity=best.sparsity,
         relaxation=None if outcome.relaxed is None else outcome.relaxed.objective,
+        proved_bound=None if outcome.lagrangian is None else outcome.lagrangian.bound,
+        relaxed_change=_change(network, outcome),
         rounds=len(outcome.rounds),
         seconds=time.perf_counter() - started,
         solver=outcome.solver,
@@ -102,7 +105,17 @@ def _solution(
         settings=settings.to_dict(),
         notes=_notes(outcome, settings),
     )
-    return Solution(scores, certificate, outcome.rounds, undecided)
+    costs = {} if outcome.lagrangian is None else network.unstack(outcome.lagrangian.gradient[: reduction.scores])
+    return Solution(scores, certificate, outcome.rounds, undecided, costs, outcome.proof)
+
+
+def _change(network: Network, outcome: Outcome) -> dict[str, float] | None:
+    """How far integer rounds moved a layer's scores from the relaxed ones at most."""
+    if outcome.relaxed is None:
+        return None
+    count = network.score_count
+    moved = network.unstack(np.abs(outcome.incumbent.point[:count] - outcome.relaxed.point[:count]))
+    return {name: float(values.max()) for name, values in moved.items()}
 
 
 def _undecided(reduction: Reduction, point: Array) -> dict[str, Undecided]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from formulation.loss import lifted_planes, tangent_planes, tangents
 from formulation.network import Array, Index
@@ -17,6 +18,9 @@ from formulation.rows import Rows, gate_rows, stack_rows
 from formulation.sweeps import Trace, forward, nominal_rows, row_coefficients
 
 TOLERANCE = 1e-8  # a row broken by less counts as kept; the solvers' own tolerance is smaller
+
+
+Tangents = tuple[csr_array, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,7 @@ class _PlaneMaker:
 
     def __init__(self, reduction: Reduction) -> None:
         self.reduction = reduction
-        self.tangents: tuple[list, list] = ([], [])
+        self.tangents: tuple[list[Tangents], list[Tangents]] = ([], [])
         self.lifted: list[Rows] = []
 
     def touch(self, part: ReducedImages, logits: Array, point: Array, *, second: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from formulation.errors import InvalidSetting
@@ -32,6 +32,7 @@ class ScoreSettings:
         integer_scores: demand scores in {0, 1}.
         allow_degenerate: ask by name for the relaxation of `exact`, in which nearly all scores fall to 0.
         pixel_range: the range that pixels are clipped to before the radius is added.
+        break_ties: among the solutions within the gap take the one with the fewest critical units in all layers.
         max_rounds: rounds of outer approximation after which the call ends.
         threads: solver threads.
 
@@ -52,6 +53,7 @@ class ScoreSettings:
     integer_scores: bool = False
     allow_degenerate: bool = False
     pixel_range: tuple[float, float] = (0.0, 1.0)
+    break_ties: bool = True
     max_rounds: int = 1000
     threads: int = 1
 
@@ -66,7 +68,7 @@ class ScoreSettings:
         _require("radius", self.radius, lambda v: v >= 0, "0 or greater")
         for name in ("max_rounds", "threads"):
             _require(name, getattr(self, name), lambda v: v >= 1 and isinstance(v, int), "a whole number of at least 1")
-        for name in ("relax", "integer_scores", "allow_degenerate"):
+        for name in ("relax", "integer_scores", "allow_degenerate", "break_ties"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidSetting(f"{name}={getattr(self, name)!r} is neither True nor False")
         if not isinstance(self.solver, str) or not isinstance(self.solver_options, Mapping):
@@ -88,6 +90,10 @@ class ScoreSettings:
             )
         # a copy: later changes of the caller's options stay outside; a read-only view could not be pickled
         object.__setattr__(self, "solver_options", dict(self.solver_options))
+
+    def for_highs(self) -> ScoreSettings:
+        """The same settings for HiGHS, where another solver's options mean nothing."""
+        return self if self.solver == "highs" else replace(self, solver="highs", solver_options={})
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain JSON-able values."""

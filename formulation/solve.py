@@ -1,72 +1,11 @@
-"""Outer approximation: a linear program, the planes and rows its answer breaks, again, until the gap is closed.
-
-The unpruned network (every score 1) is feasible in every semantics, so there is an incumbent from the start; every
-relaxed answer is drawn towards it until it breaks no row. The relaxation comes first; integer rounds take over its
-rows and planes. Every plane and row is valid, so every solver bound is one of the program.
-"""
+"""The relaxation first, integer rounds on top of its rows and planes."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-
-from formulation.errors import SolverFailed
-from formulation.loss import cross_entropy
 from formulation.network import Array
-from formulation.program import Program, build
 from formulation.reduction import Reduction
-from formulation.rows import Rows, stack_rows
-from formulation.separation import TOLERANCE, Inspection, Separation, Touch, complete
+from formulation.search import Outcome, Progress, Search
 from formulation.settings import ScoreSettings
-from formulation.solution import Phase, Round, Status
-from formulation.solvers import Answer, open_session
-from formulation.sparsity import sparsity
-
-ROWS_PER_ROUND = 2000
-PATIENCE = 20  # rounds without a new row and without progress before the search counts as stalled
-IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
-AT_BOUND = 1e-9
-
-Progress = Callable[[Round], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Incumbent:
-    """A feasible point, its logits and its true objective."""
-
-    point: Array
-    logits: Array
-    objective: float
-    cross_entropy: float
-    sparsity: float
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """How a solve ended. `relaxed` is the relaxed incumbent where integer rounds followed."""
-
-    status: Status
-    incumbent: Incumbent
-    bound: float
-    rounds: tuple[Round, ...]
-    rows: Rows
-    relaxed: Incumbent | None
-    solver: str
-    solver_version: str
-    improved: bool  # the incumbent is better than the unpruned network
-
-    @property
-    def gap(self) -> float:
-        return relative_gap(self.incumbent.objective, self.bound)
-
-
-def relative_gap(objective: float, bound: float) -> float:
-    """(objective - bound) / max(1, |objective|), at least 0."""
-    return max(0.0, objective - bound) / max(1.0, abs(objective))
 
 
 def solve(
@@ -86,155 +25,11 @@ def solve(
     search = Search(reduction, settings, progress)
     search.begin(start)
     search.run("relaxation")
+    search.prove()
+    relaxed = None
     if settings.integer_scores or (reduction.undecided and not settings.relax):
         relaxed = search.best
         search.restart_from_ones()
         if search.status in ("optimal", "stalled"):
             search.run("integer")
-            return search.outcome(relaxed)
-    return search.outcome(None)
-
-
-class Search:
-    """The state of one solve: incumbent, bound, and every row and plane found so far."""
-
-    def __init__(self, reduction: Reduction, settings: ScoreSettings, progress: Progress | None) -> None:
-        self.started = time.perf_counter()
-        self.reduction, self.settings, self.progress = reduction, settings, progress
-        self.ones = self.evaluate(*complete(reduction, np.ones(reduction.scores)))
-        self.separation = Separation(reduction)
-        self.pool: list[Rows] = []
-        self.rounds: list[Round] = []
-        self.best = self.ones
-        self.status: Status = "round_limit"
-        # the loss is at least 0 and every layer term at least that of all-zero scores
-        self.bound = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)
-
-    def begin(self, start: Array | None) -> None:
-        """The first planes: at the unpruned network, and at `start`."""
-        points = [self.ones.point]
-        if start is not None:
-            points.append(complete(self.reduction, start)[0])
-        for point in points:
-            found = self.separation.inspect(point, limit=ROWS_PER_ROUND)
-            self.pool += [found.rows, found.planes]
-
-    def restart_from_ones(self) -> None:
-        """Forget the incumbent: a relaxed point is none of the integer program. The bound stays valid."""
-        self.best = self.ones
-
-    def evaluate(self, point: Array, logits: Array) -> Incumbent:
-        """The true objective at a feasible point."""
-        loss = float(cross_entropy(logits, self.reduction.labels).mean())
-        term = sparsity(self.reduction.network, point[: self.reduction.scores], self.settings.layer_weight)
-        return Incumbent(point, logits, self.settings.loss_weight * loss + term, loss, term)
-
-    def run(self, phase: Literal["relaxation", "integer"]) -> None:
-        """Rounds until the gap is closed or a limit is met."""
-        self.program: Program = build(self.reduction, self.settings, integer=phase == "integer")
-        self.session = open_session(self.program, self.settings)
-        self.width = len(self.program.labels)
-        self.session.add_rows("pool", stack_rows(self.pool, self.width))
-        idle = 0
-        while len(self.rounds) < self.settings.max_rounds:
-            if self.remaining() <= 0:
-                self.status = "time_limit"
-                return
-            answer = self.ask()
-            before = (self.best.objective, self.bound)
-            self.bound = max(self.bound, answer.bound)
-            found = None if answer.point is None else self.learn(answer.point, phase)
-            self.report(phase)
-            if relative_gap(self.best.objective, self.bound) <= self.settings.gap:
-                self.status = "optimal"
-                return
-            if found is None or not answer.complete:
-                self.status = "time_limit"
-                return
-            self.add(found)
-            moved = max(before[0] - self.best.objective, self.bound - before[1]) > IDLE_SHARE * self.settings.gap
-            idle = 0 if len(found.rows) or moved else idle + 1
-            if idle == PATIENCE:
-                self.status = "stalled"
-                return
-        self.status = "round_limit"
-
-    def ask(self) -> Answer:
-        """The session's answer, on our columns; raises SolverFailed where it holds no numbers."""
-        answer = self.session.solve(self.remaining(), self.settings.gap / 2)
-        if answer.point is not None and not np.isfinite(answer.point).all():
-            raise SolverFailed(f"{self.session.name} answered NaN or infinite values; try other solver_options")
-        return answer
-
-    def learn(self, answered: Array, phase: Phase) -> Inspection:
-        """A pass at the solver's point: what it breaks, and a new incumbent where it gives a better one."""
-        point = self.snapped(answered[: self.reduction.columns])
-        found = self.separation.inspect(point, limit=ROWS_PER_ROUND, halfway=Touch(self.best.point, self.best.logits))
-        made = self.drawn_inside(point, found) if phase != "integer" else self.whole(point, found)
-        if made is not None and made.objective < self.best.objective:
-            self.best = made
-        return found
-
-    def drawn_inside(self, point: Array, found: Inspection) -> Incumbent:
-        """The relaxed point drawn towards the unpruned network until it breaks no row."""
-        return self.evaluate(
-            self.ones.point + found.step * (point - self.ones.point),
-            self.ones.logits + found.step * (found.logits - self.ones.logits),
-        )
-
-    def whole(self, point: Array, found: Inspection) -> Incumbent | None:
-        """The integer point with its activations computed again; None where a row that is not added yet breaks."""
-        scores = point[: self.reduction.scores]
-        if self.settings.integer_scores:
-            scores = np.round(scores)
-        candidate, logits, violation = np.concatenate([scores, point[len(scores) :]]), found.logits, found.violation
-        if not self.settings.relax:  # whole phases leave one value to every undecided activation
-            candidate, logits = complete(self.reduction, scores)
-        if not np.array_equal(candidate, point):
-            again = self.separation.inspect(candidate, planes=False)
-            logits, violation = again.logits, again.violation
-        return self.evaluate(candidate, logits) if violation <= TOLERANCE else None
-
-    def snapped(self, point: Array) -> Array:
-        """The point with its scores in [0, 1], those at a bound but for the solver's tolerance exactly there."""
-        scores = np.clip(point[: self.reduction.scores], 0.0, 1.0)
-        nearest = np.round(scores)
-        scores = np.where(np.abs(scores - nearest) <= AT_BOUND, nearest, scores)
-        return np.concatenate([scores, point[self.reduction.scores :]])
-
-    def add(self, found: Inspection) -> None:
-        """Hand the rows and planes of a pass to the solver."""
-        rows = stack_rows([found.rows, found.planes], self.width)
-        self.session.add_rows(f"round_{len(self.rounds)}", rows)
-        self.pool.append(rows)
-
-    def remaining(self) -> float:
-        return self.settings.time_limit - (time.perf_counter() - self.started)
-
-    def report(self, phase: Phase) -> None:
-        made = Round(
-            index=len(self.rounds),
-            phase=phase,
-            bound=self.bound,
-            objective=self.best.objective,
-            gap=relative_gap(self.best.objective, self.bound),
-            rows=sum(len(block) for block in self.pool),
-            seconds=time.perf_counter() - self.started,
-        )
-        self.rounds.append(made)
-        if self.progress is not None:
-            self.progress(made)
-
-    def outcome(self, relaxed: Incumbent | None) -> Outcome:
-        """What this search found."""
-        return Outcome(
-            status=self.status,
-            incumbent=self.best,
-            bound=self.bound,
-            rounds=tuple(self.rounds),
-            rows=stack_rows(self.pool, self.width),
-            relaxed=relaxed,
-            solver=self.session.name,
-            solver_version=self.session.version,
-            improved=self.best is not self.ones,
-        )
+    return search.outcome(relaxed)

@@ -5,6 +5,14 @@
 and the objective takes the sum of the n - 1 largest of the n terms (of one term where n = 1). That sum is linear:
 
     sum of the m largest of t = min  m q + sum_k p_k   with  p_k >= t_k - q,  p_k >= 0,  q free
+
+The optimum's value is unique, its scores need not be: that sum does not see the layer with the smallest term, and two
+units that do the same may share a score in any way. Ties are broken by a *preference*, added to the objective with a
+weight so small that it takes at most `PREFERENCE_SHARE` of the gap:
+
+    sum over layers k and units j = 0, 1, ... of  (1 + LATER j / units_k) s_kj / units_k
+
+so no score stays up that nothing asks for, and of two equal units the earlier one is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +26,9 @@ from xarray import DataArray
 
 from formulation.network import Array, Layer, Network
 from formulation.settings import LayerWeight
+
+PREFERENCE_SHARE = 0.1
+LATER = 1.0
 
 
 def layer_weight(network: Network, layer: Layer, weight: LayerWeight) -> int:
@@ -47,6 +58,14 @@ def terms(network: Network, scores: Array, weight: LayerWeight) -> Array:
 def sparsity(network: Network, scores: Array, weight: LayerWeight) -> float:
     """The sum of the m largest terms, by sorting."""
     return float(np.sort(terms(network, scores, weight))[::-1][: counted(network)].sum())
+
+
+def preference(network: Network, gap: float) -> Array:
+    """What each score costs besides, to break ties: in all at most PREFERENCE_SHARE of the gap."""
+    each = [(1 + LATER * np.arange(k.units) / k.units) / k.units for k in network.layers]
+    costs = np.concatenate(each)
+    made: Array = costs * (PREFERENCE_SHARE * gap / costs.sum())
+    return made
 
 
 def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearExpression:

@@ -216,8 +216,7 @@ def row_coefficients(reduction: Reduction, part: ReducedImages, name: str, index
     """
     node, each = reduction.network.node(name), np.arange(len(index[0]))
     if isinstance(node.op, MaxPool):
-        window, pick = node.op.windows[index[0]], _pool(part, name).pick[index[0], index[-1]]
-        plus, minus = window[each, pick], window[each, index[1]]
+        plus, minus = picked_inputs(part, reduction.network, name, index)
         weights = csr_array((np.ones(len(each)), (each, plus)), shape=(len(each), reduction.network.size(node.source)))
         weights = weights - csr_array((np.ones(len(each)), (each, minus)), shape=weights.shape)
         return read_coefficients(reduction, part, name, csr_array(weights), index[-1])
@@ -227,6 +226,14 @@ def row_coefficients(reduction: Reduction, part: ReducedImages, name: str, index
     own = csr_array((cap, (each, index[0])), shape=(len(each), node.size)) @ reduction.spread[name].T
     weights = csr_array((np.ones(len(each)), (each, index[0])), shape=(len(each), node.size))
     return read_coefficients(reduction, part, name, weights, index[-1], csr_array(own))
+
+
+def picked_inputs(part: ReducedImages, network: Network, name: str, index: tuple[Index, ...]) -> tuple[Index, Index]:
+    """The inputs whose difference is the form of a max-pool's rows: the picked one and the other one, [k] each."""
+    op = network.node(name).op
+    assert isinstance(op, MaxPool)
+    window, each = op.windows[index[0]], np.arange(len(index[0]))
+    return window[each, _pool(part, name).pick[index[0], index[-1]]], window[each, index[1]]
 
 
 def read_coefficients(

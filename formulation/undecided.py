@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,9 +51,12 @@ class UndecidedNode:
             at_zero = forward(reduction, part, np.zeros(reduction.columns)).read
             for name, waiting in part.waiting.items():
                 node, gate = reduction.network.node(name), part.gates[name]
-                describe = _of_relu if isinstance(gate, Gate) else _of_pool
-                coefficients = partial(read_coefficients, reduction, part, name)
-                found.setdefault(name, []).append(describe(node, waiting, gate, at_zero[name], coefficients))
+                read = partial(read_coefficients, reduction, part, name)
+                if isinstance(gate, Gate):
+                    made = _of_relu(node, waiting, gate, at_zero[name], read)
+                else:
+                    made = _of_pool(node, waiting, gate, at_zero[name], read)
+                found.setdefault(name, []).append(made)
         return [_joined(pieces) for pieces in found.values()]
 
     @property
@@ -140,18 +143,14 @@ def _of_pool(
 
 def _joined(pieces: list[UndecidedNode]) -> UndecidedNode:
     """The pieces of all slices as one."""
-
-    def all_of(values: Iterator[Array]) -> Array:
-        return np.concatenate(list(values))
-
     return UndecidedNode(
         node=pieces[0].node,
-        activation=all_of(p.activation for p in pieces),
-        value=all_of(p.value for p in pieces),
-        phase=all_of(p.phase for p in pieces),
-        cap=all_of(p.cap for p in pieces),
-        big_m=all_of(p.big_m for p in pieces),
+        activation=np.concatenate([p.activation for p in pieces]),
+        value=np.concatenate([p.value for p in pieces]),
+        phase=np.concatenate([p.phase for p in pieces]),
+        cap=np.concatenate([p.cap for p in pieces]),
+        big_m=np.concatenate([p.big_m for p in pieces]),
         read=csr_array(vstack([p.read for p in pieces], format="csr")),
-        constant=all_of(p.constant for p in pieces),
+        constant=np.concatenate([p.constant for p in pieces]),
         cut=pieces[0].cut,
     )

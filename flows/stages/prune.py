@@ -34,12 +34,14 @@ def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> No
 
 
 def log_mask_pictures(run: Run, network: nn.Module, masks: Masks) -> None:
-    """Log one picture per layer: kernels for a convolution, squares for the units of a linear layer."""
+    """Log one picture per layer: kernels for a convolution in one or two dimensions, squares for a linear layer."""
     modules = dict(network.named_modules())
     for layer, mask in masks.items():
         module = modules[layer]
-        if isinstance(module, nn.Conv2d):
-            picture = figures.kernel_picture(mask, module.weight.detach().numpy().astype(np.float32))
+        if isinstance(module, nn.Conv1d | nn.Conv2d):
+            weights = module.weight.detach().numpy().astype(np.float32)
+            # A kernel in one dimension is one of height 1.
+            picture = figures.kernel_picture(mask, weights[:, :, None] if weights.ndim == 3 else weights)
         else:
             picture = figures.mask_picture(mask)
         tracking.log_picture(run, picture, f"mask {layer}")

@@ -1,11 +1,12 @@
 """Scoring: draw the sets, solve the program of each, average."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import formulation
 from flows import figures, handover, tracking
 from flows.settings import Settings
+from flows.stages.explain import log_explanation, log_ranges
 from flows.tracking import Run
 from flows.translation import dataset_of, score_settings_of, scoring_sets_of
 from formulation import Certificate, Round
@@ -13,15 +14,24 @@ from formulation import Certificate, Round
 LOG = logging.getLogger(__name__)
 STATUS_TAG = "certificate.status"
 SET_TAG = "scoring_set"
+CHANGE = "relaxed_change."
 
 
 def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> list[int]:
-    """Draw disjoint scoring sets from the validation images and log them; their numbers, from 1."""
+    """Draw disjoint scoring sets from the validation images and log them; their numbers, from 1.
+
+    Layers without scores are named, each with the reason.
+    """
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
     sets = scoring_sets_of(settings, network, dataset)
     for number, scoring_set in enumerate(sets, start=1):
         handover.save_scoring_set(run, scoring_set, number)
+    unscored = formulation.lower(network, sets[0].images).unscored
+    for layer, reason in unscored.items():
+        LOG.info("sample   layer %s has no scores: %s", layer, reason)
+    if unscored:
+        tracking.log_json(run, dict(unscored), "unscored.json")
     LOG.info("sample   %d scoring sets of %d images, %s order", len(sets), len(sets[0]), settings.order)
     return list(range(1, len(sets) + 1))
 
@@ -35,16 +45,33 @@ def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run
 
 
 def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> None:
-    """Log the mean of the scores of all sets, as arrays, table and histogram."""
+    """Log the mean of the scores of all sets, as arrays, table and histogram, and what integer rounds changed."""
     scores = formulation.mean_scores([handover.load_scores(each) for each in scored_sets])
     handover.save_scores(run, scores)
-    tracking.log_table(run, figures.unit_columns(scores), "scores.json")
+    solutions = [handover.load_solution(each) for each in scored_sets]
+    costs = [solution.reduced_costs for solution in solutions if solution.reduced_costs]
+    mean_costs = formulation.mean_scores(costs) if costs else None
+    tracking.log_table(run, figures.unit_columns(scores, costs=mean_costs), "scores.json")
     tracking.log_figure(run, figures.score_histogram(scores), "scores.png")
-    statuses = sorted({handover.load_solution(each).certificate.status for each in scored_sets})
-    tracking.log_tags(run, {STATUS_TAG: ", ".join(statuses)})
+    certificates = [solution.certificate for solution in solutions]
+    tracking.log_tags(run, {STATUS_TAG: ", ".join(sorted({certificate.status for certificate in certificates}))})
+    changes = [certificate.relaxed_change for certificate in certificates if certificate.relaxed_change]
+    if changes:
+        largest = {CHANGE + layer: max(change[layer] for change in changes) for layer in scores}
+        tracking.log_metrics(run, largest)
+        tracking.log_note(run, change_in_words(largest))
     low = {layer: int((values < settings.threshold).sum()) for layer, values in scores.items()}
     counts = ", ".join(f"{layer} {low[layer]} of {len(values)}" for layer, values in scores.items())
     LOG.info("score    units below %g: %s", settings.threshold, counts)
+
+
+def change_in_words(metrics: Mapping[str, float]) -> str:
+    """What integer rounds changed, out of a score run's metrics; empty where there were none."""
+    changes = {name.removeprefix(CHANGE): value for name, value in metrics.items() if name.startswith(CHANGE)}
+    if not changes:
+        return ""
+    layer = max(changes, key=changes.__getitem__)
+    return f"Relaxed and integer scores differ by at most {changes[layer]:.3g}, in layer {layer}."
 
 
 def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:
@@ -69,6 +96,10 @@ def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int)
     handover.save_solution(run, solution)
     handover.save_scores(run, solution.scores)
     _log_certificate(run, solution.certificate, number)
+    if settings.explain:
+        log_explanation(run, number, network, scoring_set, solution, dataset.classes)
+    if settings.ranges:
+        log_ranges(run, number, network, scoring_set, solution)
 
 
 def _log_certificate(run: Run, certificate: Certificate, number: int) -> None:
@@ -81,12 +112,16 @@ def _log_certificate(run: Run, certificate: Certificate, number: int) -> None:
         },
     )
     names = ("cross_entropy", "sparsity", "columns", "rows", "undecided")
-    tracking.log_metrics(run, {f"certificate.{name}": getattr(certificate, name) for name in names})
+    values = {name: getattr(certificate, name) for name in names}
+    values |= {name: getattr(certificate, name) for name in ("proved_bound", "relaxation")}
+    tracking.log_metrics(run, {f"certificate.{name}": value for name, value in values.items() if value is not None})
+    changes = {CHANGE + layer: value for layer, value in (certificate.relaxed_change or {}).items()}
+    tracking.log_metrics(run, changes)
     level = logging.INFO if certificate.status == "optimal" else logging.WARNING
     LOG.log(
         level,
         "score    set %d: %s, objective %.6f, gap %.1e, %d rounds (%.1f s)",
         *(number, certificate.status, certificate.objective, certificate.gap, certificate.rounds, certificate.seconds),
     )
-    for note in certificate.notes:
+    for note in (*certificate.notes, *filter(None, [change_in_words(changes)])):
         LOG.log(level, "score    set %d: %s", number, note)

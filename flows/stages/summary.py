@@ -5,6 +5,7 @@ import logging
 from flows import figures, handover, tracking
 from flows.settings import Settings
 from flows.stages.prune import log_mask_pictures
+from flows.stages.score import change_in_words
 from flows.tracking import Run
 from flows.translation import dataset_of
 
@@ -55,4 +56,5 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
         f"orange: removed), the final network is a model of the *retrain* run."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
-    return "\n".join([what, "", *table, "", removed, "", where])
+    parts = [what, "\n".join(table), change_in_words(metrics["score"]), removed, where]
+    return "\n\n".join(part for part in parts if part)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 
-import highspy
 import linopy
 
 from formulation.errors import SolverUnavailable
 from formulation.program import Program
 from formulation.settings import ScoreSettings
-from formulation.solvers.highs import HighsSession, highs_version, set_options
+from formulation.solvers.command_line import CbcSession, GlpkSession
+from formulation.solvers.highs import HighsSession, highs_version
+from formulation.solvers.options import require_options
 from formulation.solvers.session import Answer, Session
 from formulation.solvers.through_linopy import LinopySession
 
@@ -22,6 +23,8 @@ REFUSED_HIGHS = (1, 14, 0)  # returned wrong optima
 
 __all__ = [
     "Answer",
+    "CbcSession",
+    "GlpkSession",
     "HighsSession",
     "LinopySession",
     "Session",
@@ -34,13 +37,23 @@ __all__ = [
 def open_session(program: Program, settings: ScoreSettings) -> Session:
     """A session with the solver that the settings name."""
     require_solver(settings.solver)
-    if settings.solver == "highs":
-        return HighsSession(program, settings)
-    return LinopySession(program, settings)
+    match settings.solver:
+        case "highs":
+            return HighsSession(program, settings)
+        case "cbc":
+            return CbcSession(program, settings)
+        case "glpk":
+            return GlpkSession(program, settings)
+        case "scip":
+            from formulation.solvers.scip import ScipSession  # SCIP is loaded where it is asked for
+
+            return ScipSession(program, settings)
+        case _:
+            return LinopySession(program, settings)
 
 
 def require_solver(name: str) -> None:
-    """Raise SolverUnavailable unless the solver is installed; the message lists those that are."""
+    """Raise SolverUnavailable unless the solver is installed, with a licence; the message lists those that are."""
     installed = list(linopy.available_solvers)
     if name not in installed:
         near = difflib.get_close_matches(name, installed, 1)
@@ -48,9 +61,8 @@ def require_solver(name: str) -> None:
         raise SolverUnavailable(f"solver '{name}' is not installed{hint}; installed: {', '.join(installed)}")
     if name == "highs" and highs_version() == REFUSED_HIGHS:
         raise SolverUnavailable("highspy 1.14.0 returned wrong optima; install highspy 1.15.1")
-
-
-def require_options(settings: ScoreSettings) -> None:
-    """Raise InvalidSetting where HiGHS does not take a solver option; other solvers refuse when they run."""
-    if settings.solver == "highs":
-        set_options(highspy.Highs(), settings)
+    licence = linopy.solvers.check_solver_licenses(name)[name]
+    if not licence:
+        said = " ".join(str(licence.message).split())[:200]
+        others = ", ".join(other for other in installed if other != name)
+        raise SolverUnavailable(f"solver '{name}' is installed but has no licence ({said}); without one: {others}")

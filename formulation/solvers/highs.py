@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from formulation.errors import InfeasibleProgram, InvalidSetting, SolverFailed
 from formulation.network import Array, Index
 from formulation.program import Program
-from formulation.rows import Rows
+from formulation.rows import Duals, Rows
 from formulation.settings import ScoreSettings
 from formulation.solvers.session import Answer
 
@@ -35,6 +35,13 @@ class HighsSession:
         self._position = np.zeros(int(matrices.vlabels.max()) + 1, dtype=np.int64)
         self._position[matrices.vlabels] = np.arange(len(matrices.vlabels))
         self._columns = self._position[program.labels]
+        self._costs = np.asarray(matrices.c, dtype=float)
+        order = np.argsort(matrices.clabels)
+        self._own_rows = {
+            name: order[np.searchsorted(matrices.clabels, constraint.labels.values.ravel(), sorter=order)]
+            for name, constraint in program.model.constraints.items()
+        }
+        self._own = len(matrices.clabels)
         self._pass(matrices)
 
     def _pass(self, matrices: Any) -> None:
@@ -62,6 +69,26 @@ class HighsSession:
         self._highs.changeColsBounds(
             len(where), where, np.asarray(values, dtype=float), np.asarray(values, dtype=float)
         )
+
+    def limit_objective(self, most: float) -> None:
+        """Add the row objective <= most."""
+        priced = np.flatnonzero(self._costs)
+        row = csr_array((self._costs[priced], (np.zeros(len(priced), dtype=int), priced)), shape=(1, len(self._costs)))
+        self._append(row, np.arange(len(self._costs)), np.array([-np.inf]), np.array([most]))
+
+    def set_objective(self, columns: Index, costs: Array) -> None:
+        """Minimise the costs of these columns from now on, and nothing else."""
+        made = np.zeros(len(self._costs))
+        made[self._columns[columns]] = costs
+        self._highs.changeColsCost(len(made), np.arange(len(made), dtype=np.int32), made)
+
+    def duals(self) -> Duals | None:
+        """The multipliers of the last answer; None where it was no linear program's optimum."""
+        solution = self._highs.getSolution()
+        if self._whole or not solution.dual_valid:
+            return None
+        found = np.array(solution.row_dual)
+        return Duals(found[self._own :], {name: found[where] for name, where in self._own_rows.items()})
 
     def solve(self, time_limit: float, gap: float) -> Answer:
         highs, status = self._highs, highspy.HighsModelStatus

@@ -177,6 +177,8 @@ def test_bounds_hold_to_the_last_bit_whatever_the_magnitude(seed, exponent):
     network = Network((Node("fc", op, (INPUT,), 5),), (), 9)
     low, width = rng.standard_normal((9, 4)), rng.choice([0.0, 1e-17, 1e-9, 1.0], (9, 4))
     box = propagate(network, Box(low, low + width), valid=True)["fc"]
+    widest = 1e-13 * (abs(op.weight) @ np.maximum(abs(low), abs(low + width)) + abs(op.bias)[:, None])
+    assert (box.upper - box.lower <= abs(op.weight) @ width + widest).all()
     for corner in (low, low + width, np.where(rng.random(low.shape) < 0.5, low, low + width)):
         value = op.apply(corner)
         assert (box.lower <= value).all()

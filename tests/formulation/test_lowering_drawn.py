@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from formulation import lower
-from formulation.network import INPUT
+from formulation.network import INPUT, Relu
 from tests.formulation.oracles import repeatable
 from tests.formulation.test_lowering import assert_same, shaken
 
@@ -108,6 +109,9 @@ def test_any_drawn_network_equals_the_module(drawn: Drawn) -> None:
     for node in network.nodes:
         assert known.issuperset(node.sources)
         known.add(node.name)
+    gates = [np.unique(node.op.score) for node in network.nodes if isinstance(node.op, Relu)]
+    acting = np.concatenate(gates)
+    np.testing.assert_array_equal(np.sort(acting[acting >= 0]), np.arange(sum(network.units.values())))  # one ReLU each
     event(f"{len(network.units)} scored, {len(network.unscored)} not")
 
 

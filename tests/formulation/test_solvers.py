@@ -8,6 +8,7 @@ from dataclasses import replace
 import linopy
 import numpy as np
 import pytest
+from linopy.solvers import LicenseStatus
 
 from formulation import (
     InfeasibleProgram,
@@ -23,6 +24,7 @@ from formulation.program import build
 from formulation.reduction import Reduction
 from formulation.solvers import HighsSession, LinopySession, Session, open_session
 from tests.formulation.cases import conv_pool, dense
+from tests.formulation.required import SOLVERS, require_installed
 
 CASE = dense(1)
 
@@ -147,6 +149,45 @@ def test_a_solver_option_that_drops_integrality_is_refused_before_any_round() ->
     assert rounds == []
     relaxed = replace(settings, relax=True)
     assert score(CASE.model, CASE.images, CASE.labels, relaxed).certificate.status == "optimal"
+
+
+@pytest.mark.parametrize("solver", SOLVERS[1:])
+def test_duals_of_added_rows_are_the_same_from_every_solver_and_rows_can_be_taken_away(solver: str) -> None:
+    require_installed(solver)
+    settings = ScoreSettings(radius=0.1)
+    reduction = CASE.reduction(settings)
+    reference = opened(LinopySession, settings, reduction, integer=False)
+    session = open_session(build(reduction, settings, integer=False), replace(settings, solver=solver))
+    for one in (reference, session):
+        one.add_rows("half", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, 0.5))))
+        one.remove_rows(np.arange(len(reduction.labels)))
+    for level in (1.0, 0.0):
+        session.add_rows("more", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, level))))
+        reference.add_rows("more", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, level))))
+    answers = [one.solve(60, 1e-9) for one in (reference, session)]
+    assert answers[0].bound == pytest.approx(answers[1].bound, abs=1e-6)
+    # duals need not be unique; what they add up to over the rows of an image is
+    theta = len(reduction.labels)
+    assert reference.duals is not None
+    assert session.duals is not None
+    assert len(session.duals) % theta == 0
+    assert session.duals.sum() == pytest.approx(reference.duals.sum(), abs=1e-5)
+    assert session.duals.min() >= -1e-9
+
+
+def test_a_solver_without_a_licence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = LicenseStatus("highs", ok=False, message="GurobiError: No Gurobi\nlicense found")
+    monkeypatch.setattr("linopy.solvers.check_solver_licenses", lambda name: {name: refused})
+    with pytest.raises(
+        SolverUnavailable, match=r"'highs' is installed but has no licence \(GurobiError: No Gurobi lic"
+    ):
+        require_solver("highs")
+
+
+def test_highspy_1_14_0_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("formulation.solvers.highs_version", lambda: (1, 14, 0))
+    with pytest.raises(SolverUnavailable, match=r"1\.14\.0 returned wrong optima; install highspy 1\.15\.1"):
+        require_solver("highs")
 
 
 @pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])

@@ -30,6 +30,7 @@ from training.pruning.operations import (
     shape_of,
     span_after,
     users,
+    weighs,
 )
 
 
@@ -154,7 +155,8 @@ def _check_weights(traced: fx.GraphModule, layer: str, touched: str) -> None:
     """Zeroing rows or columns is exact only where the weight is a parameter of this one layer."""
     weight = dict(traced.get_submodule(touched).named_parameters(recurse=False)).get("weight")
     names = [name for name, value in traced.named_parameters(remove_duplicate=False) if value is weight]
-    reads = [node.name for node in traced.graph.nodes if node.op == "get_attr" and node.target in names]
+    attributes = [node for node in traced.graph.nodes if node.op == "get_attr" and node.target in names]
+    reads = [node.name for node in attributes if weighs(node, live_nodes(traced.graph))]
     if weight is None or len(names) > 1 or reads:
         how = "computed from other parameters" if weight is None else f"shared by {' and '.join((*names, *reads))}"
         raise UnsupportedGraph(

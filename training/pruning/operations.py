@@ -91,6 +91,11 @@ def reads_as_image(node: fx.Node, source: fx.Node) -> bool:
     return node.target in WEIGHTED_FUNCTIONS and source in (node.kwargs.get("input"), *node.args[:1])
 
 
+def weighs(constant: fx.Node, live: set[fx.Node]) -> bool:
+    """Whether a constant becomes the weights of F.linear, F.conv1d or F.conv2d."""
+    return any(user.target in WEIGHTED_FUNCTIONS if user in live else weighs(user, live) for user in constant.users)
+
+
 def live_nodes(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose values depend on the images."""
     live: set[fx.Node] = set()

@@ -1,0 +1,117 @@
+"""Why units are critical, on request: what holds each score up, and how far it could move within the gap."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import formulation
+from flows import figures, tracking
+from flows.tracking import Run
+from formulation import Pull, Solution, TimeLimitReached
+from training import Scores, ScoringSet
+
+LOG = logging.getLogger(__name__)
+STRONGEST = 3  # images, and rows, that the table names per unit
+PULL_COLUMNS = (
+    *("layer", "unit", "score", "reduced_cost", "price"),
+    *("kind", "image", "class", "node", "activation", "pull"),
+)
+NO_PROOF = "the solution holds no multipliers: no linear program was finished within the time limit"
+
+Ranges = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def log_explanation(
+    run: Run, number: int, network: nn.Module, scoring_set: ScoringSet, solution: Solution, classes: Sequence[str]
+) -> None:
+    """Log the images and rows that hold each score up, and what the images pull by class, as tables and a picture.
+
+    Where nothing was proved, a warning and a tag say so instead.
+    """
+    if solution.proof is None:
+        _say_what_is_missing(run, "explanation", number, NO_PROOF)
+        return
+    LOG.info("explain  set %d: which images and rows hold each score up", number)
+    images, labels = scoring_set.images, scoring_set.labels
+    pulls = formulation.explain(network, images, labels, solution, most=len(labels))
+    by_class = pulls_by_class(pulls, solution.scores, len(classes))
+    tracking.log_table(run, pull_columns(pulls, classes), "explanation.json")
+    tracking.log_table(run, class_columns(by_class, classes), "explanation_by_class.json")
+    tracking.log_figure(run, figures.pull_figure(by_class, classes), "explanation.png")
+    held = len({(pull.layer, pull.unit) for pull in pulls})
+    LOG.info("explain  set %d: %d of %d units are held up", number, held, sum(map(len, solution.scores.values())))
+
+
+def log_ranges(run: Run, number: int, network: nn.Module, scoring_set: ScoringSet, solution: Solution) -> None:
+    """Log the range of every score over the near-optimal scores of the relaxed program, as a table and a picture.
+
+    Where the time limit passes before all are found, a warning and a tag say so instead.
+    """
+
+    def report(done: int, total: int) -> None:
+        if 10 * done // total != 10 * (done - 1) // total:
+            LOG.info("ranges   set %d: %d of %d units", number, done, total)
+
+    try:
+        images, labels = scoring_set.images, scoring_set.labels
+        ranges = formulation.score_ranges(network, images, labels, solution, progress=report)
+    except TimeLimitReached as error:
+        _say_what_is_missing(run, "ranges", number, str(error))
+        return
+    tracking.log_table(run, range_columns(ranges, solution.scores), "ranges.json")
+    tracking.log_figure(run, figures.range_figure(ranges, solution.scores), "ranges.png")
+    widths = np.concatenate([highest - lowest for lowest, highest in ranges.values()])
+    tracking.log_metrics(run, {"range_mean": float(widths.mean()), "range_largest": float(widths.max())})
+    LOG.info("ranges   set %d: %.3g wide on average, %.3g at most", number, widths.mean(), widths.max())
+
+
+def pull_columns(pulls: Sequence[Pull], classes: Sequence[str]) -> dict[str, list[object]]:
+    """The strongest pulls on each unit as a table with one row per pull; they come strongest first."""
+    taken: Counter[tuple[str, int, str]] = Counter()
+    columns: dict[str, list[object]] = {name: [] for name in PULL_COLUMNS}
+    for pull in pulls:
+        taken[pull.layer, pull.unit, pull.kind] += 1
+        if taken[pull.layer, pull.unit, pull.kind] <= STRONGEST:
+            for name, values in columns.items():
+                values.append(classes[pull.label] if name == "class" else getattr(pull, name))
+    return columns
+
+
+def pulls_by_class(pulls: Sequence[Pull], scores: Scores, classes: int) -> dict[str, NDArray[np.float64]]:
+    """The pulls of images summed by class, [units, classes] per layer."""
+    sums = {layer: np.zeros((len(values), classes)) for layer, values in scores.items()}
+    for pull in pulls:
+        if pull.kind == "image":
+            sums[pull.layer][pull.unit, pull.label] += pull.pull
+    return sums
+
+
+def class_columns(by_class: Mapping[str, NDArray[np.float64]], classes: Sequence[str]) -> dict[str, list[object]]:
+    """Pulls by class as a table with one row for each class that pulls at a unit."""
+    rows = [
+        (layer, int(unit), classes[label], float(sums[unit, label]))
+        for layer, sums in by_class.items()
+        for unit, label in np.argwhere(sums > 0)
+    ]
+    return {name: [row[place] for row in rows] for place, name in enumerate(("layer", "unit", "class", "pull"))}
+
+
+def range_columns(ranges: Ranges, scores: Scores) -> dict[str, list[object]]:
+    """Ranges as a table with one row per unit."""
+    units = [(layer, unit) for layer, values in scores.items() for unit in range(len(values))]
+    return {
+        "layer": [layer for layer, _ in units],
+        "unit": [unit for _, unit in units],
+        "lowest": [float(ranges[layer][0][unit]) for layer, unit in units],
+        "score": [float(scores[layer][unit]) for layer, unit in units],
+        "highest": [float(ranges[layer][1][unit]) for layer, unit in units],
+    }
+
+
+def _say_what_is_missing(run: Run, what: str, number: int, reason: str) -> None:
+    LOG.warning("score    set %d: no %s: %s", number, what, reason)
+    tracking.log_tags(run, {what: f"none: {reason}"})

@@ -1,0 +1,256 @@
+"""Why is a unit critical? What pulls its score up, and how far it could move without costing more than the gap.
+
+The gradient of a proof's Lagrangian by a score (its reduced cost) is a sum:
+
+    reduced cost = price - sum of pulls,    price = nu_k / N_k
+
+the price is what the sparsity term asks for the unit; each image's loss pulls by its own share of the gradient, and so
+does each row with a multiplier. Where the score lies strictly between 0 and 1 the pulls outweigh the price exactly (but
+for the gap); where it is 1 they exceed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from formulation.checker import lowered
+from formulation.errors import InvalidSolution, TimeLimitReached
+from formulation.gates import Gate
+from formulation.network import Array, Index, MaxPool
+from formulation.proof import RELU_FAMILIES, lagrangian, proper
+from formulation.reduction import ReducedImages, Reduction, reduce
+from formulation.search import Search
+from formulation.settings import ScoreSettings
+from formulation.solution import Proof, Solution
+from formulation.solvers import HighsSession
+from formulation.sparsity import layer_weight
+from formulation.sweeps import backward, read_coefficients, row_coefficients
+
+Ranges = dict[str, tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Pull:
+    """One image or row that holds a unit's score up (or, below 0, pushes it down).
+
+    Attributes:
+        layer, unit, score, reduced_cost: the unit, its score and its reduced cost.
+        price: what the sparsity term asks for the unit, in units of the objective.
+        kind: `image`, the loss of an image; or `row`, a row of a decided activation or the inequalities of another.
+        image, label: position in the scoring set, and its class.
+        node, activation: where a row is in the network; empty and -1 for an image.
+        pull: by how much the bound falls per unit of score because of it.
+    """
+
+    layer: str
+    unit: int
+    score: float
+    reduced_cost: float
+    price: float
+    kind: Literal["image", "row"]
+    image: int
+    label: int
+    node: str
+    activation: int
+    pull: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pulls:
+    """All pulls on all scores.
+
+    Attributes:
+        price, reduced_cost: per score.
+        images: [images, scores].
+        rows: [rows, scores]; `where` [rows, 3] holds the node's position in the network, the activation and the image.
+    """
+
+    price: Array
+    reduced_cost: Array
+    images: Array
+    rows: csr_array
+    where: Index
+
+
+def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: int = 3) -> tuple[Pull, ...]:
+    """The strongest pulls on every unit with a score above 0, unit by unit, images before rows.
+
+    Args:
+        model, images, labels: what the solution was made for.
+        solution: of `score`; its multipliers are read, nothing is solved.
+        most: how many images and how many rows per unit.
+
+    Raises:
+        InvalidSolution: another model or other images, or a solution without multipliers.
+    """
+    reduction = _reduction(model, images, labels, solution)
+    if solution.proof is None:
+        raise InvalidSolution("the solution holds no multipliers to explain its scores by; score again")
+    pulls, network = all_pulls(reduction, solution.proof), reduction.network
+    found: list[Pull] = []
+    for layer in network.layers:
+        where = network.score_slices[layer.name]
+        for unit, score in enumerate(solution.scores[layer.name]):
+            column = where.start + unit
+            if score > 0:
+                about: dict[str, Any] = {"layer": layer.name, "unit": unit, "score": float(score)}
+                costs = {"reduced_cost": float(pulls.reduced_cost[column]), "price": float(pulls.price[column])}
+                found += _strongest(reduction, pulls, column, most, about | costs)
+    return tuple(found)
+
+
+def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit: dict[str, Any]) -> list[Pull]:
+    made = []
+    of_images = pulls.images[:, column]
+    for image in np.argsort(-of_images, kind="stable")[:most]:
+        if of_images[image] > 0:
+            label = int(reduction.labels[image])
+            pull = float(of_images[image])
+            made.append(Pull(**unit, kind="image", image=int(image), label=label, node="", activation=-1, pull=pull))
+    of_rows = pulls.rows[:, [column]].toarray().ravel()
+    for row in np.argsort(-of_rows, kind="stable")[:most]:
+        if of_rows[row] > 0:
+            position, activation, image = (int(k) for k in pulls.where[row])
+            label, node = int(reduction.labels[image]), reduction.network.nodes[position].name
+            pull = float(of_rows[row])
+            made.append(Pull(**unit, kind="row", image=image, label=label, node=node, activation=activation, pull=pull))
+    return made
+
+
+def all_pulls(reduction: Reduction, proof: Proof) -> Pulls:
+    """Every image's and every row's pull on every score."""
+    network, count = reduction.network, reduction.scores
+    proof = proper(proof, network)
+    weight = reduction.settings.loss_weight / reduction.images
+    price = np.zeros(count)
+    for layer, share in zip(network.layers, proof.layers, strict=True):
+        price[network.score_slices[layer.name]] = share / layer_weight(network, layer, reduction.settings.layer_weight)
+    of_images, of_rows, where = [], [csr_array((0, count))], [np.zeros((0, 3), dtype=np.int64)]
+    used = dict.fromkeys(proof.undecided, 0)
+    for part in reduction.parts:
+        pulls = weight * proof.probabilities[:, part.where]
+        pulls[part.labels, np.arange(part.images)] -= weight
+        gradient = backward(reduction, part, {network.nodes[-1].name: pulls}, np.arange(part.images))
+        of_images.append(-gradient[:, :count].toarray())
+        for matrix, places in (*_decided(reduction, part, proof), *_undecided(reduction, part, proof, used)):
+            of_rows.append(csr_array(matrix[:, :count]))
+            where.append(places)
+    return Pulls(
+        price,
+        lagrangian(reduction, proof).gradient[:count],
+        np.concatenate(of_images),
+        csr_array(vstack(of_rows, format="csr")),
+        np.concatenate(where),
+    )
+
+
+def _decided(reduction: Reduction, part: ReducedImages, proof: Proof) -> list[tuple[csr_array, Index]]:
+    """mu a_r of every row of a slice that has a multiplier."""
+    found = []
+    image = proof.rows[:, 2] - part.first
+    here = (image >= 0) & (image < part.images)
+    for position in np.unique(proof.rows[here, 0]):
+        node = reduction.network.nodes[position]
+        some = here & (proof.rows[:, 0] == position)
+        shape = part.gates[node.name].lower.shape[:-1]
+        index = (*np.unravel_index(proof.rows[some, 1], shape), image[some])
+        matrix = row_coefficients(reduction, part, node.name, index)
+        places = np.stack([np.full(len(index[0]), position), index[0], proof.rows[some, 2]], axis=1)
+        found.append((csr_array(proof.prices[some][:, None] * matrix), places))
+    return found
+
+
+def _undecided(
+    reduction: Reduction, part: ReducedImages, proof: Proof, used: dict[str, int]
+) -> list[tuple[csr_array, Index]]:
+    """The sum of mu times the gradients of the inequalities (1) to (6) of every undecided activation of a slice."""
+    found = []
+    for name, waiting in part.waiting.items():
+        node, gate = reduction.network.node(name), part.gates[name]
+        position = reduction.network.nodes.index(node)
+        if isinstance(node.op, MaxPool):
+            window, place = np.nonzero(waiting.phase >= 0)
+            activation, image = waiting.activation[window], waiting.image[window]
+            a, b = (_prices(proof, f"{family}/{name}", len(window), used) for family in ("largest", "picked"))
+            read, on = node.op.windows[activation, place], b - a
+            direct = None
+        else:
+            assert isinstance(gate, Gate)
+            activation, image = waiting.activation, waiting.image
+            a, b, c, d = (_prices(proof, f"{family}/{name}", len(activation), used) for family in RELU_FAMILIES)
+            read, on = activation, c - b
+            own = (c + (d if gate.cut else 0.0) - b) * gate.cap[activation, image]
+            each = np.arange(len(activation))
+            shape = (len(activation), node.size)
+            direct = csr_array(csr_array((own, (each, activation)), shape=shape) @ reduction.spread[name].T)
+        weights = csr_array((on, (np.arange(len(read)), read)), shape=(len(read), reduction.network.size(node.source)))
+        matrix = read_coefficients(reduction, part, name, weights, image, direct)
+        found.append((matrix, np.stack([np.full(len(image), position), activation, image + part.first], axis=1)))
+    return found
+
+
+def _prices(proof: Proof, key: str, count: int, used: dict[str, int]) -> Array:
+    start = used.get(key, 0)
+    used[key] = start + count
+    given = proof.undecided.get(key, np.zeros(0))[start : start + count]
+    return np.abs(given) if len(given) == count else np.zeros(count)
+
+
+def score_ranges(
+    model: Any,
+    images: Any,
+    labels: Any,
+    solution: Solution,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ranges:
+    """The lowest and highest score of every unit over all scores of the relaxed program within the gap.
+
+        least and most s_j  subject to  objective <= bound + gap max(1, |objective|)  and the rows and planes found
+
+    The rows and planes hold for every feasible point, so no score within the gap lies outside its range; it may be
+    somewhat smaller than its range. Two linear programs per unit, by HiGHS.
+
+    Args:
+        model, images, labels: what the solution was made for.
+        solution: of `score`; its scores are where the search starts.
+        progress: called with the units done and the units in all.
+
+    Raises:
+        InvalidSolution: another model or other images.
+        TimeLimitReached: `time_limit` of the solution's settings passed.
+    """
+    reduction = _reduction(model, images, labels, solution)
+    settings = replace(reduction.settings.for_highs(), relax=True, integer_scores=False, allow_degenerate=True)
+    search = Search(reduction, replace(settings, break_ties=False), None)
+    search.begin(reduction.network.stack(solution.scores))
+    search.run("relaxation")
+    session = search.session
+    assert isinstance(session, HighsSession)
+    session.limit_objective(search.bound + settings.gap * max(1.0, abs(search.best.objective)))
+    lowest, highest = np.zeros(reduction.scores), np.ones(reduction.scores)
+    for column in range(reduction.scores):
+        for sign, ends in ((1.0, lowest), (-1.0, highest)):
+            if search.remaining() <= 0:
+                raise TimeLimitReached(
+                    f"the time limit of {settings.time_limit:g} s passed after {column} of {reduction.scores} ranges; "
+                    "raise time_limit or use fewer images"
+                )
+            session.set_objective(np.array([column]), np.array([sign]))
+            answer = session.solve(search.remaining(), settings.gap)
+            if answer.complete:
+                ends[column] = float(np.clip(sign * answer.bound, 0.0, 1.0))
+        if progress is not None:
+            progress(column + 1, reduction.scores)
+    low, high = reduction.network.unstack(lowest), reduction.network.unstack(highest)
+    return {name: (low[name], high[name]) for name in low}
+
+
+def _reduction(model: Any, images: Any, labels: Any, solution: Solution) -> Reduction:
+    network, pixels, classes = lowered(model, images, labels, solution)
+    return reduce(network, pixels, classes, ScoreSettings.from_dict(solution.certificate.settings))

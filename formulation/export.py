@@ -1,0 +1,81 @@
+"""The reduced program for other people's solvers: a linopy model, or a file in LP or MPS format."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import highspy
+import linopy
+
+from formulation.errors import InvalidSetting, SolverFailed
+from formulation.images import checked_labels, flatten_images, require_fit
+from formulation.lowering import lower
+from formulation.program import build
+from formulation.reduction import reduce
+from formulation.settings import ScoreSettings
+from formulation.solve import solve
+from formulation.solvers import require_options, require_solver
+
+FORMATS = (".lp", ".mps")
+
+
+def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings) -> linopy.Model:
+    """The reduced program of a scoring set as a linopy model that any solver can solve on its own.
+
+    minimise  loss_weight * mean_i theta_i + sparsity(scores)  subject to the inequalities of undecided activations,
+    the rows of decided ones that were broken while solving, and the planes under the loss found there.
+
+    The program is solved first, for its rows and planes are found by solving. Its optimum is the bound of the
+    certificate that `score` gives with the same settings (to the solver's gap, where it is an integer program).
+    Columns: `score_<layer>` (one per unit), `hidden_<node>` and `open_<node>` (one per undecided activation), `theta`
+    (one per image) and those of the sparsity term.
+
+    Args:
+        model, images, labels, settings: as for `score`.
+
+    Raises:
+        what `score` raises, before any work or while solving.
+    """
+    require_solver(settings.solver)
+    require_options(settings)
+    pixels = flatten_images(images)
+    classes = checked_labels(labels, pixels.shape[1])
+    network = lower(model, images)
+    require_fit(network, pixels, classes, settings)
+    plain = replace(settings, break_ties=False)
+    reduction = reduce(network, pixels, classes, settings)
+    program = build(reduction, plain, integer=settings.integer_scores or not settings.relax)
+    program.add_rows("rows", solve(reduction, plain).rows)
+    return program.model
+
+
+def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings, path: str | Path) -> Path:
+    """Write `linopy_program` to a file in the format of its suffix, .lp or .mps, with readable names; returns its path.
+
+    A column is named `<what>_<layer>(<position>)#<number>`. A file that is there already is replaced.
+
+    Raises:
+        InvalidSetting: another suffix.
+        SolverFailed: the file cannot be written in that format.
+        what `linopy_program` raises.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InvalidSetting(f"a program is written as {' or '.join(FORMATS)}, found '{path.name}'; rename the file")
+    program = linopy_program(model, images, labels, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".lp":
+        program.to_file(path, progress=False, explicit_coordinate_names=True)
+        return path
+    with tempfile.TemporaryDirectory(prefix="program") as folder:
+        # linopy would have HiGHS write it too, and talk on the standard output
+        readable = program.to_file(Path(folder) / "program.lp", progress=False, explicit_coordinate_names=True)
+        highs = highspy.Highs()
+        highs.silent()
+        read, written = highs.readModel(str(readable)), highs.writeModel(str(path))
+    if highspy.HighsStatus.kError in (read, written):
+        raise SolverFailed(f"highs cannot write '{path}' in MPS format; write an .lp file instead")
+    return path

@@ -1,0 +1,99 @@
+"""The program as a file and as a linopy model: other solvers find the certificate's bound in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import highspy
+import pytest
+
+from formulation import InvalidSetting, ScoreSettings, linopy_program, score, write_program
+from tests.formulation.cases import conv_pool, dense
+from tests.formulation.required import require_installed
+
+PROGRAMS = {
+    "relaxed": (conv_pool(), ScoreSettings(radius=0.05, gap=1e-6)),
+    "integer": (dense(0, hidden=(8, 6)), ScoreSettings(radius=0.1, relax=False, gap=1e-6)),
+    "lifted": (dense(1), ScoreSettings(gate="pattern", radius=0.0, cuts="lifted", gap=1e-6)),
+}
+
+
+def optimum_by_highs(path: Path, _folder: Path) -> float:
+    highs = highspy.Highs()
+    highs.silent()
+    highs.setOptionValue("mip_rel_gap", 1e-9)
+    assert highs.readModel(str(path)) == highspy.HighsStatus.kOk
+    highs.run()
+    return float(highs.getInfo().objective_function_value)
+
+
+def optimum_by_cbc(path: Path, folder: Path) -> float:
+    answer = folder / "answer"
+    subprocess.run(["cbc", "-import", path, "-solve", "-solu", answer, "-quit"], check=True, capture_output=True)
+    found = re.match(r"Optimal - objective value (\S+)", answer.read_text())
+    assert found
+    return float(found[1])
+
+
+def optimum_by_glpk(path: Path, folder: Path) -> float:
+    answer, form = folder / "answer", "--lp" if path.suffix == ".lp" else "--freemps"
+    subprocess.run(["glpsol", form, path, "--write", answer], check=True, capture_output=True)
+    found = re.search(r"^s .* (\S+)$", answer.read_text(), re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+OPTIMUM = {"highs": optimum_by_highs, "cbc": optimum_by_cbc, "glpk": optimum_by_glpk}
+
+
+@pytest.mark.parametrize("suffix", [".lp", ".mps"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_other_solvers_find_the_certificates_bound_in_the_file(
+    name: str, suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    case, settings = PROGRAMS[name]
+    bound = score(case.model, case.images, case.labels, settings).certificate.bound
+    path = write_program(case.model, case.images, case.labels, settings, tmp_path / "made" / f"program{suffix}")
+    assert capfd.readouterr().out == ""
+    assert list((tmp_path / "made").iterdir()) == [path]
+    for solver, optimum in OPTIMUM.items():
+        require_installed(solver)
+        # GLPK keeps rows to 1e-6 of its own scaling, which nothing can tighten
+        tolerance = 1e-5 if solver == "glpk" else 1e-6
+        assert optimum(path, tmp_path) == pytest.approx(bound, abs=tolerance)
+
+
+def test_names_in_the_file_say_what_they_are(tmp_path: Path) -> None:
+    case, settings = PROGRAMS["integer"]
+    for suffix in (".lp", ".mps"):
+        text = write_program(case.model, case.images, case.labels, settings, tmp_path / f"p{suffix}").read_text()
+        assert "score_1(0)#0" in text
+        assert "theta(0)#" in text
+        assert "hidden_3(0)#" in text
+        assert "open_3(0)#" in text
+
+
+def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:
+    case, settings = PROGRAMS["lifted"]
+    path = tmp_path / "program.lp"
+    path.write_text("something else")
+    write_program(case.model, case.images, case.labels, settings, str(path))
+    assert path.read_text().startswith("min")
+
+
+def test_the_linopy_model_has_the_same_optimum() -> None:
+    case, settings = PROGRAMS["relaxed"]
+    bound = score(case.model, case.images, case.labels, settings).certificate.bound
+    model = linopy_program(case.model, case.images, case.labels, settings)
+    model.solve(solver_name="highs", output_flag=False)
+    assert model.objective.value == pytest.approx(bound, abs=1e-6)
+    assert {"score_0", "score_3", "theta"} <= set(model.variables)
+
+
+@pytest.mark.parametrize("name", ["program.txt", "program", "program.LP", "lp"])
+def test_another_suffix_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=rf"written as \.lp or \.mps, found '{name}'"):
+        write_program(None, None, None, ScoreSettings(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
