@@ -12,10 +12,21 @@ import pytest
 from formulation import FormulationError, Round, ScoreSettings, SolverFailed, TimeLimitReached, check, score
 from formulation.network import Array
 from formulation.program import Program
+from formulation.search import relative_gap
 from formulation.separation import complete
-from formulation.solve import relative_gap, solve
+from formulation.solve import solve
 from formulation.solvers import Answer, HighsSession
-from tests.formulation.cases import SMALL, Case, batchnorm_after_relu, concatenated, conv_pool, dense, max_pooled, residual, strided_grouped
+from tests.formulation.cases import (
+    SMALL,
+    Case,
+    batchnorm_after_relu,
+    concatenated,
+    conv_pool,
+    dense,
+    max_pooled,
+    residual,
+    strided_grouped,
+)
 from tests.formulation.oracles import Unreduced, largest_sum
 
 TINY = {
@@ -199,7 +210,7 @@ class Answering(HighsSession):
 
 def answering(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Answer], Answer]) -> None:
     monkeypatch.setattr(
-        "formulation.solve.open_session", type("Changed", (Answering,), {"change": staticmethod(change)})
+        "formulation.search.open_session", type("Changed", (Answering,), {"change": staticmethod(change)})
     )
 
 
