@@ -12,23 +12,30 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = ("constraints", "gates", "sparsity", "loss", "undecided", "separation")
-WHOLE_PROGRAM = ("reduction", "separation", "program")  # run after a file's own tests, for any file
-LEFT_OUT = "not written_out and not trivial"  # slow
-SECONDS = 240.0  # a mutant that runs longer is caught: the code no longer ends
+WHOLE_PROGRAM = (  # run after a file's own tests
+    "test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_every_operation",
+    "test_reduction.py::test_reduced_and_unreduced_integer_programs_agree_with_undecided_windows_sums_and_shifts",
+    "test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_drawn_networks",
+    "test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[max_pooled-0.02-30]",
+    "test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[tabular-0.02-100]",
+    "test_separation.py",
+)
+SECONDS = 300.0  # a mutant that runs longer is caught: the code no longer ends
 SHRUNK = ("cap", "big_m", "slack", "top")
 FLIPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.LtE: ast.GtE, ast.GtE: ast.LtE, ast.Lt: ast.Gt, ast.Gt: ast.Lt,
@@ -146,32 +153,75 @@ def _short(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_files(file: str) -> list[str]:
+def tests_of(file: str) -> list[str]:
     """A file's own tests, then those of the whole program."""
     folder = Path("tests") / "formulation"
-    named = dict.fromkeys([file, *WHOLE_PROGRAM])
-    return [str(path) for name in named if (ROOT / (path := folder / f"test_{name}.py")).exists()]
+    own = f"test_{file}.py"
+    named = dict.fromkeys([own] * (ROOT / folder / own).exists() + list(WHOLE_PROGRAM))
+    return [str(folder / name) for name in named]
 
 
-def judged(mutant: Mutant, copy: Path) -> str:
-    """The test that catches a mutant, "" where none does."""
+class FirstFailure:
+    """A pytest plugin that remembers the first test that fails, or the first file that cannot be read."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.name:
+            self.name = report.nodeid.rpartition("::")[2]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and not self.name:
+            self.name = f"{report.nodeid} cannot be read"
+
+
+def judge(mutant: Mutant, folder: Path) -> None:
+    """In a process of its own: make the mutant in a copy, run its tests, leave the verdict in the file `verdict`."""
+    copy = copied(folder)
     path = copy / "formulation" / f"{mutant.file}.py"
     text = path.read_text()
     path.write_text(text[: mutant.start] + mutant.after + text[mutant.end :])
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--no-header", "-k", LEFT_OUT]
-    try:
-        ran = subprocess.run(
-            [sys.executable, "-B", "-m", "pytest", *options, *test_files(mutant.file)], cwd=copy,
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return "does not end"
-    finally:
-        path.write_text(text)
-    if ran.returncode == 0:
-        return ""
-    failed = [line for line in ran.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].split()[1].rpartition("::")[2] if failed else f"pytest ended with {ran.returncode}"
+    os.chdir(copy)
+    sys.path[0] = str(copy)
+    sys.dont_write_bytecode = True
+    first = FirstFailure()
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--no-header", "--tb", "no"]
+    with (folder / "output").open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        ended = pytest.main([*options, *tests_of(mutant.file)], plugins=[first])
+    (folder / "verdict").write_text(first.name or ("" if ended == 0 else f"pytest ended with {int(ended)}"))
+
+
+def verdicts(everything: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
+    """The test that catches each mutant, "" where none does, as they are found.
+
+    Every mutant is judged in a fork of this process, which has torch and linopy in memory and nothing of `formulation`.
+    """
+    waiting, running = list(reversed(everything)), dict[int, tuple[Mutant, Path, float]]()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant, folder = waiting.pop(), Path(tempfile.mkdtemp())
+            child = os.fork()
+            if child == 0:
+                try:
+                    judge(mutant, folder)
+                finally:
+                    os._exit(0)
+            running[child] = mutant, folder, time.perf_counter()
+        time.sleep(0.05)
+        for child, (mutant, folder, started) in list(running.items()):
+            late = time.perf_counter() - started > SECONDS
+            if late:
+                os.kill(child, signal.SIGKILL)
+            if os.waitpid(child, 0 if late else os.WNOHANG)[0]:
+                del running[child]
+                verdict = folder / "verdict"
+                yield (
+                    mutant,
+                    "does not end" if late else verdict.read_text() if verdict.exists() else "the process died",
+                )
+                shutil.rmtree(folder)
 
 
 def copied(folder: Path) -> Path:
@@ -194,36 +244,24 @@ def main() -> int:
         print("\n".join(f"{m.file}:{m.line} {m.function}: {m.key[1]}" for m in everything))
         print(len(everything), "mutants")
         return 0
+    for module in ("torch", "linopy", "highspy", "hypothesis", "scipy.special", "xarray"):
+        importlib.import_module(module)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(chosen.jobs) as pool:
-        copies: Queue[Path] = Queue()
-        for k in range(chosen.jobs):
-            copies.put(copied(Path(folder) / str(k)))
-
-        def in_a_copy(mutant: Mutant) -> str:
-            copy = copies.get()
-            try:
-                return judged(mutant, copy)
-            finally:
-                copies.put(copy)
-
-        unchanged = [Mutant(file, "", 0, 0, 0, "", "") for file in chosen.only]
-        for same, by in zip(unchanged, pool.map(in_a_copy, unchanged), strict=True):
-            if by:
-                print(f"the tests of {same.file} fail before anything is changed: {by}; mend them first")
-                return 2
-        caught, survived = 0, 0
-        print("| where | change | caught by |\n|---|---|---|")
-        tested = [mutant for mutant in everything if mutant.key not in EQUIVALENT]
-        for mutant, by in zip(tested, pool.map(in_a_copy, tested), strict=True):
-            caught, survived = caught + bool(by), survived + (not by)
-            where, change = f"{mutant.file}:{mutant.line} {mutant.function}", mutant.key[1].replace("|", "\\|")
-            print(f"| {where} | `{change}` | {by or '**nothing**'} |", flush=True)
-    same = len(everything) - len(tested)
+    for same, by in verdicts([Mutant(file, "", 0, 0, 0, "", "") for file in chosen.only], chosen.jobs):
+        if by:
+            print(f"the tests of {same.file} fail before anything is changed: {by}; mend them first")
+            return 2
+    print(f"nothing changed, nothing caught: {time.perf_counter() - started:.0f} s")
+    tested = [mutant for mutant in everything if mutant.key not in EQUIVALENT]
+    caught = 0
+    print("| where | change | caught by |\n|---|---|---|")
+    for mutant, by in verdicts(tested, chosen.jobs):
+        caught += bool(by)
+        where, change = f"{mutant.file}:{mutant.line} {mutant.function}", mutant.key[1].replace("|", "\\|")
+        print(f"| {where} | `{change}` | {by or '**nothing**'} |", flush=True)
     share = 100 * caught / max(1, len(tested))
-    print(
-        f"\n{caught} of {len(tested)} mutants caught ({share:.1f} %), {survived} survive, {same} more compute the same"
-    )
+    print(f"\n{caught} of {len(tested)} mutants caught ({share:.1f} %), {len(tested) - caught} survive")
+    print(f"{len(everything) - len(tested)} more compute the same and were not tried")
     print(f"{time.perf_counter() - started:.0f} s, {chosen.jobs} at once")
     return 0 if share >= 95 else 1
 
