@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from formulation import ScoreSettings, lower
 from formulation.reduction import Reduction, reduce
+from formulation.rows import Rows
+from formulation.separation import Separation, complete
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,3 +244,8 @@ def drawn(seed: int, *, images: int = 2) -> Case:
         layers += [nn.Linear(fed, 3, bias=bool(rng.integers(2))), nn.ReLU()]
         fed = 3
     return gated(make(seed, [*layers, nn.Linear(fed, 3)], (1, 4, 4), images), seed, gates)
+
+
+def planes_at(reduction: Reduction, scores: np.ndarray) -> Rows:
+    """The planes under the loss that touch it where every undecided activation follows its ReLU."""
+    return Separation(reduction).inspect(complete(reduction, scores)[0]).planes

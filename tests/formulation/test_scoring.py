@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import ScoreSettings, Solution, lower, score
+from formulation import FormulationError, ScoreSettings, Solution, lower, score
 from tests.formulation.cases import SMALL, Case, concatenated, conv_pool, dense, max_pooled
 
 SETTINGS = {
@@ -232,3 +233,24 @@ def test_a_unit_that_nothing_reads_scores_0_in_a_layer_that_counts(layer_weight:
 
     settings = replace(SETTINGS["pattern"], layer_weight=layer_weight)
     assert scored(changed(case, cut), settings).scores["1"][2] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("factor", [1e-12, 1e8])
+@pytest.mark.parametrize("gate", ["pattern", "published"])
+def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: float, layer: int) -> None:
+    """The scores come with a note, or a solver that cannot cope is an error that says why: never nothing."""
+    case = dense(1, images=5)
+    linear = [module for module in case.model if isinstance(module, nn.Linear)][layer]
+    with torch.no_grad():
+        linear.weight.mul_(factor)
+        linear.bias.mul_(factor)
+    labels = case.model(case.images).argmax(1)
+    settings = ScoreSettings(gate=gate, radius=0 if gate == "pattern" else 0.01)
+    try:
+        said = score(case.model, case.images, labels, settings).certificate.notes[-1]
+    except FormulationError as error:
+        said = str(error)
+    assert "magnitudes" in said
+    assert re.search(r"up to \de[+-]\d\d|up to \d\.\de[+-]\d\d", said)
+    assert len(said.splitlines()) == 1
