@@ -263,7 +263,9 @@ def main() -> int:
     share = 100 * caught / max(1, len(tested))
     print(f"\n{caught} of {len(tested)} mutants caught ({share:.1f} %), {len(tested) - caught} survive")
     print(f"{len(everything) - len(tested)} more compute the same and were not tried")
-    print(f"{time.perf_counter() - started:.0f} s, {chosen.jobs} at once")
+    spent = os.times()
+    cpu = spent.user + spent.system + spent.children_user + spent.children_system
+    print(f"{time.perf_counter() - started:.0f} s, {chosen.jobs} at once, {cpu:.0f} CPU seconds")
     return 0 if share >= 95 else 1
 
 
