@@ -1,11 +1,13 @@
 """Which units of a trained network matter, with a solver's proof behind the answer."""
 
 from formulation.checker import Verdict, check
+from formulation.embed import embed
 from formulation.errors import (
     CheckFailed,
     FormulationError,
     InfeasibleProgram,
     InvalidBounds,
+    InvalidEmbedding,
     InvalidImages,
     InvalidModel,
     InvalidSetting,
@@ -32,6 +34,7 @@ __all__ = [
     "FormulationError",
     "InfeasibleProgram",
     "InvalidBounds",
+    "InvalidEmbedding",
     "InvalidImages",
     "InvalidModel",
     "InvalidSetting",
@@ -49,6 +52,7 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "embed",
     "explain",
     "linopy_program",
     "lower",

@@ -47,3 +47,7 @@ class CheckFailed(FormulationError, AssertionError):
 
 class InvalidSolution(FormulationError, ValueError):
     """A stored solution that is damaged or belongs to another network or other images."""
+
+
+class InvalidEmbedding(FormulationError, ValueError):
+    """Inputs, masks or names with which a network cannot be put into a linopy model."""

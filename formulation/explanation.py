@@ -22,7 +22,7 @@ from formulation.checker import lowered
 from formulation.errors import InvalidSolution, TimeLimitReached
 from formulation.gates import Gate
 from formulation.network import Array, Index, MaxPool
-from formulation.proof import RELU_FAMILIES, lagrangian
+from formulation.proof import RELU_FAMILIES, lagrangian, proper
 from formulation.reduction import ReducedImages, Reduction, reduce
 from formulation.search import Search
 from formulation.settings import ScoreSettings
@@ -118,15 +118,14 @@ def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit:
             position, activation, image = (int(k) for k in pulls.where[row])
             label, node = int(reduction.labels[image]), reduction.network.nodes[position].name
             pull = float(of_rows[row])
-            made.append(
-                Pull(**unit, kind="row", image=image, label=label, node=node, activation=activation, pull=pull)
-            )
+            made.append(Pull(**unit, kind="row", image=image, label=label, node=node, activation=activation, pull=pull))
     return made
 
 
 def all_pulls(reduction: Reduction, proof: Proof) -> Pulls:
     """Every image's and every row's pull on every score."""
     network, count = reduction.network, reduction.scores
+    proof = proper(proof, network)
     weight = reduction.settings.loss_weight / reduction.images
     price = np.zeros(count)
     for layer, share in zip(network.layers, proof.layers, strict=True):

@@ -66,12 +66,14 @@ class PoolGate:
         pick: position in its window of the input that is the maximum, NO_PICK where undecided, [outputs, images].
         slack: max_k u_k - l_j of inequality (6), [outputs, window, images]; 0 where the window holds nothing.
         lower, upper: of h_pick - h_j in a decided window, [outputs, window, images]; infinite where no row is needed.
+        top: of the output where undecided, [outputs, images]; infinite where nothing bounds it.
     """
 
     pick: NDArray[np.int64]
     slack: Array
     lower: Array
     upper: Array
+    top: Array
 
     @property
     def undecided(self) -> NDArray[np.bool_]:
@@ -155,18 +157,22 @@ def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
         published   nominal bounds: the dominant input is picked, and (5) and (6) stay as rows
         pattern     the bounds are the unpruned network's values, so every window is decided, by its first maximum;
                     (5) stays as rows, (6) is dropped as M is from the ReLU
-        exact       valid bounds: dominance holds for every score, no row is needed
+        exact       valid bounds: dominance holds for every score, no row is needed; out <= max_k u_k is a valid
+                    inequality that (6) alone does not give once picks are relaxed, and what is decided after the
+                    pool relies on it
     """
     there = (op.windows >= 0)[:, :, None]
     lower = np.where(there, box.lower[op.windows], -np.inf)
     upper = np.where(there, box.upper[op.windows], -np.inf)
     largest = upper.max(axis=1, keepdims=True)
     slack = np.where(there, largest - np.where(there, lower, 0.0), 0.0)
-    best = np.argmax(lower, axis=1)
+    # of inputs with the largest lower bound only one with the largest upper bound can dominate, the first of them
+    best = np.argmax(np.where(lower == lower.max(axis=1, keepdims=True), upper, -np.inf), axis=1)
     rivals = upper.copy()
     np.put_along_axis(rivals, best[:, None], -np.inf, axis=1)
     dominant = np.take_along_axis(lower, best[:, None], axis=1)[:, 0] >= rivals.max(axis=1)
     pick = np.where(dominant, best, NO_PICK)
     needed = there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & (name != "exact")
     above = slack if name == "published" else np.inf
-    return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf))
+    top = largest[:, 0] if name == "exact" else np.full(pick.shape, np.inf)
+    return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf), top)

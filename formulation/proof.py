@@ -18,20 +18,20 @@ The gradient of L by a score is that score's reduced cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import entr
 
-from formulation.bounds import input_box, propagate
 from formulation.gates import OPEN, Gate
-from formulation.network import Array, MaxPool
+from formulation.network import Array, MaxPool, Network, Relu
 from formulation.reduction import ReducedImages, Reduction
 from formulation.rows import NO_GATE, Duals, Rows
 from formulation.solution import Proof
 from formulation.sparsity import counted, layer_weight
 from formulation.sweeps import Trace, backward, forward, picked_inputs
 
+NEGLECTED = 1e-7
 RELU_FAMILIES = ("closed", "above", "open", "cut")
 POOL_FAMILIES = ("largest", "picked", "one")
 
@@ -53,7 +53,6 @@ def from_duals(reduction: Reduction, rows: Rows, duals: Duals) -> Proof:
     pulls[: rows.on_logits.shape[1]] = np.maximum(held, 0.0) @ rows.on_logits
     p = pulls.reshape(network.classes, images) * (images / reduction.settings.loss_weight)
     p[reduction.labels, np.arange(images)] += 1.0
-    p = np.clip(p, 0.0, None)
     gated = (rows.source[:, 0] != NO_GATE) & (held != 0)
     layers = np.array([float(np.sum(duals.named[f"sparsity_{layer.name}"])) for layer in network.layers])
     families = {
@@ -62,9 +61,13 @@ def from_duals(reduction: Reduction, rows: Rows, duals: Duals) -> Proof:
         for family in (*RELU_FAMILIES, *POOL_FAMILIES)
         if f"{family}_{node.name}" in duals.named
     }
-    return Proof(
-        p / p.sum(axis=0), _summing_to(np.abs(layers), counted(network)), rows.source[gated], held[gated], families
-    )
+    return Proof(np.clip(p, 0.0, None), np.abs(layers), rows.source[gated], held[gated], families)
+
+
+def proper(proof: Proof, network: Network) -> Proof:
+    """The proof with probabilities that are some and shares that sum to m: solvers reach them but for a tolerance."""
+    p = np.clip(proof.probabilities, 0.0, None)
+    return replace(proof, probabilities=p / p.sum(axis=0), layers=_summing_to(proof.layers, counted(network)))
 
 
 def _summing_to(shares: Array, total: int) -> Array:
@@ -82,9 +85,10 @@ def _summing_to(shares: Array, total: int) -> Array:
 def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
     """L of a proof and its minimum: a lower bound on the objective of every feasible point.
 
-    Multipliers of the wrong sign count as 0, so the bound holds whatever the proof.
+    The bound holds whatever the multipliers: signs are put right, and what nothing bounds makes it minus infinity.
     """
     network, settings = reduction.network, reduction.settings
+    proof = proper(proof, network)
     weight = settings.loss_weight / reduction.images
     constant = weight * float(entr(proof.probabilities).sum())
     gradient = np.zeros(reduction.columns)
@@ -98,8 +102,11 @@ def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
         piece = _Piece(reduction, part, proof, gradient)
         constant += piece.add_loss(weight) + piece.add_rows() + piece.add_undecided(used, low, high)
         gradient += piece.swept()
-    bound = constant + float(np.where(gradient > 0, gradient * low, gradient * high).sum())
-    return Lagrangian(constant, gradient, bound)
+    end = np.where(gradient > 0, low, high)
+    # the solver's multipliers cancel on a column without bounds but for its tolerance, which is taken as 0
+    gradient[~np.isfinite(end) & (np.abs(gradient) <= NEGLECTED)] = 0.0
+    end[gradient == 0] = 0.0
+    return Lagrangian(constant, gradient, constant + float(gradient @ end))
 
 
 class _Piece:
@@ -134,7 +141,8 @@ class _Piece:
             index = (*np.unravel_index(self.proof.rows[some, 1], gate.lower.shape[:-1]), image[some])
             price = self.proof.prices[some]
             bound = np.where(price > 0, gate.lower[index], gate.upper[index])
-            price = np.where(np.isfinite(bound), price, 0.0)
+            undecided = gate.undecided[index[0], index[-1]]  # inequalities of its own take the row's place
+            price = np.where(np.isfinite(bound) & ~undecided, price, 0.0)
             constant -= float((price * (self.at_zero.rows[node.name][index] - np.where(price != 0, bound, 0.0))).sum())
             on = self.on(node.source)
             if isinstance(node.op, MaxPool):
@@ -144,7 +152,8 @@ class _Piece:
                 continue
             np.add.at(on, (index[0], index[-1]), -price)
             assert isinstance(gate, Gate)
-            score = node.op.score[index[0]]  # type: ignore[union-attr]
+            assert isinstance(node.op, Relu)
+            score = node.op.score[index[0]]
             acts = (gate.state[index] == OPEN) & (score >= 0)
             np.add.at(self.gradient, score[acts], -(price * gate.cap[index])[acts])
         return constant
@@ -177,7 +186,8 @@ class _Piece:
         u, m, y = gate.cap[at], gate.big_m[at], self.at_zero.read[name][at]
         a, b, c, d = (price[family] for family in RELU_FAMILIES)
         d = d if gate.cut else np.zeros_like(d)
-        score = node.op.score[waiting.activation]  # type: ignore[union-attr]
+        assert isinstance(node.op, Relu)
+        score = node.op.score[waiting.activation]
         np.add.at(self.on(node.source), at, b - c)
         on_score = (b - c - d) * u
         np.add.at(self.gradient, score[score >= 0], on_score[score >= 0])
@@ -198,18 +208,10 @@ class _Piece:
         np.add.at(self.on(node.source), (member, image), a - b)
         np.add.at(self.gradient, waiting.value[window], b - a)
         np.add.at(self.gradient, waiting.phase[window, place], b * slack - e[window])
-        box = self._valid(name)
-        low[waiting.value] = box[0][waiting.activation, waiting.image]
-        high[waiting.value] = box[1][waiting.activation, waiting.image]
+        low[waiting.value] = -np.inf
+        high[waiting.value] = gate.top[waiting.activation, waiting.image]
         h = self.at_zero.read[name][member, image]
         return float(((a - b) * h - b * slack).sum() + e.sum())
-
-    def _valid(self, name: str) -> tuple[Array, Array]:
-        """Bounds of a node's values that hold for every feasible point of every semantics."""
-        settings = self.reduction.settings
-        box = input_box(self.part.pixels, settings.radius, settings.pixel_range)
-        made = propagate(self.network, box, valid=True)[name]
-        return made.lower, made.upper
 
     def swept(self) -> Array:
         """The gradient that the collected weights have on all columns."""

@@ -38,6 +38,7 @@ def replay(
     Raises:
         InvalidSolution: values of undecided activations are missing or name activations that do not exist.
     """
+    require_nodes(network, undecided, settings)
     bounds = propagate(
         network, input_box(pixels, settings.radius, settings.pixel_range), valid=settings.gate == "exact"
     )
@@ -171,6 +172,8 @@ class _Pool:
             ("0 <= pick <= 1", outside(np.where(there, pick, 0.0), 0.0, 1.0)),
             ("sum of picks (7)", float(np.max(np.abs(pick.sum(axis=1) - 1), initial=0.0))),
         ]
+        if self.settings.gate == "exact":
+            found.append(("out <= max u", float(np.max((out - upper.max(axis=1)) / scale, initial=0.0))))
         if self.settings.gate != "pattern":
             found.append(("out <= h_j + (1 - pick_j) (max u - l_j) (6)", float(np.max(below / scale, initial=0.0))))
         return out, found
@@ -194,6 +197,17 @@ class _Pool:
             missing[j, i] = False
         refuse_missing(missing)
         return out, pick
+
+
+def require_nodes(network: Network, undecided: Mapping[str, Undecided], settings: ScoreSettings) -> None:
+    """Raise InvalidSolution where values are stored for what is no undecided ReLU or max-pool."""
+    phases = {node.name: 1 for node in network.nodes if isinstance(node.op, Relu)}
+    phases |= {node.name: node.op.windows.shape[1] for node in network.nodes if isinstance(node.op, MaxPool)}
+    for name, stored in undecided.items():
+        if name not in phases or stored.phase.shape[1] != phases[name]:
+            raise InvalidSolution(f"the solution has values for activations of '{name}' that do not exist; score again")
+        if settings.gate == "pattern":
+            raise InvalidSolution(f"the solution has values of its own for '{name}', all of it decided; score again")
 
 
 def stored_places(stored: Undecided, shape: tuple[int, ...]) -> tuple[Index, Index]:

@@ -12,13 +12,15 @@ from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.lowering import lower
-from formulation.network import Array, Network
+from formulation.network import Affine, Array, Network
 from formulation.reduction import Reduction, reduce
 from formulation.search import Outcome, Progress
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
 from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
+
+TINY, HUGE = 1e-6, 1e6  # a layer's largest weight outside of these is worth a note
 
 
 def score(
@@ -55,7 +57,13 @@ def score(
     left = settings.time_limit - (time.perf_counter() - started)
     if left <= 0:
         raise TimeLimitReached(_too_short(settings.time_limit))
-    outcome = solve(reduction, replace(settings, time_limit=left), progress)
+    extremes = _magnitudes(network)
+    try:
+        outcome = solve(reduction, replace(settings, time_limit=left), progress)
+    except SolverFailed as failure:
+        if extremes is None:
+            raise
+        raise type(failure)(f"{failure}; {extremes}") from failure
     if outcome.status != "optimal" and not outcome.improved:
         if outcome.status == "time_limit":
             raise TimeLimitReached(_too_short(settings.time_limit))
@@ -64,9 +72,29 @@ def score(
             "than 'every unit is critical' were found; raise max_rounds or try other solver_options"
         )
     solution = _solution(reduction, outcome, settings, images_digest(pixels, classes), started)
+    if extremes is not None:
+        noted = replace(solution.certificate, notes=(*solution.certificate.notes, extremes))
+        solution = replace(solution, certificate=noted)
     verdict = verify(network, pixels, classes, solution)
     certificate = replace(solution.certificate, checked=True, largest_residual=verdict.largest_residual)
     return replace(solution, certificate=replace(certificate, seconds=time.perf_counter() - started))
+
+
+def _magnitudes(network: Network) -> str | None:
+    """What to say of layers whose weights are all tiny or partly huge: the solvers' tolerances are absolute."""
+    found = []
+    for node in network.nodes:
+        if isinstance(node.op, Affine):
+            weight = node.op.weight if isinstance(node.op.weight, np.ndarray) else node.op.weight.data
+            largest = float(np.abs(weight).max(initial=0.0))
+            if largest and not TINY <= largest <= HUGE:
+                found.append(f"'{node.name}' up to {largest:.1e}")
+    if not found:
+        return None
+    return (
+        f"the weights span extreme magnitudes ({', '.join(found)}), solvers work to tolerances of about 1e-9; scale a "
+        "unit's weights and bias by c > 0 and its outgoing weights by 1 / c, which changes no logit"
+    )
 
 
 def _too_short(limit: float) -> str:

@@ -28,7 +28,7 @@ from formulation.network import Array, Layer, Network
 from formulation.settings import LayerWeight
 
 PREFERENCE_SHARE = 0.1
-LATER = 0.1
+LATER = 1.0
 
 
 def layer_weight(network: Network, layer: Layer, weight: LayerWeight) -> int:

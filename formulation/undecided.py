@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +25,8 @@ class UndecidedNode:
     Attributes:
         activation: which they are, [k].
         value, phase: their columns, [k] and [k, window].
-        cap, big_m: u+ and M of a ReLU's, [k]; slack: of a window's members, [k, window].
+        cap: the largest that the value may be, u+ of a ReLU's, [k].
+        big_m: M of a ReLU's [k]; max_k u_k - l_j of a window's members [members].
         read: what they read as a form over the columns: y of a ReLU [k], h_j of a window's members [members].
         constant: its constant.
     """
@@ -50,9 +51,12 @@ class UndecidedNode:
             at_zero = forward(reduction, part, np.zeros(reduction.columns)).read
             for name, waiting in part.waiting.items():
                 node, gate = reduction.network.node(name), part.gates[name]
-                describe = _of_relu if isinstance(gate, Gate) else _of_pool
-                coefficients = partial(read_coefficients, reduction, part, name)
-                found.setdefault(name, []).append(describe(node, waiting, gate, at_zero[name], coefficients))
+                read = partial(read_coefficients, reduction, part, name)
+                if isinstance(gate, Gate):
+                    made = _of_relu(node, waiting, gate, at_zero[name], read)
+                else:
+                    made = _of_pool(node, waiting, gate, at_zero[name], read)
+                found.setdefault(name, []).append(made)
         return [_joined(pieces) for pieces in found.values()]
 
     @property
@@ -74,7 +78,7 @@ class UndecidedNode:
             open_ = model.add_variables(coords=coords, name=f"open_{name}", **phase)
             labels[self.phase[:, 0]] = open_.labels.values
         else:
-            hidden = model.add_variables(coords=coords, name=f"out_{name}")
+            hidden = model.add_variables(upper=DataArray(self.cap, coords=coords), name=f"out_{name}")
             members = [(f"member_{name}", np.arange(len(self.members[0])))]
             labels[self.phase[self.members]] = model.add_variables(
                 coords=members, name=f"pick_{name}", **phase
@@ -131,25 +135,22 @@ def _of_pool(
     each, member = np.arange(len(window)), node.op.windows[activation, place]
     weights = csr_array((np.ones(len(each)), (each, member)), shape=(len(each), len(at_zero)))
     return UndecidedNode(
-        node, waiting.activation, waiting.value, waiting.phase, np.zeros(0), gate.slack[activation, place, image],
+        node, waiting.activation, waiting.value, waiting.phase, gate.top[waiting.activation, waiting.image],
+        gate.slack[activation, place, image],
         read(weights, image), at_zero[member, image], cut=False,
     )  # fmt: skip
 
 
 def _joined(pieces: list[UndecidedNode]) -> UndecidedNode:
     """The pieces of all slices as one."""
-
-    def all_of(values: Iterator[Array]) -> Array:
-        return np.concatenate(list(values))
-
     return UndecidedNode(
         node=pieces[0].node,
-        activation=all_of(p.activation for p in pieces),
-        value=all_of(p.value for p in pieces),
-        phase=all_of(p.phase for p in pieces),
-        cap=all_of(p.cap for p in pieces),
-        big_m=all_of(p.big_m for p in pieces),
+        activation=np.concatenate([p.activation for p in pieces]),
+        value=np.concatenate([p.value for p in pieces]),
+        phase=np.concatenate([p.phase for p in pieces]),
+        cap=np.concatenate([p.cap for p in pieces]),
+        big_m=np.concatenate([p.big_m for p in pieces]),
         read=csr_array(vstack([p.read for p in pieces], format="csr")),
-        constant=all_of(p.constant for p in pieces),
+        constant=np.concatenate([p.constant for p in pieces]),
         cut=pieces[0].cut,
     )

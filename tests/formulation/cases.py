@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from formulation import ScoreSettings, lower
 from formulation.reduction import Reduction, reduce
+from formulation.rows import Rows
+from formulation.separation import Separation, complete
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +28,8 @@ class Case:
     def pixels(self) -> np.ndarray:
         return self.images.reshape(len(self.images), -1).numpy().T
 
-    def reduction(self, settings: ScoreSettings, *, slice_size: int = 16) -> Reduction:
-        return reduce(lower(self.model, self.images), self.pixels, self.labels.numpy(), settings, slice_size=slice_size)
+    def reduction(self, settings: ScoreSettings, **more: int) -> Reduction:
+        return reduce(lower(self.model, self.images), self.pixels, self.labels.numpy(), settings, **more)
 
     def masked_logits(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits [classes, images] of the torch module, each ReLU's output times its units' mask, by forward hooks."""
@@ -189,3 +191,61 @@ def batchnorm_after_relu(seed: int = 0, *, images: int = 2) -> Case:
 
 def random_masks(units: Mapping[str, int], rng: np.random.Generator, keep: float) -> dict[str, np.ndarray]:
     return {name: (rng.random(count) < keep).astype(float) for name, count in units.items()}
+
+
+SMALL: dict[str, Callable[..., Case]] = {
+    "dense": dense,
+    "average pool": conv_pool,
+    "strided and grouped": strided_grouped,
+    "residual": residual,
+    "concatenated": concatenated,
+    "max-pooled": max_pooled,
+    "series": conv1d_series,
+    "tabular": tabular,
+    "norm after relu": batchnorm_after_relu,
+}  # every operation that a network may have; built from a seed
+
+
+def drawn(seed: int, *, images: int = 2) -> Case:
+    """A small network of drawn structure: a convolution, then pools, sums, concatenations, norms, dense layers."""
+    rng = np.random.default_rng(seed)
+    channels, size = int(rng.integers(1, 3)), 4
+    layers: list[nn.Module] = [nn.Conv2d(1, channels, 2, padding=int(rng.integers(2)))]
+    size += 2 * layers[0].padding[0] - 1
+    gates, last = {}, "0"
+    if rng.random() < 0.3:
+        layers.append(nn.BatchNorm2d(channels))
+    layers.append(nn.ReLU())
+    gates[last] = str(len(layers) - 1)
+    kind = rng.choice(["max", "average", "norm and max", "sum", "ways"])
+    if kind == "norm and max":
+        layers.append(nn.BatchNorm2d(channels))
+        gates[last] = str(len(layers) - 1)
+    if "max" in kind:
+        pad = int(rng.integers(2))
+        layers.append(nn.MaxPool2d(2, stride=2, padding=pad))
+        size = (size + 2 * pad - 2) // 2 + 1
+    elif kind == "average":
+        layers.append(nn.AvgPool2d(2, stride=2))
+        size = (size - 2) // 2 + 1
+    elif kind == "sum":
+        name = str(len(layers))
+        layers.append(Block(channels, channels))
+        gates[f"{name}.first"] = f"{name}.gate"
+    else:
+        name = str(len(layers))
+        layers.append(Branches(channels))
+        gates |= {f"{name}.{way}": f"{name}.{way}_gate" for way in ("point", "square", "pooled")}
+        channels = 5
+    layers += [nn.AvgPool2d(size), nn.Flatten()] if kind in ("sum", "ways") else [nn.Flatten()]
+    fed = channels * (1 if kind in ("sum", "ways") else size * size)
+    if rng.random() < 0.5:
+        gates[str(len(layers))] = str(len(layers) + 1)
+        layers += [nn.Linear(fed, 3, bias=bool(rng.integers(2))), nn.ReLU()]
+        fed = 3
+    return gated(make(seed, [*layers, nn.Linear(fed, 3)], (1, 4, 4), images), seed, gates)
+
+
+def planes_at(reduction: Reduction, scores: np.ndarray) -> Rows:
+    """The planes under the loss that touch it where every undecided activation follows its ReLU."""
+    return Separation(reduction).inspect(complete(reduction, scores)[0]).planes

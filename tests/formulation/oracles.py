@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from scipy.special import log_softmax, softmax
 
 from formulation import Network, ScoreSettings
-from formulation.network import Affine
+from formulation.network import INPUT, Add, Affine, MaxPool, Relu, Shift
 
 # Same examples in every run, none stored, no clock.
 repeatable = hypothesis_settings(derandomize=True, deadline=None, database=None, max_examples=40)
@@ -49,17 +49,28 @@ def dense_weight(op: Affine) -> np.ndarray:
 def interval_bounds(
     network: Network, low: np.ndarray, high: np.ndarray, *, valid: bool
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """[l, u] of each ReLU's pre-activation for one image: W+ l + W- u + b and W+ u + W- l + b."""
-    bounds = {}
+    """[l, u] of what each ReLU and max-pool reads, for one image: W+ l + W- u + b and W+ u + W- l + b."""
+    boxes, read = {INPUT: (low, high)}, {}
     for node in network.nodes:
-        if isinstance(node.op, Affine):
-            weight = dense_weight(node.op)
-            plus, minus = np.maximum(weight, 0), np.minimum(weight, 0)
-            low, high = plus @ low + minus @ high + node.op.bias, plus @ high + minus @ low + node.op.bias
-        else:
-            bounds[node.name] = (low, high)
-            low, high = np.maximum(low, 0) * (not valid), np.maximum(high, 0)
-    return bounds
+        (low, high), *others = (boxes[name] for name in node.sources)
+        match node.op:
+            case Affine(_, bias):
+                weight = dense_weight(node.op)
+                plus, minus = np.maximum(weight, 0), np.minimum(weight, 0)
+                made = plus @ low + minus @ high + bias, plus @ high + minus @ low + bias
+            case Relu(score):
+                read[node.name] = low, high
+                made = np.where(valid & (score >= 0), 0.0, np.maximum(low, 0)), np.maximum(high, 0)
+            case MaxPool(windows):
+                read[node.name] = low, high
+                made = tuple(np.array([b[w[w >= 0]].max() for w in windows]) for b in (low, high))
+            case Add():
+                made = tuple(sum((box[k] for box in others), start) for k, start in enumerate((low, high)))
+            case Shift(score, amount):
+                gone = np.where(valid & (score >= 0), 0.0, amount)
+                made = low + np.minimum(amount, gone), high + np.maximum(amount, gone)
+        boxes[node.name] = made
+    return read
 
 
 class Unreduced:
@@ -103,19 +114,38 @@ class Unreduced:
         low, high = centre - settings.radius, centre + settings.radius
         bounds = interval_bounds(self.network, low, high, valid=settings.gate == "exact")
         nominal = interval_bounds(self.network, pixels, pixels, valid=False)
-        values = [Expression(float(p)) for p in pixels]
+        values = {INPUT: [Expression(float(p)) for p in pixels]}
         for node in self.network.nodes:
-            if isinstance(node.op, Affine):
-                rows = zip(dense_weight(node.op), node.op.bias, strict=True)
-                values = [self._weighted(row, bias, values) for row, bias in rows]
-            else:
-                columns = self.score[node.op.layer]
-                scores = [Expression(0.0, {columns[u]: 1.0}) for u in node.op.unit]
-                if settings.gate == "pattern":
-                    values = [self._pattern(*each) for each in zip(values, scores, nominal[node.name][0], strict=True)]
-                else:
-                    values = [self._relu(*each) for each in zip(values, scores, *bounds[node.name], strict=True)]
-        return values
+            read, *others = (values[name] for name in node.sources)
+            match node.op:
+                case Affine(_, bias):
+                    rows = zip(dense_weight(node.op), bias, strict=True)
+                    made = [self._weighted(row, b, read) for row, b in rows]
+                case Relu(score):
+                    scores = [self._score(k) for k in score]
+                    if settings.gate == "pattern":
+                        made = [self._pattern(*each) for each in zip(read, scores, nominal[node.name][0], strict=True)]
+                    else:
+                        made = [self._relu(*each) for each in zip(read, scores, *bounds[node.name], strict=True)]
+                case MaxPool(windows):
+                    low, high = bounds[node.name]
+                    made = [
+                        self._window([(read[j], float(low[j]), float(high[j])) for j in window if j >= 0])
+                        for window in windows
+                    ]
+                case Add():
+                    made = read
+                    for other in others:
+                        made = [a.plus(b) for a, b in zip(made, other, strict=True)]
+                case Shift(score, amount):
+                    made = [h.plus(self._score(k), float(a)) for h, k, a in zip(read, score, amount, strict=True)]
+            values[node.name] = made
+        return values[self.network.nodes[-1].name]
+
+    def _score(self, k: int) -> Expression:
+        """The score at a position in the vector of all scores, 1 where none acts."""
+        columns = [column for layer in self.network.layers for column in self.score[layer.name]]
+        return Expression(0.0, {columns[k]: 1.0}) if k >= 0 else Expression(1.0)
 
     @staticmethod
     def _weighted(row: np.ndarray, bias: float, values: list[Expression]) -> Expression:
@@ -127,7 +157,7 @@ class Unreduced:
     def _relu(self, y: Expression, s: Expression, low: float, high: float) -> Expression:
         """(1) to (4), and h <= s u+ in `exact`."""
         cap = max(high, 0.0)
-        big_m = low if self.settings.gate == "published" else low - cap
+        big_m = low - cap if self.settings.gate == "exact" and s.terms else low
         h = Expression(0.0, {self.column(0, np.inf): 1.0})  # (1)
         open_column = self.column(0, 1, whole=not self.settings.relax)
         self.open[open_column] = (low, high)
@@ -147,6 +177,31 @@ class Unreduced:
             return h
         self.at_least_zero(Expression().plus(y, -1.0))
         return Expression()
+
+    def _window(self, members: list[tuple[Expression, float, float]]) -> Expression:
+        """(5) to (7); where one input's lower bound is at least all others' upper bounds its pick is 1."""
+        settings = self.settings
+        top = max(high for _, _, high in members)
+        out = Expression(0.0, {self.column(-np.inf, top if settings.gate == "exact" else np.inf): 1.0})
+        decided = None
+        for k, (_, low, _) in enumerate(members):
+            others = [high for j, (_, _, high) in enumerate(members) if j != k]
+            if decided is None and all(low >= high for high in others):
+                decided = k
+        picks = []
+        for k, (h, low, _) in enumerate(members):
+            least, most = (0, 1) if decided is None else (int(k == decided),) * 2
+            picks.append(Expression(0.0, {self.column(least, most, whole=not settings.relax): 1.0}))
+            self.at_least_zero(out.plus(h, -1.0))  # (5)
+            if settings.gate != "pattern" or k == decided:
+                slack = top - low
+                self.at_least_zero(h.plus(Expression(slack)).plus(picks[-1], -slack).plus(out, -1.0))  # (6)
+        total = Expression(-1.0)
+        for pick in picks:
+            total = total.plus(pick)
+        self.at_least_zero(total)  # (7)
+        self.at_least_zero(Expression().plus(total, -1.0))
+        return out
 
     def _sparsity(self) -> int:
         """One column that is at least the sum of every m of the n layer terms, m = max(1, n - 1)."""

@@ -9,15 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formulation import ScoreSettings, score
-from formulation.loss import Rows, cross_entropy, lifted_cuts, stack_rows, tangent_cuts
+from formulation import loss as loss_module
+from formulation.loss import cross_entropy, groups, lifted_planes, tangent_planes, tangents
 from formulation.reduction import Reduction
-from tests.formulation.cases import conv_pool, dense, strided_grouped
+from formulation.rows import Rows, stack_rows
+from formulation.sweeps import forward
+from tests.formulation.cases import batchnorm_after_relu, conv_pool, dense, max_pooled, strided_grouped
 from tests.formulation.oracles import repeatable
 
 REDUCTIONS = {
     "dense": dense(2, classes=5).reduction(ScoreSettings(radius=0.3), slice_size=2),
     "pool": conv_pool(2).reduction(ScoreSettings(gate="pattern", radius=0)),
     "grouped": strided_grouped(2).reduction(ScoreSettings(gate="exact", relax=False, radius=0.05), slice_size=1),
+    "max-pooled": max_pooled(2).reduction(ScoreSettings(radius=0.05), slice_size=1),
+    "norm after relu": batchnorm_after_relu(2).reduction(ScoreSettings(gate="exact", relax=False, radius=0.0)),
 }
 points = st.tuples(st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 4.0]))
 
@@ -28,8 +33,25 @@ def point_of(reduction: Reduction, drawn: tuple[int, float]) -> np.ndarray:
     return np.random.default_rng(seed).normal(0.5, reach, reduction.columns)
 
 
+def logits_at(reduction: Reduction, point: np.ndarray) -> np.ndarray:
+    return np.concatenate([forward(reduction, part, point).logits for part in reduction.parts], axis=1)
+
+
+def tangent_cuts(reduction: Reduction, point: np.ndarray) -> Rows:
+    logits = logits_at(reduction, point)
+    return tangent_planes(
+        reduction, logits, [tangents(reduction, part, logits[:, part.where], point) for part in reduction.parts]
+    )
+
+
+def lifted_cuts(reduction: Reduction, point: np.ndarray) -> Rows:
+    logits = logits_at(reduction, point)
+    blocks = [lifted_planes(reduction, part, logits[:, part.where], point) for part in reduction.parts]
+    return stack_rows(blocks, reduction.columns + reduction.images * (1 + reduction.network.classes))
+
+
 def loss_at(reduction: Reduction, point: np.ndarray) -> np.ndarray:
-    logits = torch.as_tensor(reduction.logits(point).T)
+    logits = torch.as_tensor(logits_at(reduction, point).T)
     return torch.nn.functional.cross_entropy(logits, torch.as_tensor(reduction.labels), reduction="none").numpy()
 
 
@@ -71,7 +93,7 @@ def test_the_true_loss_satisfies_every_lifted_plane_anywhere(name, made_at, seen
     reduction = REDUCTIONS[name]
     cuts = lifted_cuts(reduction, point_of(reduction, made_at))
     elsewhere = point_of(reduction, seen_from)
-    logits, each = reduction.logits(elsewhere), np.arange(len(reduction.labels))
+    logits, each = logits_at(reduction, elsewhere), np.arange(len(reduction.labels))
     loss = loss_at(reduction, elsewhere)
     mass = np.exp(logits - logits[reduction.labels, each] - loss).T
     np.testing.assert_allclose(mass.sum(axis=1), 1)
@@ -129,3 +151,66 @@ def test_stacking_pads_to_the_width_and_keeps_every_bound() -> None:
     assert wide.matrix.shape == (2 * len(cuts), cuts.matrix.shape[1] + 3)
     np.testing.assert_array_equal(wide.lower, np.tile(cuts.lower, 2))
     assert len(stack_rows([], 4)) == 0
+
+
+# Planes of groups -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7, 8, 9, 20])
+def test_groups_are_neighbours_of_nearly_one_size(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "GROUPS", 8)
+    group = groups(images, "tangent")
+    sizes = np.bincount(group)
+    assert (np.diff(group) >= 0).all()
+    assert len(sizes) == min(images, 8)
+    assert sizes.max() - sizes.min() <= 1
+    np.testing.assert_array_equal(groups(images, "lifted"), np.arange(images))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@repeatable
+@given(made_at=points, seen_from=points)
+def test_a_groups_plane_is_below_its_mean_loss_and_touches_it_where_it_was_made(count, made_at, seen_from):
+    reduction = dense(2, classes=5, images=5).reduction(ScoreSettings(radius=0.3), slice_size=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_module, "GROUPS", count)
+        point, elsewhere = point_of(reduction, made_at), point_of(reduction, seen_from)
+        cuts, group = tangent_cuts(reduction, point), groups(reduction.images, "tangent")
+    assert len(cuts) == count
+
+    def mean_loss(at: np.ndarray) -> np.ndarray:
+        return np.bincount(group, loss_at(reduction, at)) / np.bincount(group)
+
+    width = reduction.columns
+    np.testing.assert_array_equal(cuts.matrix[:, width:].toarray(), np.eye(count))
+    touching = cuts.lower - cuts.matrix[:, :width] @ point
+    np.testing.assert_allclose(touching, mean_loss(point), rtol=1e-9, atol=1e-9)
+    below = cuts.lower - cuts.matrix[:, :width] @ elsewhere
+    assert (below <= mean_loss(elsewhere) * (1 + 1e-9) + 1e-9).all()
+
+
+@pytest.mark.parametrize("gate", ["published", "pattern"])
+def test_averaged_planes_and_one_plane_an_image_score_to_the_same_optimum(
+    gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = dense(1, hidden=(7, 6, 5), classes=4, images=9)
+    settings = ScoreSettings(gate=gate, radius=0.0 if gate == "pattern" else 0.05, gap=1e-7)
+    found = []
+    for count in (100, 4, 1):
+        monkeypatch.setattr(loss_module, "GROUPS", count)
+        found.append(score(case.model, case.images, case.labels, settings).certificate)
+        assert found[-1].status == "optimal"
+    assert max(c.bound for c in found) <= min(c.objective for c in found) + 1e-9
+    assert max(c.objective for c in found) - min(c.objective for c in found) <= 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(REDUCTIONS))
+@pytest.mark.parametrize("cuts", [tangent_cuts, lifted_cuts])
+def test_what_a_plane_takes_off_each_logit_is_what_it_takes_off_the_columns(name, cuts) -> None:
+    """matrix . d on the columns = - on_logits . (o(p + d) - o(p)), because logits are affine in the columns."""
+    reduction = REDUCTIONS[name]
+    rng = np.random.default_rng(0)
+    p, d = rng.normal(0.5, 1, (2, reduction.columns))
+    made = cuts(reduction, p)
+    moved = (logits_at(reduction, p + d) - logits_at(reduction, p)).ravel()
+    np.testing.assert_allclose(made.matrix[:, : reduction.columns] @ d, -(made.on_logits @ moved), atol=1e-9)

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from formulation import ScoreSettings, score
-from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
-from tests.formulation.oracles import Unreduced
+from formulation.reference import write_out
+from tests.formulation.cases import (
+    SMALL,
+    Case,
+    batchnorm_after_relu,
+    concatenated,
+    conv1d_series,
+    conv_pool,
+    dense,
+    drawn,
+    max_pooled,
+    residual,
+    strided_grouped,
+    tabular,
+)
+from tests.formulation.oracles import Unreduced, repeatable
 
 CLOSE = 1e-6
-
-
-def both_optima(case: Case, settings: ScoreSettings) -> tuple[float, float]:
-    reduction = case.reduction(settings)
-    plain = Unreduced(reduction.network, case.pixels, case.labels.numpy(), settings).minimise()
-    assert plain is not None
-    certificate = score(case.model, case.images, case.labels, settings).certificate
-    assert certificate.status == "optimal"
-    assert certificate.bound <= plain + CLOSE
-    return certificate.objective, plain
+SEMANTICS = [("published", 0.05), ("published", 0.0), ("pattern", 0.0), ("exact", 0.0), ("exact", 0.02)]
+every_semantics = pytest.mark.parametrize(("gate", "radius"), SEMANTICS)
+phases = pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
 
 
 def settings_of(gate: str, *, relax: bool, radius: float, loss_weight: float = 5.0, **more: object) -> ScoreSettings:
@@ -29,40 +38,131 @@ def settings_of(gate: str, *, relax: bool, radius: float, loss_weight: float = 5
     )
 
 
+def plain_optimum(case: Case, settings: ScoreSettings) -> float:
+    network = case.reduction(settings).network
+    optimum = Unreduced(network, case.pixels, case.labels.numpy(), settings).minimise()
+    assert optimum is not None
+    return optimum
+
+
+def reduced_optimum(case: Case, settings: ScoreSettings) -> float:
+    certificate = score(case.model, case.images, case.labels, settings).certificate
+    assert certificate.status == "optimal"
+    assert certificate.bound <= certificate.objective + CLOSE
+    return certificate.objective
+
+
 @pytest.mark.parametrize("seed", range(1, 5))
-@pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
-@pytest.mark.parametrize(
-    ("gate", "radius"), [("published", 0.05), ("published", 0.0), ("pattern", 0.0), ("exact", 0.0), ("exact", 0.02)]
-)
+@phases
+@every_semantics
 def test_reduced_and_unreduced_optima_agree_on_dense_networks(gate: str, radius: float, relax: bool, seed: int) -> None:
     case = dense(seed, inputs=3, hidden=(4, 3), images=2)
     settings = settings_of(gate, relax=relax, radius=radius, loss_weight=10.0 if seed % 2 else 2.0)
-    reduced, plain = both_optima(case, settings)
-    assert reduced == pytest.approx(plain, abs=CLOSE)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
+
+
+@pytest.mark.parametrize("case", sorted(SMALL))
+@every_semantics
+def test_reduced_and_unreduced_relaxations_agree_on_every_operation(gate: str, radius: float, case: str) -> None:
+    made = SMALL[case](1)
+    settings = settings_of(gate, relax=True, radius=radius, loss_weight=10.0)
+    assert reduced_optimum(made, settings) == pytest.approx(plain_optimum(made, settings), abs=CLOSE)
+
+
+@settings(repeatable, max_examples=25)
+@given(seed=st.integers(0, 10_000), semantics=st.sampled_from(SEMANTICS), loss_weight=st.sampled_from([3.0, 20.0]))
+def test_reduced_and_unreduced_relaxations_agree_on_drawn_networks(seed, semantics, loss_weight):
+    case = drawn(seed)
+    settings = settings_of(semantics[0], relax=True, radius=semantics[1], loss_weight=loss_weight)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
+
+
+@settings(repeatable, max_examples=12)
+@given(seed=st.integers(0, 10_000), semantics=st.sampled_from([("published", 0.05), ("exact", 0.0)]))
+def test_reduced_and_unreduced_integer_programs_agree_on_drawn_networks(seed, semantics):
+    case = drawn(seed, images=1)
+    settings = settings_of(semantics[0], relax=False, radius=semantics[1], loss_weight=10.0)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
+
+
+@pytest.mark.parametrize("make", [max_pooled, conv1d_series, batchnorm_after_relu, residual, concatenated])
+def test_reduced_and_unreduced_integer_programs_agree_with_undecided_windows_sums_and_shifts(
+    make: Callable[..., Case],
+) -> None:
+    case = make(1)
+    settings = settings_of("published", relax=False, radius=0.05, loss_weight=10.0)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
 
 
 @pytest.mark.parametrize("make", [conv_pool, strided_grouped])
 @pytest.mark.parametrize(
     ("gate", "radius", "layer_weight"),
-    [("published", 0.02, "kernel"), ("pattern", 0.0, "network"), ("exact", 0.0, "units")],
+    [("published", 0.02, "kernel"), ("pattern", 0.0, "network"), ("exact", 0.0, "kernel")],
 )
-def test_reduced_and_unreduced_relaxations_agree_on_convolutions(
+def test_reduced_and_unreduced_relaxations_agree_in_every_layer_weight(
     make: Callable[..., Case], gate: str, radius: float, layer_weight: str
 ) -> None:
-    case = make(1)
-    reduced, plain = both_optima(case, settings_of(gate, relax=True, radius=radius, layer_weight=layer_weight))
-    assert reduced == pytest.approx(plain, abs=CLOSE)
+    case, settings = make(1), settings_of(gate, relax=True, radius=radius, layer_weight=layer_weight)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
+@phases
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.0)])
 def test_reduced_and_unreduced_optima_agree_with_integer_scores(
     gate: str, radius: float, relax: bool, seed: int
 ) -> None:
     case = dense(seed, inputs=3, hidden=(3, 3), images=2)
-    reduced, plain = both_optima(case, settings_of(gate, relax=relax, radius=radius, integer_scores=True))
-    assert reduced == pytest.approx(plain, abs=CLOSE)
+    settings = settings_of(gate, relax=relax, radius=radius, integer_scores=True)
+    assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
+
+
+# The readable reference ------------------------------------------------------------------------------------------------
+
+
+def written_out(case: Case, settings: ScoreSettings) -> float | None:
+    network = case.reduction(settings).network
+    return write_out(network, case.pixels, case.labels.numpy(), settings).minimise()
+
+
+@phases
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.0)])
+@pytest.mark.parametrize("make", [tabular, batchnorm_after_relu])
+def test_the_program_written_out_in_linopy_has_the_same_optimum(
+    make: Callable[..., Case], gate: str, radius: float, relax: bool
+) -> None:
+    case = make(2, images=1)
+    settings = settings_of(gate, relax=relax, radius=radius, loss_weight=10.0)
+    written, reduced = written_out(case, settings), reduced_optimum(case, settings)
+    assert written == pytest.approx(reduced, abs=CLOSE)
+
+
+@pytest.mark.parametrize("case", ["residual", "concatenated", "max-pooled", "series", "average pool"])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.02)])
+def test_the_relaxation_written_out_in_linopy_has_the_same_optimum_on_every_operation(
+    gate: str, radius: float, case: str
+) -> None:
+    made = SMALL[case](2, images=1)
+    settings = settings_of(gate, relax=True, radius=radius, loss_weight=10.0, layer_weight="kernel")
+    assert written_out(made, settings) == pytest.approx(reduced_optimum(made, settings), abs=CLOSE)
+
+
+def test_whole_scores_written_out_in_linopy_have_the_same_optimum() -> None:
+    case = tabular(1)
+    settings = settings_of("exact", relax=False, radius=0.0, integer_scores=True)
+    assert written_out(case, settings) == pytest.approx(reduced_optimum(case, settings), abs=CLOSE)
+
+
+def test_an_infeasible_written_out_program_has_no_optimum() -> None:
+    case = dense(hidden=(8, 6))
+    settings = settings_of("published", relax=False, radius=0.02)
+    program = write_out(case.reduction(settings).network, case.pixels, case.labels.numpy(), settings)
+    scores = program.model.variables["score"]
+    scores.update(upper=scores.lower)  # every unit gone but for what is always 1
+    assert program.minimise() is None
+
+
+# What is decided -------------------------------------------------------------------------------------------------------
 
 
 def test_the_instances_are_neither_decided_nor_trivial() -> None:
@@ -83,3 +183,20 @@ def test_the_instances_are_neither_decided_nor_trivial() -> None:
     assert (
         dense(1, inputs=3, hidden=(4, 3), images=2).reduction(settings_of("exact", relax=False, radius=0.0)).columns > 7
     )
+
+
+@pytest.mark.parametrize("make", [max_pooled, conv1d_series])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("exact", 0.02)])
+def test_the_pooled_instances_have_decided_and_undecided_windows(
+    make: Callable[..., Case], gate: str, radius: float
+) -> None:
+    reduction = make(1).reduction(settings_of(gate, relax=True, radius=radius))
+    pools = [gate for part in reduction.parts for gate in part.gates.values() if hasattr(gate, "pick")]
+    undecided = sum(int(pool.undecided.sum()) for pool in pools)
+    assert 0 < undecided < sum(pool.pick.size for pool in pools)
+
+
+@pytest.mark.parametrize("case", sorted(SMALL))
+def test_nothing_is_undecided_in_pattern(case: str) -> None:
+    reduction = SMALL[case](1).reduction(settings_of("pattern", relax=True, radius=0.0))
+    assert (reduction.undecided, reduction.columns) == (0, reduction.scores)

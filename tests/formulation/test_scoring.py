@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import ScoreSettings, Solution, lower, score
-from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from formulation import FormulationError, ScoreSettings, Solution, lower, score
+from tests.formulation.cases import SMALL, Case, concatenated, conv_pool, dense, max_pooled
 
 SETTINGS = {
     "published": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20),
@@ -45,10 +46,10 @@ def changed(case: Case, change: Callable[[nn.Sequential], None]) -> Case:
 # What the answer says -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [dense, conv_pool, strided_grouped])
-@every_semantics
-def test_there_is_one_score_in_0_to_1_per_unit_of_every_gated_layer(name: str, make: Callable[[], Case]) -> None:
-    case = make()
+@pytest.mark.parametrize("operation", sorted(SMALL))
+@pytest.mark.parametrize("name", ["published", "published, integer", "pattern", "exact, relaxed"])
+def test_there_is_one_score_in_0_to_1_per_unit_of_every_gated_layer(name: str, operation: str) -> None:
+    case = SMALL[operation]()
     solution = scored(case, replace(SETTINGS[name], gap=1e-3))
     assert {n: len(v) for n, v in solution.scores.items()} == lower(case.model, case.images).units
     for values in solution.scores.values():
@@ -66,7 +67,7 @@ def test_the_certificate_adds_up(name: str) -> None:
     assert made.gap <= settings.gap
     assert made.rounds == len(solution.rounds) > 0
     assert made.columns == 11 + 2 * made.undecided
-    assert made.undecided == sum(len(values.hidden) for values in solution.undecided.values())
+    assert made.undecided == sum(len(values.value) for values in solution.undecided.values())
     assert (made.solver, made.images, made.checked) == ("highs", 3, True)
     assert made.settings == settings.to_dict()
     assert made.largest_residual is not None
@@ -168,6 +169,37 @@ def test_a_unit_scaled_up_and_its_outgoing_weights_scaled_down_scores_the_same(n
     assert optimum(changed(case, scale), SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
 
 
+@pytest.mark.parametrize("make", [max_pooled, concatenated])
+@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+def test_feature_maps_before_max_pools_and_concatenations_may_be_reordered_and_scaled(
+    name: str, make: Callable[[], Case]
+) -> None:
+    """The way back through the second layer undoes both, so the optimum stays: (5) to (7) are homogeneous too."""
+    case = make()
+    maps = case.model[0].out_channels
+    order, factor = torch.arange(maps).flip(0), torch.tensor([0.25, 3.0, 1.5])[:maps].double()
+
+    def change(model: nn.Sequential) -> None:
+        model[0].weight.copy_(model[0].weight[order] * factor[:, None, None, None])
+        model[0].bias.copy_(model[0].bias[order] * factor)
+        readers = [model[3]] if make is max_pooled else [model[2].point, model[2].square, model[2].pooled]
+        for reader in readers:
+            reader.weight.copy_(reader.weight[:, order] / factor[:, None, None])
+
+    assert optimum(changed(case, change), SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("make", [max_pooled, concatenated])
+@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+def test_images_may_be_reordered_and_doubled_with_max_pools_and_concatenations(
+    name: str, make: Callable[[], Case]
+) -> None:
+    case = make()
+    turned = torch.tensor([1, 0, 1, 0])
+    other = replace(case, images=case.images[turned], labels=case.labels[turned])
+    assert optimum(other, SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
+
+
 @every_semantics
 def test_a_shift_of_all_logits_does_not_matter(name: str) -> None:
     case = dense(1)
@@ -201,3 +233,24 @@ def test_a_unit_that_nothing_reads_scores_0_in_a_layer_that_counts(layer_weight:
 
     settings = replace(SETTINGS["pattern"], layer_weight=layer_weight)
     assert scored(changed(case, cut), settings).scores["1"][2] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("factor", [1e-12, 1e8])
+@pytest.mark.parametrize("gate", ["pattern", "published"])
+def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: float, layer: int) -> None:
+    """The scores come with a note, or a solver that cannot cope is an error that says why: never nothing."""
+    case = dense(1, images=5)
+    linear = [module for module in case.model if isinstance(module, nn.Linear)][layer]
+    with torch.no_grad():
+        linear.weight.mul_(factor)
+        linear.bias.mul_(factor)
+    labels = case.model(case.images).argmax(1)
+    settings = ScoreSettings(gate=gate, radius=0 if gate == "pattern" else 0.01)
+    try:
+        said = score(case.model, case.images, labels, settings).certificate.notes[-1]
+    except FormulationError as error:
+        said = str(error)
+    assert "magnitudes" in said
+    assert re.search(r"up to \de[+-]\d\d|up to \d\.\de[+-]\d\d", said)
+    assert len(said.splitlines()) == 1

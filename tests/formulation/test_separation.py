@@ -6,75 +6,133 @@ import numpy as np
 import pytest
 
 from formulation import ScoreSettings
-from formulation.gates import UNDECIDED
+from formulation.gates import OPEN, Gate, PoolGate
+from formulation.network import Array
 from formulation.reduction import Reduction
-from formulation.separation import TOLERANCE, Separation
-from tests.formulation.cases import Case, conv_pool, dense
+from formulation.rows import Rows
+from formulation.separation import TOLERANCE, Inspection, Separation, Touch, complete
+from formulation.sweeps import forward
+from tests.formulation.cases import Case, batchnorm_after_relu, concatenated, conv_pool, dense, max_pooled
 
+MANY = 10_000
 CASES: list[tuple[Case, ScoreSettings]] = [
     (dense(1, images=5), ScoreSettings(radius=0.05)),
     (conv_pool(1), ScoreSettings(gate="pattern", radius=0)),
+    (max_pooled(1), ScoreSettings(radius=0.02)),
+    (max_pooled(1), ScoreSettings(gate="pattern", radius=0)),
+    (concatenated(1), ScoreSettings(radius=0.02)),
+    (batchnorm_after_relu(1), ScoreSettings(gate="pattern", radius=0)),
 ]
+every_case = pytest.mark.parametrize(("case", "settings"), CASES)
 
 
-def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, np.ndarray, Separation]:
+def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, Array, Separation]:
     reduction = case.reduction(settings, slice_size=2)
-    ones = reduction.complete(np.ones(reduction.scores))
-    return reduction, ones, Separation(reduction, ones)
+    ones, _ = complete(reduction, np.ones(reduction.scores))
+    return reduction, ones, Separation(reduction)
 
 
-def worst_by_hand(reduction: Reduction, point: np.ndarray) -> float:
+def looked_at(separation: Separation, point: Array, limit: int = 0) -> Inspection:
+    return separation.inspect(point, limit=limit, planes=False)
+
+
+def worst_by_hand(reduction: Reduction, point: Array) -> float:
+    """Every decided ReLU's h >= 0, h <= u+, l <= y <= 0, and every decided window's differences, one by one."""
     worst = 0.0
     for part in reduction.parts:
-        for layer in part.gated:
-            value = layer.forms.at(point)
-            decided = layer.gate.state != UNDECIDED
-            for excess in (layer.gate.lower - value, value - layer.gate.upper):
-                worst = max(worst, float(np.max(excess[decided], initial=0.0)))
+        read = forward(reduction, part, point).read
+        for name, gate in part.gates.items():
+            node, value = reduction.network.node(name), read[name]
+            for j, i in np.ndindex(node.size, part.images):
+                if isinstance(gate, Gate) and not gate.undecided[j, i]:
+                    k = node.op.score[j]
+                    lost = (1 - point[k]) * gate.cap[j, i] if k >= 0 else 0.0
+                    at = value[j, i] - (lost if gate.state[j, i] == OPEN else 0.0)
+                    worst = max(worst, gate.lower[j, i] - at, at - gate.upper[j, i])
+                if isinstance(gate, PoolGate) and not gate.undecided[j, i]:
+                    window = node.op.windows[j]
+                    for place in np.flatnonzero(window >= 0):
+                        at = value[window[gate.pick[j, i]], i] - value[window[place], i]
+                        worst = max(worst, gate.lower[j, place, i] - at, at - gate.upper[j, place, i])
     return worst
 
 
-@pytest.mark.parametrize(("case", "settings"), CASES)
+def broken(rows: Rows, point: Array) -> Array:
+    value = rows.matrix @ point
+    return np.maximum(rows.lower - value, value - rows.upper)
+
+
+@every_case
 def test_the_unpruned_network_breaks_no_row(case: Case, settings: ScoreSettings) -> None:
     _, ones, separation = made(case, settings)
-    assert separation.largest_violation(ones) <= 1e-12
-    assert len(separation.violated(ones, 100)) == 0
-    assert separation.step_inside(ones) == 1.0
+    found = looked_at(separation, ones, 100)
+    assert found.violation <= 1e-12
+    assert len(found.rows) == 0
+    assert found.step == 1.0
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("case", "settings"), CASES)
+@every_case
 def test_a_step_inside_breaks_no_row_and_the_next_one_does(case: Case, settings: ScoreSettings, seed: int) -> None:
     reduction, ones, separation = made(case, settings)
     point = np.random.default_rng(seed).random(reduction.columns)
-    assert separation.largest_violation(point) == pytest.approx(worst_by_hand(reduction, point), abs=1e-12)
-    step = separation.step_inside(point)
-    assert worst_by_hand(reduction, ones + step * (point - ones)) <= 2 * TOLERANCE
-    if step < 0.99:
-        assert worst_by_hand(reduction, ones + (step + 0.01) * (point - ones)) > TOLERANCE
+    found = looked_at(separation, point)
+    assert found.violation == pytest.approx(worst_by_hand(reduction, point), abs=1e-12)
+    assert worst_by_hand(reduction, ones + found.step * (point - ones)) <= 2 * TOLERANCE
+    if found.step < 0.99:
+        assert worst_by_hand(reduction, ones + (found.step + 0.01) * (point - ones)) > TOLERANCE
 
 
-@pytest.mark.parametrize(("case", "settings"), CASES)
-def test_every_row_is_given_once_the_most_violated_first(case: Case, settings: ScoreSettings) -> None:
+@every_case
+def test_every_row_is_given_once_the_most_violated_of_each_slice_first(case: Case, settings: ScoreSettings) -> None:
+    reduction, _, separation = made(case, settings)
+    point = np.random.default_rng(0).random(reduction.columns)
+    first = looked_at(separation, point, 2).rows
+    rest = looked_at(separation, point, MANY).rows
+    assert 2 <= len(first) < len(first) + len(rest)
+    for part in reduction.parts:
+        mine, others = (rows.source[:, 2] // 2 == part.first // 2 for rows in (first, rest))
+        if mine.any() and others.any():
+            assert broken(first, point)[mine].min() >= broken(rest, point)[others].max() - 1e-12
+    assert broken(first, point).max() == pytest.approx(worst_by_hand(reduction, point))
+    assert len(looked_at(separation, point, MANY).rows) == 0
+
+
+@every_case
+def test_rows_hold_wherever_their_forms_do(case: Case, settings: ScoreSettings) -> None:
+    """Each row at any point says what the value that its source names says there."""
+    reduction, ones, separation = made(case, settings)
+    rng = np.random.default_rng(0)
+    rows = looked_at(separation, rng.random(reduction.columns), MANY).rows
+    assert (broken(rows, ones) <= 1e-9).all()
+    elsewhere = rng.normal(0.5, 1, reduction.columns)
+    for part in reduction.parts:
+        values = forward(reduction, part, elsewhere).rows
+        for k in np.flatnonzero((rows.source[:, 2] >= part.first) & (rows.source[:, 2] < part.where.stop)):
+            position, flat, image = rows.source[k]
+            name = reduction.network.nodes[position].name
+            gate = part.gates[name]
+            where = (*np.unravel_index(flat, gate.lower.shape[:-1]), image - part.first)
+            excess = max(gate.lower[where] - values[name][where], values[name][where] - gate.upper[where])
+            assert broken(rows, elsewhere)[k] == pytest.approx(excess, abs=1e-9)
+
+
+def test_no_more_rows_than_asked_for_but_for_ties_and_slices() -> None:
+    case, settings = CASES[0]
     reduction, _, separation = made(case, settings)
     point = np.zeros(reduction.columns)
-    first = separation.violated(point, 2)
-    rest = separation.violated(point, 10_000)
-    assert 2 <= len(first) < len(first) + len(rest)
-
-    def broken(rows):
-        value = rows.matrix @ point
-        return np.maximum(rows.lower - value, value - rows.upper)
-
-    assert broken(first).min() >= broken(rest).max()
-    assert broken(first).max() == pytest.approx(worst_by_hand(reduction, point))
-    assert len(separation.violated(point, 10_000)) == 0
+    assert len(looked_at(separation, point, 3).rows) <= 6
+    assert len(looked_at(separation, point, 0).rows) == 0
 
 
-@pytest.mark.parametrize(("case", "settings"), CASES)
-def test_rows_hold_wherever_their_forms_do(case: Case, settings: ScoreSettings) -> None:
+def test_the_planes_of_a_pass_touch_the_loss_there_and_halfway() -> None:
+    case, settings = CASES[0]
     reduction, ones, separation = made(case, settings)
-    rows = separation.violated(np.zeros(reduction.columns), 10_000)
-    value = rows.matrix @ ones
-    assert (value >= rows.lower - 1e-9).all()
-    assert (value <= rows.upper + 1e-9).all()
+    point = np.random.default_rng(1).random(reduction.columns)
+    logits = looked_at(separation, ones).logits
+    here = separation.inspect(point).planes
+    both = separation.inspect(point, halfway=Touch(ones, logits)).planes
+    middle = separation.inspect((point + ones) / 2).planes
+    assert len(both) == 2 * len(here) == 2 * reduction.images
+    np.testing.assert_allclose(both.matrix.toarray(), np.vstack([here.matrix.toarray(), middle.matrix.toarray()]))
+    np.testing.assert_allclose(both.lower, np.concatenate([here.lower, middle.lower]), atol=1e-12)

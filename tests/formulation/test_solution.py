@@ -31,7 +31,7 @@ def test_a_stored_solution_comes_back_equal_and_passes_the_check(solution: Solut
         np.testing.assert_array_equal(loaded.scores[name], values)
     assert set(loaded.undecided) == set(solution.undecided) != set()
     for name, stored in solution.undecided.items():
-        for part in ("where", "hidden", "open"):
+        for part in ("where", "value", "phase"):
             np.testing.assert_array_equal(getattr(loaded.undecided[name], part), getattr(stored, part))
     check(CASE.model, CASE.images, CASE.labels, loaded)
 
@@ -94,7 +94,7 @@ def test_a_damaged_solution_is_refused_with_its_folder(damage: str, solution: So
 def test_an_array_that_is_missing_is_refused(solution: Solution, tmp_path: Path) -> None:
     solution.save(tmp_path)
     with np.load(tmp_path / "solution.npz") as archive:
-        kept = {name: archive[name] for name in archive.files if not name.startswith("hidden/")}
+        kept = {name: archive[name] for name in archive.files if not name.startswith("value/")}
     np.savez(tmp_path / "solution.npz", **kept)
     with pytest.raises(InvalidSolution):
         Solution.load(tmp_path)

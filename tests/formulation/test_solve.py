@@ -12,9 +12,21 @@ import pytest
 from formulation import FormulationError, Round, ScoreSettings, SolverFailed, TimeLimitReached, check, score
 from formulation.network import Array
 from formulation.program import Program
-from formulation.solve import relative_gap, solve
+from formulation.search import relative_gap
+from formulation.separation import complete
+from formulation.solve import solve
 from formulation.solvers import Answer, HighsSession
-from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from tests.formulation.cases import (
+    SMALL,
+    Case,
+    batchnorm_after_relu,
+    concatenated,
+    conv_pool,
+    dense,
+    max_pooled,
+    residual,
+    strided_grouped,
+)
 from tests.formulation.oracles import Unreduced, largest_sum
 
 TINY = {
@@ -22,6 +34,10 @@ TINY = {
     "two hidden layers": lambda seed: dense(seed, inputs=3, hidden=(4, 4), images=3),
     "pool": lambda seed: conv_pool(seed, images=1),
     "grouped": lambda seed: strided_grouped(seed, images=1),
+    "max-pooled": lambda seed: max_pooled(seed, images=1),
+    "residual": lambda seed: residual(seed, images=1),
+    "concatenated": lambda seed: concatenated(seed, images=1),
+    "norm after relu": lambda seed: batchnorm_after_relu(seed, images=1),
 }
 
 
@@ -74,7 +90,7 @@ def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int
     reduction = case.reduction(settings)
     plain = Unreduced(reduction.network, case.pixels, case.labels.numpy(), replace(settings, relax=True))
     undecided = plain.undecided()
-    assert len(undecided) == len(reduction.open_columns) <= 6
+    assert len(undecided) == reduction.undecided <= 6
     optima = []
     for phases in itertools.product((0.0, 1.0), repeat=len(undecided)):
         for column, phase in zip(undecided, phases, strict=True):
@@ -103,26 +119,28 @@ def test_relaxation_below_bound_below_incumbent(gate: str, radius: float, seed: 
     assert relaxed.relaxation is None
 
 
-@pytest.mark.parametrize("make", [dense, conv_pool, strided_grouped])
+@pytest.mark.parametrize("name", sorted(SMALL))
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.02), ("pattern", 0.0), ("exact", 0.02)])
-def test_keeping_every_unit_is_feasible_and_no_better_than_the_optimum(
-    make: Callable[..., Case], gate: str, radius: float
-) -> None:
-    case = make(3)
+def test_keeping_every_unit_is_feasible_and_no_better_than_the_optimum(name: str, gate: str, radius: float) -> None:
+    case = SMALL[name](3)
     settings = ScoreSettings(gate=gate, radius=radius, allow_degenerate=True)
     reduction = case.reduction(settings)
-    ones = reduction.complete(np.ones(reduction.scores))
+    _, logits = complete(reduction, np.ones(reduction.scores))
     whole = {name: np.ones(units) for name, units in reduction.network.units.items()}
-    np.testing.assert_allclose(reduction.logits(ones), case.masked_logits(whole), atol=1e-12)
+    np.testing.assert_allclose(logits, case.masked_logits(whole), atol=1e-12)
     assert (
         score(case.model, case.images, case.labels, settings).certificate.objective
         <= objective_of(case, whole, 5.0) + 1e-9
     )
 
 
-def test_the_slices_of_a_scoring_set_do_not_change_the_program() -> None:
-    case = dense(2, images=5)
-    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-7)
+@pytest.mark.parametrize(("make", "relax"), [(dense, False), (max_pooled, True)])
+@pytest.mark.parametrize("cuts", ["tangent", "lifted"])
+def test_the_slices_of_a_scoring_set_do_not_change_the_program(
+    make: Callable[..., Case], relax: bool, cuts: str
+) -> None:
+    case = make(2, images=5)
+    settings = ScoreSettings(radius=0.1, relax=relax, gap=1e-7, cuts=cuts)
     found = [solve(case.reduction(settings, slice_size=size), settings) for size in (1, 2, 16)]
     for other in found[1:]:
         assert other.incumbent.objective == pytest.approx(found[0].incumbent.objective, abs=1e-6)
@@ -192,7 +210,7 @@ class Answering(HighsSession):
 
 def answering(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Answer], Answer]) -> None:
     monkeypatch.setattr(
-        "formulation.solve.open_session", type("Changed", (Answering,), {"change": staticmethod(change)})
+        "formulation.search.open_session", type("Changed", (Answering,), {"change": staticmethod(change)})
     )
 
 
@@ -226,8 +244,10 @@ def test_a_time_limit_without_an_incumbent_is_an_error(monkeypatch: pytest.Monke
 def moved(part: str, by: float) -> Callable[[int, Answer], Answer]:
     reduction = CASE.reduction(SETTINGS)
     where = {
-        "scores": np.arange(reduction.scores), "hidden": reduction.hidden_columns, "open": reduction.open_columns
-    }[part]  # fmt: skip
+        "scores": np.arange(reduction.scores),
+        "hidden": np.concatenate([w.value for p in reduction.parts for w in p.waiting.values()]),
+        "open": np.concatenate([w.phase[:, 0] for p in reduction.parts for w in p.waiting.values()]),
+    }[part]
     assert len(where) > 0
 
     def change(count: int, answer: Answer) -> Answer:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from formulation import ScoreSettings, SolverFailed, SolverUnavailable, TimeLimitReached, score
-from formulation.loss import cross_entropy, tangent_cuts
+from formulation.loss import cross_entropy
 from formulation.program import build
+from formulation.separation import complete
 from formulation.solvers import CbcSession, GlpkSession, Session, open_session
 from formulation.sparsity import sparsity
-from tests.formulation.cases import conv_pool, dense
+from tests.formulation.cases import conv_pool, dense, planes_at
 from tests.formulation.required import SOLVERS, require_installed
 
 PROGRAMS = {"cbc": "cbc", "glpk": "glpsol"}
@@ -146,9 +147,7 @@ def session_of(solver: str, settings: ScoreSettings, *, integer: bool) -> Sessio
     reduction = conv_pool(7).reduction(settings)
     session = open_session(build(reduction, settings, integer=integer), replace(settings, solver=solver))
     for level in (1.0, 0.0, 0.5):
-        session.add_rows(
-            f"level_{level}", tangent_cuts(reduction, reduction.complete(np.full(reduction.scores, level)))
-        )
+        session.add_rows(f"level_{level}", planes_at(reduction, np.full(reduction.scores, level)))
     return session
 
 
@@ -168,7 +167,7 @@ def test_a_time_limit_of_an_integer_program_comes_with_a_valid_bound(solver: str
     drawn = [rng.random(reduction.scores) < rng.random() for _ in range(200)]
     found = [] if answer.point is None else [np.clip(answer.point[: reduction.scores], 0, 1)]
     for scores in [*drawn, *found]:
-        loss = cross_entropy(reduction.logits(reduction.complete(scores.astype(float))), reduction.labels).mean()
+        loss = cross_entropy(complete(reduction, scores.astype(float))[1], reduction.labels).mean()
         term = sparsity(reduction.network, scores.astype(float), settings.layer_weight)
         assert answer.bound <= settings.loss_weight * loss + term
     assert list(own_temporary.iterdir()) == []

@@ -16,9 +16,9 @@ from tests.formulation.oracles import largest_sum, repeatable
 
 def network_of(units: list[int], kernels: list[int]) -> Network:
     layers = tuple(
-        Layer(f"l{k}", u, kernel, f"relu{k}") for k, (u, kernel) in enumerate(zip(units, kernels, strict=True))
+        Layer(f"l{k}", u, kernel) for k, (u, kernel) in enumerate(zip(units, kernels, strict=True))
     )
-    return Network((Node("out", Affine(np.ones((1, 1)), np.zeros(1)), "input", 1),), layers, 1)
+    return Network((Node("out", Affine(np.ones((1, 1)), np.zeros(1)), ("input",), 1),), layers, 1)
 
 
 def test_layer_weights_by_hand() -> None:

@@ -17,11 +17,14 @@ from flows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-PINS = dict(
-    line.split("#")[0].strip().split("==")
-    for line in (ROOT / "requirements.txt").read_text().splitlines()
-    if line.strip() and not line.startswith("#")
-)
+
+
+def _pins(file: str) -> dict[str, str]:
+    lines = [line.split("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+PINS = _pins("requirements.txt")
 
 
 def test_mlproject_has_the_entry_points_of_the_command_line() -> None:
@@ -71,16 +74,23 @@ def test_what_is_installed_is_what_is_pinned(name: str, pin: str) -> None:
 
 
 def test_everything_imported_by_name_is_pinned() -> None:
-    sources = [path for room in ("flows", "formulation", "training", "tests") for path in (ROOT / room).rglob("*.py")]
-    sources += (ROOT / "benchmarks").rglob("*.py")
-    imported = {name.split(".")[0] for path in sources for name in _imported(path)}
+    rooms = {room: set(PINS) for room in ("flows", "formulation", "training", "tests")}
+    # what a benchmark compares with is no part of the project: requirements-dev.txt
+    rooms["benchmarks"] = set(PINS) | set(_pins("requirements-dev.txt"))
     distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-    foreign = {
-        distributions.get(name, name)
-        for name in imported
-        if name not in sys.stdlib_module_names and not (ROOT / name).is_dir()
-    }
-    assert foreign <= set(PINS)
+    for room, pinned in rooms.items():
+        imported = {name.split(".")[0] for path in (ROOT / room).rglob("*.py") for name in _imported(path)}
+        foreign = {
+            distributions.get(name, name)
+            for name in imported
+            if name not in sys.stdlib_module_names and not (ROOT / name).is_dir()
+        }
+        assert foreign <= pinned
+
+
+def test_the_development_extra_stands_on_the_requirements() -> None:
+    assert "-r requirements.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
+    assert not set(_pins("requirements-dev.txt")) & set(PINS)
 
 
 def test_the_readme_installs_the_pinned_mlflow_and_names_both_commands() -> None:

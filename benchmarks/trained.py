@@ -1,0 +1,74 @@
+"""The paper's networks, trained for the benchmarks and kept in a folder together with their scoring images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+
+import training
+from training import Dataset, Epoch, FitSettings
+
+SHAPE = (1, 28, 28)
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network's files: its weights, and scoring images in rounds of one per class."""
+
+    model: str
+    weights: Path
+    images: Path
+
+    def load(self, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]:
+        """The network in evaluation mode, and the first so many scoring images [n, 1, 28, 28] and labels [n]."""
+        network = training.build(self.model, input_shape=SHAPE, classes=CLASSES, seed=0, checkpoint=self.weights)
+        with np.load(self.images) as stored:
+            return network.eval(), stored["images"][:images], stored["labels"][:images]
+
+
+def train_all(
+    models: Sequence[str], dataset: str, images: int, *, cache: Path, root: Path, epochs: int, seed: int
+) -> dict[str, Trained]:
+    """Each model trained on a data set, with this many scoring images; what the cache holds is not made again.
+
+    The scoring images are drawn like those of a flow: validation images that the network classifies correctly, equally
+    many of each class.
+    """
+    folder = cache / f"{dataset}-{epochs}-epochs-seed-{seed}"
+    made = {
+        model: Trained(model, folder / model / "weights.pt", folder / model / f"images-{images}.npz")
+        for model in models
+    }
+    missing = [each for each in made.values() if not (each.weights.exists() and each.images.exists())]
+    if missing:
+        data = training.load(dataset, root=root, seed=seed)
+        for each in missing:
+            each.weights.parent.mkdir(parents=True, exist_ok=True)
+            _train(each, data, images, epochs, seed)
+    return made
+
+
+def _train(wanted: Trained, data: Dataset, images: int, epochs: int, seed: int) -> None:
+    def report(epoch: Epoch) -> None:
+        accuracy = f"{100 * epoch.validation_accuracy:.2f} %"
+        print(f"train {wanted.model} on {data.name}: epoch {epoch.index}, {accuracy}", file=sys.stderr, flush=True)
+
+    network = training.build(wanted.model, input_shape=data.input_shape, classes=len(data.classes), seed=seed)
+    settings = FitSettings(epochs=epochs, seed=seed)
+    fitted = training.fit(network, data.train, data.validation, settings, callbacks=[report]).model
+    drawn = training.draw(
+        fitted, data.validation, images_per_class=-(-images // CLASSES), classes=data.classes, seed=seed
+    )
+    with TemporaryDirectory(dir=wanted.weights.parent) as unfinished:  # a file that is there is whole
+        torch.save(fitted.state_dict(), Path(unfinished) / "weights.pt")
+        np.savez(Path(unfinished) / "images.npz", images=drawn.images.numpy(), labels=drawn.labels.numpy())
+        (Path(unfinished) / "images.npz").replace(wanted.images)
+        (Path(unfinished) / "weights.pt").replace(wanted.weights)

@@ -1,0 +1,308 @@
+"""A network embedded in a linopy model computes what it computes, and a pruned one costs less."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import linopy
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import csr_array
+from torch import nn
+from xarray import DataArray
+
+from formulation import InvalidBounds, InvalidEmbedding, InvalidModel, Layer, Network, embed, lower
+from formulation.network import INPUT, Add, Affine, Array, MaxPool, Node, Relu, Shift
+from tests.formulation.oracles import repeatable
+
+CLOSE = 1e-6
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = 4
+
+
+def chain(seed: int, hidden: tuple[int, ...] = (5, 4), outputs: int = 3) -> Network:
+    """Linear and ReLU in turn."""
+    rng = np.random.default_rng(seed)
+    nodes, layers, fed, source, units = [], [], INPUTS, INPUT, 0
+    for k, width in enumerate(hidden):
+        nodes.append(Node(f"fc{k}", affine(rng, width, fed), (source,), width))
+        nodes.append(Node(f"relu{k}", Relu(units + np.arange(width)), (f"fc{k}",), width))
+        layers.append(Layer(f"fc{k}", width, 1))
+        fed, source, units = width, f"relu{k}", units + width
+    nodes.append(Node("out", affine(rng, outputs, fed), (source,), outputs))
+    return Network(tuple(nodes), tuple(layers), INPUTS)
+
+
+def affine(rng: np.random.Generator, outputs: int, inputs: int, *, sparse: bool = False) -> Affine:
+    weight = rng.normal(size=(outputs, inputs)) * (rng.random((outputs, inputs)) < 0.8)
+    return Affine(csr_array(weight) if sparse else weight, rng.normal(size=outputs) / 2)
+
+
+def branched(seed: int) -> Network:
+    """Every operation: two branches with gated and ungated ReLUs, a shift, a padded max-pool of them, a sum."""
+    rng = np.random.default_rng(seed)
+    windows = np.array([[0, 1, -1], [1, 2, 3], [4, 3, -1], [5, -1, -1]])
+    ungated = np.full(4, -1)
+    nodes = (
+        Node("a", affine(rng, 6, INPUTS), (INPUT,), 6),
+        Node("a_relu", Relu(np.array([0, 0, 1, 1, 2, 2])), ("a",), 6),
+        Node("a_shift", Shift(np.array([0, 0, 1, 1, 2, -1]), rng.normal(size=6)), ("a_relu",), 6),
+        Node("pool", MaxPool(windows), ("a_shift",), 4),
+        Node("b", affine(rng, 4, INPUTS, sparse=True), (INPUT,), 4),
+        Node("sum", Add(), ("pool", "b", "b"), 4),
+        Node("sum_relu", Relu(ungated), ("sum",), 4),
+        Node("c", affine(rng, 3, 4), ("sum_relu",), 3),
+        Node("c_relu", Relu(3 + np.arange(3)), ("c",), 3),
+        Node("out", affine(rng, 2, 3), ("c_relu",), 2),
+    )
+    return Network(nodes, (Layer("a", 3, 2), Layer("c", 3, 1)), INPUTS)
+
+
+CASES = {"chain": chain, "branched": branched}
+
+
+def boxed(low: float = -1.0, high: float = 1.0, size: int = INPUTS) -> tuple[linopy.Model, linopy.Variable]:
+    model = linopy.Model()
+    return model, model.add_variables(low, high, coords=[("x", np.arange(size))], name="x")
+
+
+def solve(model: linopy.Model) -> float:
+    _, condition = model.solve(
+        solver_name="highs", progress=False, output_flag=False, threads=1, mip_rel_gap=0.0,
+        mip_feasibility_tolerance=1e-9, primal_feasibility_tolerance=1e-9,
+    )  # fmt: skip
+    assert condition == "optimal"
+    return float(model.objective.value)
+
+
+def largest_first(model: linopy.Model, outputs: linopy.Variable, *, weight: Array | None = None) -> float:
+    """The largest value of the first output (or of a weighted sum of outputs)."""
+    chosen = np.eye(outputs.size)[0] if weight is None else weight
+    model.add_objective((outputs * DataArray(chosen, coords=outputs.labels.coords)).sum(), sense="max")
+    return solve(model)
+
+
+def binaries(model: linopy.Model) -> int:
+    return sum(variable.size for _, variable in model.variables.items() if variable.attrs["binary"])
+
+
+def masks_of(network: Network, rng: np.random.Generator, keep: float) -> dict[str, Array]:
+    return {name: (rng.random(count) < keep).astype(float) for name, count in network.units.items()}
+
+
+@repeatable
+@given(
+    case=st.sampled_from(sorted(CASES)), seed=st.integers(0, 10_000), width=st.sampled_from([0.0, 0.1, 2.0]),
+    keep=st.sampled_from([0.4, 0.8, 1.0]), by_bounds=st.booleans(),
+)  # fmt: skip
+def test_at_a_fixed_input_the_outputs_are_the_networks(case, seed, width, keep, by_bounds):
+    network, rng = CASES[case](seed), np.random.default_rng(seed)
+    masks = masks_of(network, rng, keep)
+    at = rng.uniform(-1, 1, INPUTS)
+    model = linopy.Model()
+    coords = [("x", np.arange(INPUTS))]
+    spread = np.zeros(INPUTS) if by_bounds else np.full(INPUTS, width)
+    x = model.add_variables(DataArray(at - spread, coords=coords), DataArray(at + spread, coords=coords), name="x")
+    outputs = embed(model, network, x, masks=masks)
+    model.add_constraints(x == DataArray(at, coords=coords), name="fixed")
+    largest_first(model, outputs, weight=rng.normal(size=network.classes))
+    np.testing.assert_allclose(outputs.solution.values, network.evaluate(at[:, None], masks)[:, 0], atol=CLOSE)
+    if by_bounds:
+        assert binaries(model) == 0
+
+
+def test_the_optimum_over_a_box_is_that_of_all_activation_patterns():
+    for seed in range(4):
+        network = chain(seed, hidden=(4, 3), outputs=1)
+        model, x = boxed()
+        assert largest_first(model, embed(model, network, x)) == pytest.approx(best_of_all_patterns(network), abs=CLOSE)
+
+
+def best_of_all_patterns(network: Network) -> float:
+    """The largest output over [-1, 1]^n: one linear program per pattern of open and closed units."""
+    first, second, last = (node.op for node in network.nodes if isinstance(node.op, Affine))
+    sizes = (len(first.bias), len(second.bias))
+    best = -np.inf
+    for bits in itertools.product((0.0, 1.0), repeat=sum(sizes)):
+        z1, z2 = np.array(bits[: sizes[0]]), np.array(bits[sizes[0] :])
+        w2, b2 = second.weight @ (z1[:, None] * first.weight), second.weight @ (z1 * first.bias) + second.bias
+        w3, b3 = last.weight @ (z2[:, None] * w2), last.weight @ (z2 * b2) + last.bias
+        signs = np.concatenate([1 - 2 * z1, 1 - 2 * z2])  # open: -y <= 0, closed: y <= 0
+        rows = signs[:, None] * np.vstack([first.weight, w2])
+        found = linprog(-w3[0], rows, -signs * np.concatenate([first.bias, b2]), bounds=(-1, 1))
+        if found.status == 0:
+            best = max(best, b3[0] - found.fun)
+    return best
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)], (4,)),
+        ([nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)], (1, 3, 3)),
+    ],
+)
+def test_a_torch_module_is_embedded_through_lower(layers, shape):
+    torch.manual_seed(0)
+    module, image = nn.Sequential(*layers).double().eval(), torch.rand(shape, dtype=torch.float64)
+    network = lower(module, image[None])
+    model, x = boxed(0.0, 1.0, image.numel())
+    outputs = embed(model, network, x)
+    model.add_constraints(x == DataArray(image.numpy().ravel(), coords=x.labels.coords), name="fixed")
+    largest_first(model, outputs)
+    np.testing.assert_allclose(outputs.solution.values, module(image[None])[0].detach().numpy(), atol=CLOSE)
+
+
+def test_the_readmes_example_runs():
+    section = (ROOT / "README.md").read_text().split("## In somebody's optimisation model")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10)).eval()
+    given = {"module": module, "example": torch.rand(1, 64), "masks": {"0": np.arange(6) < 4}}
+    exec(code, given)
+    assert given["model"].status == "ok"
+    reached = given["network"].evaluate(given["x"].solution.values[:, None], {"0": np.arange(6) < 4})[:, 0]
+    np.testing.assert_allclose(given["outputs"].solution.values, reached, atol=CLOSE)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_the_optimum_is_reached_by_the_network_itself_and_beaten_by_no_sample(case):
+    for seed in range(3):
+        network = CASES[case](seed)
+        model, x = boxed()
+        best = largest_first(model, embed(model, network, x))
+        reached = network.evaluate(x.solution.values[:, None])[0, 0]
+        samples = np.random.default_rng(seed).uniform(-1, 1, (INPUTS, 5000))
+        assert reached == pytest.approx(best, abs=CLOSE)
+        assert network.evaluate(samples)[0].max() <= best + CLOSE
+
+
+def test_a_pruned_network_has_fewer_binaries_and_the_optimum_of_the_one_with_zeroed_weights():
+    network = chain(0, hidden=(8, 6))
+    masks = {"fc0": np.array([1, 1, 0, 0, 1, 0, 1, 1]), "fc1": np.array([True, False, True, True, False, True])}
+    whole, masked, zeroed = (boxed() for _ in range(3))
+    embed(*reordered(whole, network))
+    first = embed(*reordered(masked, network), masks=masks)
+    second = embed(*reordered(zeroed, without(network, masks)))
+    assert binaries(masked[0]) == binaries(zeroed[0]) < binaries(whole[0])
+    assert binaries(whole[0]) - binaries(masked[0]) >= 5 - 1
+    assert largest_first(masked[0], first) == pytest.approx(largest_first(zeroed[0], second), abs=CLOSE)
+
+
+def reordered(made: tuple[linopy.Model, linopy.Variable], network: Network) -> tuple:
+    return made[0], network, made[1]
+
+
+def without(network: Network, masks: dict[str, Array]) -> Network:
+    """Removed units' incoming weights and biases are 0, as training.pruning leaves them."""
+    nodes = []
+    for node in network.nodes:
+        if node.name in masks:
+            kept = np.asarray(masks[node.name], dtype=float)
+            node = Node(node.name, Affine(node.op.weight * kept[:, None], node.op.bias * kept), node.sources, node.size)
+        nodes.append(node)
+    return Network(tuple(nodes), network.layers, network.inputs)
+
+
+def test_decided_relus_get_no_binary():
+    weight = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    nodes = (
+        Node("y", Affine(weight, np.array([2.0, -2.0, 0.0])), (INPUT,), 3),
+        Node("h", Relu(np.full(3, -1)), ("y",), 3),
+        Node("out", Affine(np.eye(3), np.zeros(3)), ("h",), 3),
+    )
+    model, x = boxed(size=2)
+    outputs = embed(model, Network(nodes, (), 2), x)
+    assert model.variables["network_open_h"].indexes["network_h"].tolist() == [2]
+    assert outputs.lower.values == pytest.approx([1, 0, 0])
+    assert outputs.upper.values == pytest.approx([3, 0, 1])
+
+
+def test_a_window_with_one_possible_maximum_gets_no_binary():
+    """Over x in [-1, 1]: x + 3 always beats x; x and -x do not beat each other."""
+    nodes = (
+        Node("y", Affine(np.array([[1.0], [1.0], [-1.0]]), np.array([3.0, 0.0, 0.0])), (INPUT,), 3),
+        Node("pool", MaxPool(np.array([[0, 1], [1, 2]])), ("y",), 2),
+    )
+    model, x = boxed(size=1)
+    outputs = embed(model, Network(nodes, (), 1), x)
+    assert model.variables["network_largest_pool"].indexes["network_pool"].tolist() == [1]
+    assert binaries(model) == 2
+    assert largest_first(model, outputs, weight=np.array([0.0, -1.0])) == pytest.approx(0.0, abs=CLOSE)
+
+
+def test_bounds_follow_the_form_and_not_the_layers():
+    """x - x is 0, though layer after layer it is anything in [-2, 2]."""
+    nodes = (
+        Node("twice", Affine(np.array([[1.0], [1.0]]), np.array([5.0, 5.0])), (INPUT,), 2),
+        Node("pass", Relu(np.full(2, -1)), ("twice",), 2),
+        Node("difference", Affine(np.array([[1.0, -1.0]]), np.zeros(1)), ("pass",), 1),
+        Node("relu", Relu(np.full(1, -1)), ("difference",), 1),
+    )
+    model, x = boxed(size=1)
+    embed(model, Network(nodes, (), 1), x)
+    assert binaries(model) == 0
+
+
+def test_expressions_and_arrays_of_more_dimensions_are_inputs_too():
+    network, at = chain(3), np.array([[0.3, -0.2], [0.7, 0.1]])
+    model = linopy.Model()
+    coords = [("row", ["a", "b"]), ("column", [7, 9])]
+    z = model.add_variables(-2, 2, coords=coords, name="z")
+    outputs = embed(model, network, 0.5 * z - 0.1, name="net")
+    model.add_constraints(z == DataArray(2 * at + 0.2, coords=coords), name="fixed")
+    largest_first(model, outputs)
+    np.testing.assert_allclose(outputs.solution.values, network.evaluate(at.reshape(-1, 1))[:, 0], atol=CLOSE)
+    assert outputs.dims == ("net_output",)
+
+
+def test_two_networks_share_a_model_under_two_names():
+    model, x = boxed()
+    first, second = embed(model, chain(1), x, name="one"), embed(model, chain(2), x, name="two")
+    model.add_objective(first.sum() - second.sum(), sense="max")
+    solve(model)
+    for seed, outputs in ((1, first), (2, second)):
+        np.testing.assert_allclose(
+            outputs.solution.values, chain(seed).evaluate(x.solution.values[:, None])[:, 0], atol=CLOSE
+        )
+
+
+def absent(model: linopy.Model) -> linopy.Variable:
+    there = DataArray([True, True, True, False], coords=[("y", np.arange(INPUTS))])
+    return model.add_variables(0, 1, coords=[("y", np.arange(INPUTS))], name="y", mask=there)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"masks": {"fc9": np.ones(5)}}, InvalidEmbedding, "mask for 'fc9'.*fc0, fc1"),
+        ({"masks": {"fc0": np.ones(4)}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
+        ({"masks": {"fc0": np.full(5, 0.5)}}, InvalidEmbedding, "0 or 1"),
+        ({"inputs": lambda m: m.add_variables(0, 1, coords=[("y", np.arange(3))], name="y")}, InvalidEmbedding, "3 el"),
+        ({"inputs": absent}, InvalidEmbedding, "absent"),
+        ({"inputs": lambda m: boxed()[1]}, InvalidEmbedding, "another linopy model"),
+        ({"inputs": lambda m: np.ones(INPUTS)}, InvalidEmbedding, "inputs are ndarray"),
+        ({"inputs": lambda m: m.add_variables(coords=[("y", np.arange(4))], name="y")}, InvalidBounds, "'y'.*bounds"),
+        ({"network": "fc"}, InvalidEmbedding, "formulation.lower"),
+        ({"network": chain(0, hidden=(2,)), "spoil": np.nan}, InvalidModel, "'fc0' has weights"),
+        ({"network": chain(0, hidden=(2,)), "spoil": 1e308}, InvalidBounds, "'relu0'"),
+        ({"name": "taken"}, InvalidEmbedding, "'taken_output'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_embedded_is_refused_before_anything_is_added(arguments, error, words):
+    model, x = boxed()
+    model.add_constraints(x.sum() <= 1, name="taken_output")
+    inputs = arguments["inputs"](model) if "inputs" in arguments else x
+    network = arguments.get("network", chain(0))
+    if "spoil" in arguments:
+        network.nodes[0].op.weight[0] = arguments["spoil"]
+    before = set(model.variables), set(model.constraints)
+    with pytest.raises(error, match=words) as raised:
+        embed(model, network, inputs, masks=arguments.get("masks"), name=arguments.get("name", "network"))
+    assert "\n" not in str(raised.value)
+    assert (set(model.variables), set(model.constraints)) == before

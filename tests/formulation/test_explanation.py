@@ -1,0 +1,182 @@
+"""Why a unit is critical: pulls that add up, and that a new solve without them confirms."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from formulation import InvalidSolution, ScoreSettings, explain, score, score_ranges
+from formulation.explanation import all_pulls
+from formulation.loss import cross_entropy
+from formulation.solve import solve
+from formulation.sweeps import forward
+from tests.formulation.cases import Case, conv_pool, dense, max_pooled, residual
+
+SETTINGS = {
+    "published": ScoreSettings(radius=0.05, gap=1e-7),
+    "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7),
+    "exact": ScoreSettings(gate="exact", radius=0, gap=1e-7, allow_degenerate=True),
+}
+ALONE = [(6, (6, 5), 3), (4, (8,), 8), (3, (10,), 8)]  # images, hidden units, loss weight
+CASES = {"dense": dense(1, images=5), "pool": conv_pool(1), "maximum": max_pooled(1), "residual": residual(1)}
+
+
+@pytest.mark.parametrize("gate", SETTINGS)
+@pytest.mark.parametrize("name", CASES)
+def test_price_less_pulls_is_the_reduced_cost(name: str, gate: str) -> None:
+    reduction = CASES[name].reduction(SETTINGS[gate])
+    found = solve(reduction, SETTINGS[gate])
+    assert found.proof is not None
+    pulls = all_pulls(reduction, found.proof)
+    total = pulls.images.sum(axis=0) + np.asarray(pulls.rows.sum(axis=0)).ravel()
+    np.testing.assert_allclose(pulls.price - total, pulls.reduced_cost, atol=1e-9)
+    # where all is undecided an image pulls at the activations' own columns, and their inequalities at the scores
+    assert max(np.abs(pulls.images).max(), np.abs(pulls.rows).toarray().max(initial=0.0)) > 1e-3
+
+
+def test_each_unit_names_its_strongest_pulls_first() -> None:
+    case = dense(1, images=5)
+    solution = score(case.model, case.images, case.labels, SETTINGS["published"])
+    table = explain(case.model, case.images, case.labels, solution, most=2)
+    assert {(p.layer, p.unit) for p in table} <= {
+        (layer, unit) for layer, values in solution.scores.items() for unit in np.flatnonzero(values > 0)
+    }
+    for unit in {(p.layer, p.unit) for p in table}:
+        for kind in ("image", "row"):
+            pulls = [p.pull for p in table if (p.layer, p.unit) == unit and p.kind == kind]
+            assert len(pulls) <= 2
+            assert pulls == sorted(pulls, reverse=True)
+            assert all(pull > 0 for pull in pulls)
+    assert {p.kind for p in table} == {"image", "row"}
+
+
+def without(case: Case, image: int) -> Case:
+    kept = [i for i in range(len(case.images)) if i != image]
+    return replace(case, images=case.images[kept], labels=case.labels[kept])
+
+
+def test_taking_away_the_image_it_names_lowers_the_score() -> None:
+    """For units between 0 and 1, whose pulls balance their price; the other images keep their weight.
+
+    Other units may take over, so not every score must fall; but nearly all do, and on average far.
+    """
+    change = []
+    for (images, hidden, loss_weight), seed in itertools.product(
+        [(6, (6, 5), 3), (4, (8,), 8), (3, (10,), 8)], range(8)
+    ):
+        case = dense(seed, images=images, hidden=hidden)
+        settings = ScoreSettings(gate="pattern", radius=0, gap=1e-8, loss_weight=loss_weight)
+        solution = score(case.model, case.images, case.labels, settings)
+        for pull in explain(case.model, case.images, case.labels, solution, most=1):
+            if pull.kind == "image" and pull.score < 1 - 1e-3 and pull.pull > pull.price:
+                rest = without(case, pull.image)
+                less = replace(settings, loss_weight=settings.loss_weight * len(rest.images) / len(case.images))
+                again = score(rest.model, rest.images, rest.labels, less)
+                change.append(again.scores[pull.layer][pull.unit] - pull.score)
+    assert len(change) >= 5
+    assert np.mean(np.array(change) < -1e-3) >= 0.8
+    assert np.mean(change) < -0.1
+
+
+def test_taking_away_the_row_it_names_lowers_the_score() -> None:
+    change = []
+    for seed in range(8):
+        case, settings = dense(seed, images=3), ScoreSettings(gate="pattern", radius=0, gap=1e-8, loss_weight=3)
+        solution = score(case.model, case.images, case.labels, settings)
+        for pull in explain(case.model, case.images, case.labels, solution, most=1):
+            if pull.kind == "row" and 1e-3 < pull.score < 1 - 1e-3 and pull.pull > pull.price:
+                found = solve_without_row(case, settings, pull.node, pull.activation, pull.image)
+                change.append(found[pull.layer][pull.unit] - pull.score)
+    assert len(change) >= 4
+    assert np.mean(np.array(change) < -1e-3) >= 0.75
+    assert np.mean(change) < -0.1
+
+
+def test_an_images_pull_is_the_slope_of_its_loss() -> None:
+    case, settings = dense(1, images=4), ScoreSettings(gate="pattern", radius=0, gap=1e-9, loss_weight=8)
+    reduction = case.reduction(settings)
+    found = solve(reduction, settings)
+    assert found.proof is not None
+    pulls = all_pulls(reduction, found.proof).images
+    (part,), point, step = reduction.parts, found.incumbent.point, 1e-6
+
+    def losses(at: np.ndarray) -> np.ndarray:
+        return settings.loss_weight / 4 * cross_entropy(forward(reduction, part, at).logits, reduction.labels)
+
+    for column in range(reduction.scores):
+        moved = step * (np.arange(reduction.scores) == column)
+        slope = (losses(point + moved) - losses(point - moved)) / (2 * step)
+        np.testing.assert_allclose(pulls[:, column], -slope, atol=2e-3)
+
+
+def solve_without_row(case: Case, settings: ScoreSettings, node: str, activation: int, image: int) -> dict:
+    reduction = case.reduction(settings)
+    for part in reduction.parts:
+        if part.first <= image < part.first + part.images:
+            gate = part.gates[node]
+            gate.lower[activation, image - part.first] = -np.inf
+            gate.upper[activation, image - part.first] = np.inf
+    outcome = solve(reduction, settings)
+    return reduction.network.unstack(outcome.incumbent.point[: reduction.scores])
+
+
+@pytest.mark.parametrize("gate", ["published", "pattern"])
+def test_a_range_holds_every_score_within_the_gap(gate: str) -> None:
+    case, settings = dense(1, images=5), replace(SETTINGS[gate], gap=1e-3)
+    solution = score(case.model, case.images, case.labels, settings)
+    heard: list[tuple[int, int]] = []
+    ranges = score_ranges(case.model, case.images, case.labels, solution, progress=lambda *at: heard.append(at))
+    tight = score(case.model, case.images, case.labels, replace(settings, gap=1e-7))
+    other = score(case.model, case.images, case.labels, replace(settings, cuts="lifted", break_ties=False))
+    for name, (low, high) in ranges.items():
+        for found in (solution, tight, other):
+            assert (found.scores[name] >= low - 1e-6).all()
+            assert (found.scores[name] <= high + 1e-6).all()
+        assert (low <= high + 1e-9).all()
+    assert heard[-1] == (11, 11)
+    assert any((high - low < 0.5).any() for low, high in ranges.values())
+    assert any((high - low > 1e-3).any() for low, high in ranges.values())
+
+
+def test_equal_units_share_a_range_and_the_earlier_one_is_kept() -> None:
+    """Two copies of a unit: the program only sees their sum."""
+    case = dense(1, inputs=3, hidden=(6,), images=4)
+    with_copy = copied(case)
+    settings = ScoreSettings(gate="pattern", radius=0, gap=1e-4, loss_weight=10)
+    solution = score(with_copy.model, with_copy.images, with_copy.labels, settings)
+    (name,) = solution.scores
+    ranges = score_ranges(with_copy.model, with_copy.images, with_copy.labels, solution)[name]
+    kept = solution.scores[name]
+    for unit in range(6):
+        assert ranges[0][unit] == pytest.approx(ranges[0][unit + 6], abs=1e-2)
+        assert ranges[1][unit] == pytest.approx(ranges[1][unit + 6], abs=1e-2)
+        assert kept[unit] >= kept[unit + 6] - 1e-6
+    assert (kept[:6] > kept[6:] + 1e-3).any()
+
+
+def copied(case: Case) -> Case:
+    """The same function with every hidden unit twice, its outgoing weights halved."""
+    import torch
+    from torch import nn
+
+    first, second = (m for m in case.model if isinstance(m, nn.Linear))
+    wide, out = nn.Linear(first.in_features, 2 * first.out_features), nn.Linear(2 * first.out_features, 3)
+    with torch.no_grad():
+        wide.weight.copy_(torch.cat([first.weight, first.weight]))
+        wide.bias.copy_(torch.cat([first.bias, first.bias]))
+        out.weight.copy_(torch.cat([second.weight, second.weight], dim=1) / 2)
+        out.bias.copy_(second.bias)
+    model = nn.Sequential(nn.Flatten(), wide, nn.ReLU(), out).double().eval()
+    return replace(case, model=model, gates={"1": "2"})
+
+
+def test_a_solution_without_multipliers_cannot_be_explained() -> None:
+    case = dense(1)
+    solution = score(case.model, case.images, case.labels, SETTINGS["pattern"])
+    with pytest.raises(InvalidSolution, match="score again"):
+        explain(case.model, case.images, case.labels, replace(solution, proof=None))
+    with pytest.raises(InvalidSolution, match="other images"):
+        explain(case.model, case.images.flip(0), case.labels, solution)
