@@ -1,12 +1,10 @@
 """The whole way for a network with a residual addition, a max-pool and a convolution in one dimension."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run as MlflowRun
 
 from flows import handover, tracking
@@ -88,13 +86,3 @@ def test_what_integer_rounds_changed_is_logged_and_said(client: MlflowClient, br
 def test_its_stored_solutions_hold(run_stage: RunStage, client: MlflowClient, scored: Run) -> None:
     checked = tracking.find_run(client.tracking_uri, run_stage("check", run_id=scored.run_id))
     assert tracking.logged_metrics(tracking.find_stage(checked, "check"))["solutions_refused"] == 0
-
-
-def test_the_classes_of_the_scoring_set_are_named(client: MlflowClient, scored: Run) -> None:
-    [run, *_] = tracking.runs_below(scored, "scoring set")
-    path = download_artifacts(
-        run_id=run.run_id, artifact_path="explanation_by_class.json", tracking_uri=client.tracking_uri
-    )
-    table = json.loads(Path(path).read_text())
-    assert table["columns"] == ["layer", "unit", "class", "pull"]
-    assert {row[2] for row in table["data"]} <= {str(digit) for digit in range(10)}

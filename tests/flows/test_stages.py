@@ -128,12 +128,12 @@ def test_a_network_that_can_be_scored_but_not_pruned_is_trained_and_scored(
         "        return self.b(torch.relu(self.a(x.flatten(1))) + 1)\n"
     )
     words = {"model": f"{tmp_path / 'own.py'}:Shifted", "image_size": "8"}
-    with pytest.raises(TrainingError, match="layer 'a': .* through 'add'"):
+    with pytest.raises(TrainingError, match=r"layer 'a': .* through 'add'"):
         prepare(ENTRY_POINTS["main"], {**words, "tracking_uri": store_uri})
     trained = run_stage("train", **words, epochs="8", learning_rate="0.01")
     scored = run_stage("score", run_id=trained, images_per_class="1", scoring_sets="1")
     assert client.get_run(scored).info.status == "FINISHED"
-    with pytest.raises(TrainingError, match="layer 'a': .* through 'add'"):
+    with pytest.raises(TrainingError, match=r"layer 'a': .* through 'add'"):
         prepare(ENTRY_POINTS["prune"], {"run_id": scored, "tracking_uri": store_uri})
 
 

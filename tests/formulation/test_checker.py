@@ -49,9 +49,7 @@ def test_a_true_answer_passes_and_the_verdict_agrees_with_the_certificate(
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.02), ("pattern", 0.0), ("exact", 0.01)])
-def test_more_images_than_one_slice_pass(
-    name: str, gate: str, radius: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_images_than_one_slice_pass(name: str, gate: str, radius: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is built slice by slice, the checker replays all at once: sums may round differently."""
     monkeypatch.setattr("formulation.reduction.SLICE_IMAGES", 5)
     case = SMALL[name](2, images=18)
@@ -234,7 +232,10 @@ def test_values_for_a_decided_window_are_refused(by: float, pooled: dict[str, So
     settings = ScoreSettings(gate="pattern", radius=0.0)
     solution = score(POOLED.model, POOLED.images, POOLED.labels, settings)
     windows = pooled["integer"].undecided[POOL]
-    for stored in ({POOL: replace(windows, value=windows.value + by)}, {"1": Undecided(windows.where, windows.value, windows.phase[:, :1])}):
+    for stored in (
+        {POOL: replace(windows, value=windows.value + by)},
+        {"1": Undecided(windows.where, windows.value, windows.phase[:, :1])},
+    ):
         with pytest.raises(InvalidSolution, match="decided"):
             check(POOLED.model, POOLED.images, POOLED.labels, replace(solution, undecided=stored))
 
@@ -364,7 +365,9 @@ def test_the_checker_uses_no_solver_and_no_reduction() -> None:
     import formulation.replay as replay
 
     for module in (checker, replay):
-        assert not {"highspy", "linopy", "reduce", "solve", "relu_gate", "pool_gate", "open_session"} & set(vars(module))
+        assert not {"highspy", "linopy", "reduce", "solve", "relu_gate", "pool_gate", "open_session"} & set(
+            vars(module)
+        )
 
 
 def test_float32_images_check_like_their_float64_values() -> None:

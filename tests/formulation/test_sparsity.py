@@ -15,9 +15,7 @@ from tests.formulation.oracles import largest_sum, repeatable
 
 
 def network_of(units: list[int], kernels: list[int]) -> Network:
-    layers = tuple(
-        Layer(f"l{k}", u, kernel) for k, (u, kernel) in enumerate(zip(units, kernels, strict=True))
-    )
+    layers = tuple(Layer(f"l{k}", u, kernel) for k, (u, kernel) in enumerate(zip(units, kernels, strict=True)))
     return Network((Node("out", Affine(np.ones((1, 1)), np.zeros(1)), ("input",), 1),), layers, 1)
 
 
