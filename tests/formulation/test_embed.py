@@ -261,6 +261,16 @@ def test_expressions_and_arrays_of_more_dimensions_are_inputs_too():
     assert outputs.dims == ("net_output",)
 
 
+def test_a_semi_continuous_input_may_be_0():
+    """x = 0 or 1 <= x <= 2, and y = x - 0.5: negative at 0 only."""
+    nodes = (Node("y", Affine(np.eye(1), np.full(1, -0.5)), (INPUT,), 1), Node("h", Relu(np.full(1, -1)), ("y",), 1))
+    model = linopy.Model()
+    x = model.add_variables(1.0, 2.0, coords=[("x", [0])], name="x", semi_continuous=True)
+    outputs = embed(model, Network(nodes, (), 1), x)
+    assert binaries(model) == 1
+    assert outputs.lower.values == pytest.approx([0.0])
+
+
 def test_two_networks_share_a_model_under_two_names():
     model, x = boxed()
     first, second = embed(model, chain(1), x, name="one"), embed(model, chain(2), x, name="two")
