@@ -171,7 +171,8 @@ class Search:
             SolverFailed: the solver's bound is more than its multipliers prove.
         """
         if not isinstance(self.session, HighsSession) and self.remaining() > 0:
-            session = HighsSession(self.program, self.settings.for_highs())
+            fresh = build(self.reduction, self.settings, integer=False)  # other sessions put rows into theirs
+            session = HighsSession(fresh, self.settings.for_highs())
             session.add_rows("pool", stack_rows(self.pool, self.width))
             answer = session.solve(self.remaining(), self.settings.gap)
             duals = session.duals()

@@ -157,7 +157,7 @@ def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array
             continue
         match node.op:
             case Affine(weight):
-                if node.source != INPUT:
+                if node.source != INPUT:  # the product is most of the work, and nobody reads it there
                     _send(weights, node.source, weight.T @ a)
             case Add():
                 for source in node.sources:
@@ -168,9 +168,11 @@ def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array
             case Relu():
                 gate = _relu(part, node.name)
                 own += _own_columns(part, node.name, a, image)
-                passed = np.where(gate.state[:, image] == OPEN, a, 0.0)
-                on_scores += reduction.spread[node.name] @ (gate.cap[:, image] * passed)
-                _send(weights, node.source, passed)
+                is_open = gate.state == OPEN
+                cap = np.where(is_open, gate.cap, 0.0)
+                on_scores += reduction.spread[node.name] @ (np.take(cap, image, axis=1) * a)
+                if not _reads_input(reduction.network, node.source):
+                    _send(weights, node.source, np.where(np.take(is_open, image, axis=1), a, 0.0))
             case MaxPool(windows):
                 own += _own_columns(part, node.name, a, image)
                 pick = _pool(part, node.name).pick[:, image]
@@ -183,6 +185,13 @@ def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array
     on_own = _assembled(own, (rows, reduction.columns - reduction.scores), reduction.scores)
     shared = csr_array(on_scores.T)
     return csr_array(hstack([shared, on_own], format="csr"))
+
+
+def _reads_input(network: Network, value: str) -> bool:
+    """Whether a value is the input, or an affine map of it: a constant, whose weights nobody reads."""
+    while value != INPUT and isinstance(network.node(value).op, Affine):
+        value = network.node(value).source
+    return value == INPUT
 
 
 def _send(weights: dict[str, Array], value: str, a: Array) -> None:
@@ -262,7 +271,7 @@ def read_coefficients(
     blocks = []
     for start in range(0, len(image), at_once):
         some = slice(start, start + at_once)
-        blocks.append(backward(reduction, part, {value: weights[some].toarray().T}, image[some]))
+        blocks.append(backward(reduction, part, {value: weights[some].T.toarray(order="C")}, image[some]))
     return csr_array(vstack(blocks, format="csr") + own)
 
 

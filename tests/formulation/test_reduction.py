@@ -117,7 +117,7 @@ def test_reduced_and_unreduced_optima_agree_with_integer_scores(
     assert reduced_optimum(case, settings) == pytest.approx(plain_optimum(case, settings), abs=CLOSE)
 
 
-# The readable reference ------------------------------------------------------------------------------------------------
+# The readable reference --------------------------------------------------------------------------------------------
 
 
 def written_out(case: Case, settings: ScoreSettings) -> float | None:
@@ -162,7 +162,7 @@ def test_an_infeasible_written_out_program_has_no_optimum() -> None:
     assert program.minimise() is None
 
 
-# What is decided -------------------------------------------------------------------------------------------------------
+# What is decided ---------------------------------------------------------------------------------------------------
 
 
 def test_the_instances_are_neither_decided_nor_trivial() -> None:
