@@ -33,7 +33,9 @@ LARGEST = 1000
 CACHE = Path.home() / ".cache" / "critical-neurons"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-MOST_SECONDS = {10: 3.0, 100: 10.0, LARGEST: 60.0}
+MOST_SECONDS = {("golden fc3", 10): 2.0, ("lenet5", 10): 3.0} | {
+    (model, images): seconds for model in TRAINED for images, seconds in ((100, 10.0), (LARGEST, 60.0))
+}
 MOST_BYTES = 2e9
 MOST_SLOPE, MOST_RATIO, LEAST_CONIC = 0.8, 2.0, 25.0
 INTEGER_GAP, INTEGER_LIMIT = 1e-2, 60.0
@@ -111,7 +113,9 @@ def target(measured: Measured) -> tuple[str, bool]:
     reached = found["checked"] and found["gap"] <= cell.gap
     if _whole(cell):
         return f"<= {INTEGER_LIMIT:g} s ({found['wall']:.1f} s)", reached and found["wall"] <= INTEGER_LIMIT
-    seconds = 2.0 if cell.model == "golden fc3" else MOST_SECONDS[cell.images]
+    seconds = MOST_SECONDS.get((cell.model, cell.images))
+    if seconds is None:
+        return "the gap", reached
     fits = found["peak"] <= MOST_BYTES or cell.images < LARGEST
     memory = ", <= 2 GB" if cell.images == LARGEST else ""
     return f"<= {seconds:g} CPU s{memory}", reached and found["whole"] <= seconds and fits

@@ -38,12 +38,13 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     dataset = dataset_of(settings)
     if point.name in ("main", "train"):
         network = network_of(settings, dataset)
-        example = dataset.train.images[:1]
-        units = formulation.lower(network, example).units
-        training.consumers(network, example, units)
+        units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
-    if point.name == "retrain":
+    if point.name in ("prune", "retrain"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
+        units = formulation.lower(network, dataset.train.images[:1]).units
+    if point.name in ("main", "prune"):
+        training.consumers(network, dataset.train.images[:1], units)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
     if point.name in ("main", "score"):

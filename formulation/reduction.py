@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 
 from formulation.bounds import Box, input_box, propagate
 from formulation.gates import Gate, PoolGate, pool_gate, relu_gate
-from formulation.network import Array, Index, MaxPool, Network, Relu, Shift
+from formulation.network import INPUT, Add, Affine, Array, Index, MaxPool, Network, Relu, Shift
 from formulation.settings import ScoreSettings
 
 SLICE_NUMBERS = 2**20  # activations times images held at once by the largest value of a slice
@@ -88,6 +88,7 @@ class Reduction:
         starts: first image and first undecided column of each slice.
         columns: number of all columns; the scores come first.
         undecided: number of undecided activations and windows.
+        known: nodes of the pixels alone that only gates read: `ReducedImages.nominal` holds their values.
         spread: per node on which scores act, the matrix [scores, activations] that sums activations by unit.
     """
 
@@ -98,6 +99,7 @@ class Reduction:
     starts: tuple[tuple[int, int], ...]
     columns: int
     undecided: int
+    known: frozenset[str]
     spread: Mapping[str, csr_array]
     _kept: tuple[ReducedImages, ...] | None
 
@@ -159,7 +161,7 @@ def reduce(
         if keep:
             parts.append(part)
     return Reduction(
-        network, pixels, labels, settings, tuple(starts), column, undecided, _spread(network),
+        network, pixels, labels, settings, tuple(starts), column, undecided, _known(network), _spread(network),
         tuple(parts) if keep else None,
     )  # fmt: skip
 
@@ -173,6 +175,23 @@ def _numbers(op: object, size: int) -> int:
             return 4 * windows.size
         case _:
             return 0
+
+
+def _known(network: Network) -> frozenset[str]:
+    fixed = {INPUT}
+    for node in network.nodes:
+        if isinstance(node.op, (Affine, Add)) and fixed.issuperset(node.sources):
+            fixed.add(node.name)
+    known: set[str] = set()
+    for node in reversed(network.nodes):
+        readers = [reader for reader in network.nodes if node.name in reader.sources]
+        if (
+            node.name in fixed
+            and readers
+            and all(r.name in known or isinstance(r.op, (Relu, MaxPool)) for r in readers)
+        ):
+            known.add(node.name)
+    return frozenset(known)
 
 
 def _spread(network: Network) -> dict[str, csr_array]:

@@ -29,6 +29,7 @@ from formulation.solvers import Answer, HighsSession, open_session
 from formulation.sparsity import sparsity
 
 ROWS_PER_ROUND = 2000
+SHARES = (0.0, 0.5)  # of the way from a round's point to the incumbent: where planes touch the loss
 PATIENCE = 20  # rounds without a new row and without progress before the search counts as stalled
 IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
 AT_BOUND = 1e-9
@@ -171,7 +172,8 @@ class Search:
             SolverFailed: the solver's bound is more than its multipliers prove.
         """
         if not isinstance(self.session, HighsSession) and self.remaining() > 0:
-            session = HighsSession(self.program, self.settings.for_highs())
+            fresh = build(self.reduction, self.settings, integer=False)  # other sessions put rows into theirs
+            session = HighsSession(fresh, self.settings.for_highs())
             session.add_rows("pool", stack_rows(self.pool, self.width))
             answer = session.solve(self.remaining(), self.settings.gap)
             duals = session.duals()
@@ -193,7 +195,8 @@ class Search:
     def learn(self, answered: Array, phase: Phase) -> Inspection:
         """A pass at the solver's point: what it breaks, and a new incumbent where it gives a better one."""
         point = self.snapped(answered[: self.reduction.columns])
-        found = self.separation.inspect(point, limit=ROWS_PER_ROUND, halfway=Touch(self.best.point, self.best.logits))
+        best = Touch(self.best.point, self.best.logits)
+        found = self.separation.inspect(point, limit=ROWS_PER_ROUND, towards=best, shares=SHARES)
         made = self.drawn_inside(point, found) if phase != "integer" else self.whole(point, found)
         if made is not None and made.objective < self.best.objective:
             self.best = made
@@ -215,7 +218,7 @@ class Search:
         if not self.settings.relax:  # whole phases leave one value to every undecided activation
             candidate, logits = complete(self.reduction, scores)
         if not np.array_equal(candidate, point):
-            again = self.separation.inspect(candidate, planes=False)
+            again = self.separation.inspect(candidate, shares=())
             logits, violation = again.logits, again.violation
         return self.evaluate(candidate, logits) if violation <= TOLERANCE else None
 

@@ -20,9 +20,6 @@ from formulation.sweeps import Trace, forward, nominal_rows, row_coefficients
 TOLERANCE = 1e-8  # a row broken by less counts as kept; the solvers' own tolerance is smaller
 
 
-Tangents = tuple[csr_array, Array]
-
-
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """What a pass at a point found.
@@ -58,16 +55,18 @@ class Separation:
         self._position = {node.name: k for k, node in enumerate(reduction.network.nodes)}
         self._given: dict[tuple[int, str], Index] = {}
 
-    def inspect(self, point: Array, *, limit: int = 0, halfway: Touch | None = None, planes: bool = True) -> Inspection:
-        """A pass at `point`: rows (at most about `limit`) and planes there and halfway to another point.
+    def inspect(
+        self, point: Array, *, limit: int = 0, towards: Touch | None = None, shares: Sequence[float] = (0.0,)
+    ) -> Inspection:
+        """A pass at `point`: rows (at most about `limit`), and planes at shares of the way from it to another point.
 
-        Halfway the forms have the mean of both points' values, so no further pass is needed.
+        Forms are affine, so their values on the way are known from both ends and no further pass is needed.
         """
         reduction = self._reduction
         logits = np.zeros((reduction.network.classes, reduction.images))
         step, violation = 1.0, 0.0
         rows: list[Rows] = []
-        made = _PlaneMaker(reduction)
+        made = _PlaneMaker(reduction, point, towards)
         for part in reduction.parts:
             trace = forward(reduction, part, point)
             logits[:, part.where] = trace.logits
@@ -76,12 +75,9 @@ class Separation:
             step = min(step, *(self._step(part, name, trace, e) for name, e in excess.items()))
             share = -(-limit * part.images // reduction.images)
             rows += self._worst(part, excess, trace, point, share)
-            if planes:
-                made.touch(part, trace.logits, point)
-                if halfway is not None:
-                    middle = (trace.logits + halfway.logits[:, part.where]) / 2
-                    made.touch(part, middle, (point + halfway.point) / 2, second=True)
-        return Inspection(logits, step, violation, stack_rows(rows, reduction.columns), made.finish(logits, halfway))
+            for share in shares:
+                made.touch(part, trace.logits, share)
+        return Inspection(logits, step, violation, stack_rows(rows, reduction.columns), made.finish(logits))
 
     def _excess(self, part: ReducedImages, name: str, value: Array) -> Array:
         """How far each row is broken (positive) or kept (negative)."""
@@ -136,24 +132,30 @@ class Separation:
 class _PlaneMaker:
     """Collects the planes of a pass slice by slice; tangents of one group may lie in two slices."""
 
-    def __init__(self, reduction: Reduction) -> None:
-        self.reduction = reduction
-        self.tangents: tuple[list[Tangents], list[Tangents]] = ([], [])
+    def __init__(self, reduction: Reduction, point: Array, towards: Touch | None) -> None:
+        self.reduction, self.point, self.towards = reduction, point, towards
+        self.tangents: dict[float, list[tuple[csr_array, Array]]] = {}
         self.lifted: list[Rows] = []
 
-    def touch(self, part: ReducedImages, logits: Array, point: Array, *, second: bool = False) -> None:
+    def touch(self, part: ReducedImages, logits: Array, share: float) -> None:
+        at = self._on_the_way(logits, share, part.where)
+        point = self.point if self.towards is None else (1 - share) * self.point + share * self.towards.point
         if self.reduction.settings.cuts == "lifted":
-            self.lifted.append(lifted_planes(self.reduction, part, logits, point))
+            self.lifted.append(lifted_planes(self.reduction, part, at, point))
         else:
-            self.tangents[second].append(tangents(self.reduction, part, logits, point))
+            self.tangents.setdefault(share, []).append(tangents(self.reduction, part, at, point))
 
-    def finish(self, logits: Array, halfway: Touch | None) -> Rows:
-        blocks: list[Rows] = list(self.lifted)
-        if self.tangents[0]:
-            blocks.append(tangent_planes(self.reduction, logits, self.tangents[0]))
-        if self.tangents[1] and halfway is not None:
-            blocks.append(tangent_planes(self.reduction, (logits + halfway.logits) / 2, self.tangents[1]))
+    def finish(self, logits: Array) -> Rows:
+        everywhere = slice(None)
+        blocks = [
+            tangent_planes(self.reduction, self._on_the_way(logits, share, everywhere), found)
+            for share, found in self.tangents.items()
+        ]
+        blocks += self.lifted
         return stack_rows(blocks, max((b.matrix.shape[1] for b in blocks), default=0))
+
+    def _on_the_way(self, logits: Array, share: float, images: slice) -> Array:
+        return logits if self.towards is None else (1 - share) * logits + share * self.towards.logits[:, images]
 
 
 def complete(reduction: Reduction, scores: Array) -> tuple[Array, Array]:

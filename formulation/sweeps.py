@@ -24,7 +24,9 @@ from scipy.sparse import coo_array, csr_array, hstack, vstack
 from formulation.gates import NO_PICK, OPEN, Gate, PoolGate
 from formulation.network import INPUT, Add, Affine, Array, Index, MaxPool, Network, Relu, Shift, per_activation
 from formulation.reduction import ReducedImages, Reduction
+from formulation.rows import padded
 
+SPARSE = 0.3  # share of weights up to which a sweep stays on sparse ones
 ROW_NUMBERS = 2**23  # rows times activations swept backwards at once
 
 
@@ -55,9 +57,14 @@ def forward(reduction: Reduction, part: ReducedImages, point: Array, *, follow: 
     values: dict[str, Array] = {INPUT: part.pixels}
     read, rows = {}, {}
     for node in network.nodes:
-        sources = [values[name] for name in node.sources]
+        if node.name in reduction.known:
+            continue
         if node.name in part.gates:
-            read[node.name] = sources[0]
+            known = node.source in reduction.known
+            read[node.name] = part.nominal[node.name] if known else values[node.source]
+            sources = [read[node.name]]
+        else:
+            sources = [values[name] for name in node.sources]
         match node.op:
             case Affine():
                 values[node.name] = node.op.apply(*sources)
@@ -133,16 +140,13 @@ def _undecided_windows(
     values[waiting.activation, waiting.image] = point[waiting.value]
 
 
-def backward(
-    reduction: Reduction, part: ReducedImages, weights: dict[str, Array], image: Index, direct: csr_array | None = None
-) -> csr_array:
+def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array], image: Index) -> csr_array:
     """Coefficients [rows, columns] of weighted sums of a slice's values.
 
     Args:
         reduction, part: the scoring set and the slice.
         weights: per value (a node's name) the weight of each activation in each row, [activations, rows]; consumed.
         image: the image, within the slice, that each row is about.
-        direct: coefficients that the rows have on the scores besides, [rows, scores].
     """
     rows = len(image)
     on_scores = np.zeros((reduction.scores, rows))
@@ -153,7 +157,8 @@ def backward(
             continue
         match node.op:
             case Affine(weight):
-                _send(weights, node.source, weight.T @ a)
+                if node.source != INPUT:  # the product is most of the work, and nobody reads it there
+                    _send(weights, node.source, weight.T @ a)
             case Add():
                 for source in node.sources:
                     _send(weights, source, a)
@@ -163,9 +168,11 @@ def backward(
             case Relu():
                 gate = _relu(part, node.name)
                 own += _own_columns(part, node.name, a, image)
-                passed = np.where(gate.state[:, image] == OPEN, a, 0.0)
-                on_scores += reduction.spread[node.name] @ (gate.cap[:, image] * passed)
-                _send(weights, node.source, passed)
+                is_open = gate.state == OPEN
+                cap = np.where(is_open, gate.cap, 0.0)
+                on_scores += reduction.spread[node.name] @ (np.take(cap, image, axis=1) * a)
+                if not _reads_input(reduction.network, node.source):
+                    _send(weights, node.source, np.where(np.take(is_open, image, axis=1), a, 0.0))
             case MaxPool(windows):
                 own += _own_columns(part, node.name, a, image)
                 pick = _pool(part, node.name).pick[:, image]
@@ -176,8 +183,15 @@ def backward(
             case _:
                 assert_never(node.op)
     on_own = _assembled(own, (rows, reduction.columns - reduction.scores), reduction.scores)
-    shared = csr_array(on_scores.T) if direct is None else csr_array(csr_array(on_scores.T) + direct)
+    shared = csr_array(on_scores.T)
     return csr_array(hstack([shared, on_own], format="csr"))
+
+
+def _reads_input(network: Network, value: str) -> bool:
+    """Whether a value is the input, or an affine map of it: a constant, whose weights nobody reads."""
+    while value != INPUT and isinstance(network.node(value).op, Affine):
+        value = network.node(value).source
+    return value == INPUT
 
 
 def _send(weights: dict[str, Array], value: str, a: Array) -> None:
@@ -244,20 +258,54 @@ def read_coefficients(
     image: Index,
     direct: csr_array | None = None,
 ) -> csr_array:
-    """Coefficients [k, columns] of weighted sums, weights [k, activations], of what a node reads on the images [k]."""
-    source, weights = _through_affines(reduction.network, reduction.network.node(name).source, weights)
+    """Coefficients [k, columns] of weighted sums, weights [k, activations], of what a node reads on the images [k].
+
+    `direct` [k, scores] are coefficients that the sums have on the scores besides.
+    """
+    value, weights, own = _while_sparse(reduction, part, reduction.network.node(name).source, weights, image)
+    if direct is not None:
+        own = own + padded(csr_array(direct), reduction.columns)
+    if value == INPUT or not weights.nnz:
+        return own
     at_once = max(1, ROW_NUMBERS // max(node.size for node in reduction.network.nodes))
-    blocks = [csr_array((0, reduction.columns))]
+    blocks = []
     for start in range(0, len(image), at_once):
         some = slice(start, start + at_once)
-        on = {source: weights[some].toarray().T} if source != INPUT else {}
-        blocks.append(backward(reduction, part, on, image[some], None if direct is None else direct[some]))
-    return csr_array(vstack(blocks, format="csr"))
+        blocks.append(backward(reduction, part, {value: weights[some].T.toarray(order="C")}, image[some]))
+    return csr_array(vstack(blocks, format="csr") + own)
 
 
-def _through_affines(network: Network, value: str, weights: csr_array) -> tuple[str, csr_array]:
-    """Weights on a value as weights on what the affine maps before it read; a single activation reads few."""
-    while value != INPUT and isinstance(op := network.node(value).op, Affine):
-        weights = csr_array(weights @ csr_array(op.weight))
-        value = network.node(value).source
-    return value, weights
+def _while_sparse(
+    reduction: Reduction, part: ReducedImages, value: str, weights: csr_array, image: Index
+) -> tuple[str, csr_array, csr_array]:
+    """A backward sweep on sparse weights [k, activations] as far as they stay sparse: a single activation reads few.
+
+    Returns:
+        The value that the sweep has reached, the weights there, and the coefficients met on the way, [k, columns].
+    """
+    network, found = reduction.network, csr_array((len(image), reduction.columns))
+    while value != INPUT:
+        node = network.node(value)
+        match node.op:
+            case Affine(weight):
+                if node.source == INPUT:
+                    return INPUT, weights, found
+                weights = csr_array(weights @ csr_array(weight))
+            case Relu() if weights.nnz <= SPARSE * weights.shape[0] * node.size:
+                gate, entries = _relu(part, value), weights.tocoo()
+                at = (entries.col, image[entries.row])
+                passed = entries.data * (gate.state[at] == OPEN)
+                shape = weights.shape
+                capped = csr_array((passed * gate.cap[at], (entries.row, entries.col)), shape=shape)
+                found = found + padded(csr_array(capped @ reduction.spread[value].T), reduction.columns)
+                if value in part.waiting:
+                    column = part.waiting[value].column[at]
+                    own = column >= 0
+                    cells = (entries.row[own], column[own])
+                    found = found + csr_array((entries.data[own], cells), shape=found.shape)
+                weights = csr_array((passed, (entries.row, entries.col)), shape=shape)
+                weights.eliminate_zeros()
+            case _:
+                break
+        value = node.source
+    return value, weights, csr_array(found)

@@ -96,9 +96,11 @@ def _check_claims(asked: Settings, solved: Run, solution: Solution) -> None:
         raise CheckRefused(
             f"{where} counts {certificate.rounds} rounds, its history {len(solution.rounds)}; score again"
         )
-    last = solution.rounds[-1]
+    last, proved = solution.rounds[-1], certificate.proved_bound
+    # Where a limit ends the rounds, the bound is proved after the last of them.
+    bound = last.bound if proved is None else max(last.bound, proved)
     for name, said, found in (
-        ("bound", certificate.bound, last.bound),
+        ("bound", certificate.bound, bound),
         ("objective", certificate.objective, last.objective),
     ):
         if said != found:

@@ -57,6 +57,15 @@ def with_other_settings(solution: Solution) -> Solution:
     return with_claim(settings={**solution.certificate.settings, "gap": 0.5})(solution)
 
 
+def without_proof(solution: Solution) -> Solution:
+    return replace(solution, proof=None)
+
+
+def with_other_multipliers(solution: Solution) -> Solution:
+    assert solution.proof is not None
+    return replace(solution, proof=replace(solution.proof, prices=solution.proof.prices / 2))
+
+
 def with_lower_bound(solution: Solution) -> Solution:
     certificate = solution.certificate
     return with_claim(bound=certificate.bound - 1.0, status="time_limit", gap=certificate.gap + 1.0)(solution)
@@ -70,8 +79,10 @@ def with_lower_bound(solution: Solution) -> Solution:
         (with_lower_bound, "the certificate says bound"),
         (lambda solution: replace(solution, rounds=()), "history 0"),
         (lambda solution: replace(solution, scores=moved(solution.scores)), "the replay finds|violates"),
+        (without_proof, "no multipliers"),
+        (with_other_multipliers, "the certificate says proved bound"),
     ],
-    ids=["settings", "checked", "bound", "history", "scores"],
+    ids=["settings", "checked", "bound", "history", "scores", "proof", "multipliers"],
 )
 def test_an_altered_solution_is_refused_and_says_why(
     scored: Run, sets: list[Run], alter: Callable[[Solution], Solution], what: str
@@ -81,6 +92,15 @@ def test_an_altered_solution_is_refused_and_says_why(
         check(scored)
     [run] = tracking.runs_below(scored, "check")[-1:]
     assert re.search(what, str(tracking.logged_json(run, "scoring_set_1.json")["reason"]))
+
+
+def test_a_bound_that_was_proved_after_the_last_round_holds(scored: Run, sets: list[Run]) -> None:
+    solution = handover.load_solution(sets[0])
+    assert solution.certificate.proved_bound == solution.certificate.bound
+    # As a time limit leaves it: the last round before the proof claims less.
+    last = replace(solution.rounds[-1], bound=solution.certificate.bound - 0.5)
+    handover.save_solution(sets[0], replace(solution, rounds=(*solution.rounds[:-1], last)))
+    assert tracking.logged_metrics(check(scored))["solutions_refused"] == 0
 
 
 def test_a_damaged_solution_is_refused_by_its_run_and_the_others_are_checked(

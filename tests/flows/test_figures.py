@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from flows.figures import KEPT, REMOVED, image_picture, kernel_picture, mask_picture, score_histogram, unit_columns
+from flows.figures import (
+    KEPT,
+    REMOVED,
+    image_picture,
+    kernel_picture,
+    mask_picture,
+    pull_figure,
+    range_figure,
+    score_histogram,
+    unit_columns,
+)
 
 
 def test_a_mask_shows_every_unit_in_its_colour() -> None:
@@ -35,6 +45,15 @@ def test_a_feature_map_of_several_inputs_is_a_row_of_kernels() -> None:
     assert width / height == pytest.approx(4 / 3, rel=0.02)
 
 
+def test_a_kernel_in_one_dimension_is_shown_as_stripes() -> None:
+    weights = np.array([-1.0, 1.0], np.float32).reshape(1, 1, 1, 2)
+    picture = kernel_picture(np.array([True]), weights)
+    height, width = picture.shape[:2]
+    inside = picture[height // 4 : 3 * height // 4]
+    assert not inside[:, width // 4].any()
+    assert (inside[:, 3 * width // 4 - 5] == 255).all()
+
+
 def test_images_of_one_channel_and_of_three_fit_on_a_sheet() -> None:
     for channels in (1, 3):
         sheet = image_picture(np.ones((5, channels, 28, 28), np.float32), columns=2)
@@ -44,6 +63,22 @@ def test_images_of_one_channel_and_of_three_fit_on_a_sheet() -> None:
 def test_the_histogram_has_a_panel_per_layer() -> None:
     figure = score_histogram({"a": np.linspace(0, 1, 5), "b": np.zeros(3)}, threshold=0.1)
     assert [panel.get_title(loc="left") for panel in figure.axes] == ["a: 5 units", "b: 3 units"]
+
+
+def test_the_heat_map_has_a_panel_per_layer_with_a_row_per_class() -> None:
+    figure = pull_figure({"a": np.arange(6.0).reshape(3, 2), "b": np.zeros((4, 2))}, ["cat", "dog"])
+    panels = [panel for panel in figure.axes if panel.images]
+    assert [panel.get_title(loc="left") for panel in panels] == ["a: 3 units", "b: 4 units"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["cat", "dog"]
+    np.testing.assert_array_equal(panels[0].images[0].get_array(), [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]])
+
+
+def test_ranges_are_lines_in_the_order_of_the_scores() -> None:
+    ranges = {"a": (np.array([0.5, 0.0]), np.array([1.0, 0.25]))}
+    [panel] = range_figure(ranges, {"a": np.array([0.75, 0.125])}).axes
+    [lines] = panel.collections
+    assert [line.tolist() for line in lines.get_segments()] == [[[0, 0], [0, 0.25]], [[1, 0.5], [1, 1]]]
+    assert panel.lines[0].get_ydata().tolist() == [0.125, 0.75]
 
 
 def test_the_table_has_a_row_per_unit() -> None:
@@ -56,3 +91,10 @@ def test_the_table_has_a_row_per_unit() -> None:
         "layer": ["a", "a", "b"],
         "number": [0, 1, 0],
     }
+
+
+def test_reduced_costs_stand_beside_the_scores() -> None:
+    scores, costs = {"a": np.array([0.5, 0.0])}, {"a": np.array([-1.0, 2.0])}
+    table = unit_columns(scores, costs=costs)
+    assert list(table) == ["unit", "score", "reduced_cost", "layer", "number"]
+    assert table["reduced_cost"] == [-1.0, 2.0]

@@ -61,6 +61,7 @@ def test_every_scoring_set_has_a_run_with_its_rounds_and_a_checked_certificate(
         assert certificate.checked
         rounds = client.get_metric_history(run.info.run_id, "bound")
         assert len(rounds) == certificate.rounds
+        assert run.data.metrics["certificate.proved_bound"] == certificate.proved_bound == certificate.bound
         assert run.inputs.dataset_inputs
 
 
@@ -72,9 +73,12 @@ def test_the_scores_are_the_mean_over_the_sets_and_stand_in_a_table(client: Mlfl
     for layer, values in scores.items():
         np.testing.assert_allclose(values, np.mean([part[layer] for part in parts], axis=0), atol=1e-12)
     table = _table(client, score)
-    assert table["columns"] == ["unit", "score", "layer", "number"]
+    assert table["columns"] == ["unit", "score", "reduced_cost", "layer", "number"]
     # MLflow writes ten digits.
     np.testing.assert_allclose([row[1] for row in table["data"]], np.concatenate(list(scores.values())), atol=1e-9)
+    costs = [handover.load_solution(address(client, run)).reduced_costs for run in sets]
+    means = [np.mean([part[layer] for part in costs], axis=0) for layer in scores]
+    np.testing.assert_allclose([row[2] for row in table["data"]], np.concatenate(means), atol=1e-9)
 
 
 def test_the_pruned_network_emits_nothing_from_removed_units(client: MlflowClient, stage_runs: Stages) -> None:

@@ -114,6 +114,29 @@ def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> No
         prepare(ENTRY_POINTS["train"], {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": "sqlite:///unused"})
 
 
+def test_a_network_that_can_be_scored_but_not_pruned_is_trained_and_scored(
+    run_stage: RunStage, client: MlflowClient, tmp_path: Path, store_uri: str
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Shifted(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(64, 8), nn.Linear(8, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.b(torch.relu(self.a(x.flatten(1))) + 1)\n"
+    )
+    words = {"model": f"{tmp_path / 'own.py'}:Shifted", "image_size": "8"}
+    with pytest.raises(TrainingError, match=r"layer 'a': .* through 'add'"):
+        prepare(ENTRY_POINTS["main"], {**words, "tracking_uri": store_uri})
+    trained = run_stage("train", **words, epochs="8", learning_rate="0.01")
+    scored = run_stage("score", run_id=trained, images_per_class="1", scoring_sets="1")
+    assert client.get_run(scored).info.status == "FINISHED"
+    with pytest.raises(TrainingError, match=r"layer 'a': .* through 'add'"):
+        prepare(ENTRY_POINTS["prune"], {"run_id": scored, "tracking_uri": store_uri})
+
+
 @pytest.mark.parametrize(
     ("words", "what"), [({"epochs": "1"}, "^epochs=1: .* no trainable"), ({"epochs": "0"}, "^retrain_epochs=1: ")]
 )

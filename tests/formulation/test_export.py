@@ -71,8 +71,8 @@ def test_names_in_the_file_say_what_they_are(tmp_path: Path) -> None:
         text = write_program(case.model, case.images, case.labels, settings, tmp_path / f"p{suffix}").read_text()
         assert "score_1(0)#0" in text
         assert "theta(0)#" in text
-        assert "hidden_3(0)#" in text
-        assert "open_3(0)#" in text
+        assert "hidden_4(0)#" in text
+        assert "open_4(0)#" in text
 
 
 def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""What is logged on request: which images and rows hold scores up, and how far scores could move."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run as MlflowRun
+from torch import nn
+
+import formulation
+from flows import handover, tracking
+from flows.stages.explain import PULL_COLUMNS, STRONGEST, log_explanation, log_ranges
+from flows.tracking import Run
+from flows.translation import dataset_of
+from formulation import Solution
+from tests.flows.small_run import RunStage
+from training import ScoringSet
+
+Solved = tuple[nn.Module, ScoringSet, Solution]
+DIGITS = [str(digit) for digit in range(10)]
+LOGGED = {"explanation.json", "explanation_by_class.json", "explanation.png", "ranges.json", "ranges.png"}
+
+
+@pytest.fixture(scope="module")
+def explained(run_stage: RunStage, client: MlflowClient, main_run: MlflowRun) -> Run:
+    """A score run of one set, with all that can be asked for."""
+    words = {"images_per_class": "1", "scoring_sets": "1", "explain": "true", "ranges": "true"}
+    above = run_stage("score", run_id=main_run.info.run_id, **words)
+    return tracking.find_stage(tracking.find_run(client.tracking_uri, above), "score")
+
+
+@pytest.fixture(scope="module")
+def scoring_set_run(explained: Run) -> Run:
+    [found] = tracking.runs_below(explained, "scoring set")
+    return found
+
+
+@pytest.fixture(scope="module")
+def classes(explained: Run) -> tuple[str, ...]:
+    return tuple(dataset_of(handover.load_settings(explained)).classes)
+
+
+@pytest.fixture(scope="module")
+def solved(explained: Run, scoring_set_run: Run) -> Solved:
+    settings = handover.load_settings(explained)
+    network = handover.load_network(tracking.find_stage(explained, "train"), settings, dataset_of(settings))
+    return network, handover.load_scoring_set(explained, 1), handover.load_solution(scoring_set_run)
+
+
+def artifacts(client: MlflowClient, run: Run) -> set[str]:
+    return {Path(item.path).name for item in client.list_artifacts(run.run_id)}
+
+
+def rows(run: Run, file: str) -> list[dict[str, object]]:
+    path = download_artifacts(run_id=run.run_id, artifact_path=file, tracking_uri=run.uri)
+    table = json.loads(Path(path).read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_the_strongest_pulls_stand_in_a_table(scoring_set_run: Run, solved: Solved, classes: tuple[str, ...]) -> None:
+    network, scoring_set, solution = solved
+    expected = formulation.explain(network, scoring_set.images, scoring_set.labels, solution, most=STRONGEST)
+    found = rows(scoring_set_run, "explanation.json")
+    assert {pull.kind for pull in expected} == {"image", "row"}
+    assert list(found[0]) == list(PULL_COLUMNS)
+    for row, pull in zip(found, expected, strict=True):
+        assert row["class"] == classes[pull.label]
+        same = ("layer", "unit", "kind", "image", "node", "activation")
+        assert [row[name] for name in same] == [getattr(pull, name) for name in same]
+        for name in ("score", "reduced_cost", "price", "pull"):
+            assert row[name] == pytest.approx(getattr(pull, name), abs=1e-9)
+
+
+def test_the_pulls_of_all_images_are_summed_by_class(
+    scoring_set_run: Run, solved: Solved, classes: tuple[str, ...]
+) -> None:
+    network, scoring_set, solution = solved
+    pulls = formulation.explain(network, scoring_set.images, scoring_set.labels, solution, most=len(scoring_set))
+    expected: dict[tuple[str, int, str], float] = {}
+    for pull in pulls:
+        if pull.kind == "image":
+            place = (pull.layer, pull.unit, classes[pull.label])
+            expected[place] = expected.get(place, 0.0) + pull.pull
+    found = {(r["layer"], r["unit"], r["class"]): r["pull"] for r in rows(scoring_set_run, "explanation_by_class.json")}
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_ranges_stand_in_a_table_around_the_scores(scoring_set_run: Run, solved: Solved) -> None:
+    network, scoring_set, solution = solved
+    expected = formulation.score_ranges(network, scoring_set.images, scoring_set.labels, solution)
+    found = rows(scoring_set_run, "ranges.json")
+    assert len(found) == sum(map(len, solution.scores.values()))
+    for row in found:
+        lowest, highest = (ends[row["unit"]] for ends in expected[row["layer"]])
+        assert (row["lowest"], row["highest"]) == pytest.approx((lowest, highest), abs=1e-6)
+        assert row["score"] == pytest.approx(solution.scores[row["layer"]][row["unit"]], abs=1e-9)
+        assert row["lowest"] - 1e-6 <= row["score"] <= row["highest"] + 1e-6
+    widths = [row["highest"] - row["lowest"] for row in found]
+    assert tracking.logged_metrics(scoring_set_run)["range_largest"] == pytest.approx(max(widths), abs=1e-6)
+
+
+def test_all_that_is_asked_for_is_logged_and_nothing_else(
+    client: MlflowClient, scoring_set_run: Run, stage_runs: dict[str, MlflowRun]
+) -> None:
+    assert artifacts(client, scoring_set_run) >= LOGGED
+    score = stage_runs["score"]
+    unasked = tracking.runs_below(Run(client.tracking_uri, score.info.experiment_id, score.info.run_id), "scoring set")
+    for run in unasked:
+        assert not artifacts(client, run) & LOGGED
+
+
+def test_ranges_that_take_too_long_are_missing_with_a_word_and_the_scores_stay(
+    client: MlflowClient, explained: Run, solved: Solved, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, scoring_set, solution = solved
+    hurried = {**solution.certificate.settings, "time_limit": 1e-3}
+    late = replace(solution, certificate=replace(solution.certificate, settings=hurried))
+    with tracking.open_run(explained, "late", {}) as run, caplog.at_level(logging.WARNING, "flows"):
+        log_ranges(run, 1, network, scoring_set, late)
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert not artifacts(client, run)
+    assert "time limit of 0.001 s" in tracking.logged_tags(run)["ranges"]
+    assert "set 1: no ranges: the time limit of 0.001 s" in caplog.text
+
+
+def test_scores_without_multipliers_are_not_explained_and_it_says_so(
+    client: MlflowClient, explained: Run, solved: Solved, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, scoring_set, solution = solved
+    with tracking.open_run(explained, "unproved", {}) as run, caplog.at_level(logging.WARNING, "flows"):
+        log_explanation(run, 1, network, scoring_set, replace(solution, proof=None), DIGITS)
+    assert not artifacts(client, run)
+    assert "holds no multipliers" in tracking.logged_tags(run)["explanation"]
+    assert "set 1: no explanation: the solution holds no multipliers" in caplog.text
+
+
+def test_scores_that_are_all_zero_leave_empty_tables(client: MlflowClient, explained: Run, solved: Solved) -> None:
+    network, scoring_set, solution = solved
+    nothing = replace(solution, scores={layer: np.zeros_like(values) for layer, values in solution.scores.items()})
+    with tracking.open_run(explained, "nothing", {}) as run:
+        log_explanation(run, 1, network, scoring_set, nothing, DIGITS)
+    assert rows(run, "explanation.json") == rows(run, "explanation_by_class.json") == []
