@@ -98,6 +98,16 @@ def test_every_row_is_given_once_the_most_violated_of_each_slice_first(case: Cas
     assert len(looked_at(separation, point, MANY).rows) == 0
 
 
+def test_the_most_violated_rows_come_first_among_hundreds() -> None:
+    reduction = conv_pool(1, images=30).reduction(ScoreSettings(gate="pattern", radius=0))
+    separation, point = Separation(reduction), np.random.default_rng(0).random(reduction.columns)
+    first = looked_at(separation, point, 40).rows
+    rest = looked_at(separation, point, MANY).rows
+    assert len(first) == 40
+    assert len(rest) > 300
+    assert broken(first, point).min() >= broken(rest, point).max() - 1e-12
+
+
 @every_case
 def test_rows_hold_wherever_their_forms_do(case: Case, settings: ScoreSettings) -> None:
     """Each row at any point says what the value that its source names says there."""

@@ -10,7 +10,7 @@ from linopy import Model
 
 from formulation import Layer, Network
 from formulation.network import Affine, Node
-from formulation.sparsity import add_sparsity, counted, layer_weight, sparsity, terms
+from formulation.sparsity import add_sparsity, counted, layer_weight, preference, sparsity, terms
 from tests.formulation.oracles import largest_sum, repeatable
 
 
@@ -67,3 +67,13 @@ def test_the_linear_program_equals_sorting(seed: int) -> None:
     model.add_objective(add_sparsity(model, network, weight), sense="min")
     model.solve(solver_name="highs", output_flag=False, progress=False)
     assert model.objective.value == pytest.approx(sparsity(network, scores, weight), abs=1e-7)
+
+
+def test_of_tied_units_the_first_is_the_cheapest_to_keep_and_all_together_cost_less_than_the_gap() -> None:
+    network = network_of([4, 1, 6], [9, 1, 1])
+    for gap in (1e-4, 1e-7):
+        costs = preference(network, gap)
+        assert (costs > 0).all()
+        assert costs.sum() < gap
+        for where in network.score_slices.values():
+            assert (np.diff(costs[where]) > 0).all()
