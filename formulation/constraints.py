@@ -8,7 +8,9 @@ from linopy import LinearExpression, Model, Variable
 from scipy.sparse import csr_array
 from xarray import DataArray, Dataset
 
-from formulation.network import Array, Index
+from formulation.network import Array, Index, Network
+from formulation.settings import LayerWeight
+from formulation.sparsity import counted, layer_weight
 
 # linopy's legacy arithmetic aligns mismatched coordinates in silence; v1 raises. It is an option of the whole process.
 linopy.options["semantics"] = "v1"
@@ -95,3 +97,17 @@ def add_max_pool(
     model.add_constraints(output >= inputs, name=f"largest_{name}")
     model.add_constraints(output <= inputs + (1 - pick) * m, name=f"picked_{name}")
     model.add_constraints(picks == 1, name=f"one_{name}")
+
+
+def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearExpression:
+    """Add q, p and, over the layers, p_k >= t_k - q for the variables `score_<layer>`; returns m q + sum_k p_k."""
+    each = np.arange(len(network.layers))
+    units = np.array([layer.units for layer in network.layers])
+    share = 1 / np.array([layer_weight(network, layer, weight) for layer in network.layers])
+    labels = np.concatenate([model.variables[f"score_{layer.name}"].labels.values for layer in network.layers])
+    shares = csr_array((np.repeat(share, units), (np.repeat(each, units), np.arange(len(labels)))))
+    level = model.add_variables(name="level")
+    excess = model.add_variables(lower=0.0, coords=[("layer", each)], name="excess")
+    terms = linear(model, shares, labels, -2 * units * share, "layer")
+    model.add_constraints(excess + level >= terms, name="sparsity")
+    return linopy.merge([counted(network) * level, excess.sum()], dim="_term")

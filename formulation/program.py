@@ -15,15 +15,16 @@ from dataclasses import dataclass
 import linopy
 import numpy as np
 from linopy import Model
+from scipy.sparse import csr_array
 from xarray import DataArray
 
-from formulation.constraints import linear
+from formulation.constraints import add_sparsity, linear
 from formulation.loss import groups
 from formulation.network import Index
 from formulation.reduction import Reduction
 from formulation.rows import Rows
 from formulation.settings import ScoreSettings
-from formulation.sparsity import add_sparsity, preference
+from formulation.sparsity import preference
 from formulation.undecided import UndecidedNode
 
 
@@ -86,8 +87,8 @@ def build(reduction: Reduction, settings: ScoreSettings, *, integer: bool) -> Pr
         columns.append(mass.labels.values.ravel())
     terms = [objective, add_sparsity(model, network, settings.layer_weight)]
     if settings.break_ties:
-        costs = network.unstack(preference(network, settings.gap))
-        terms += [(DataArray(c, dims=[name]) * model.variables[f"score_{name}"]).sum() for name, c in costs.items()]
+        costs = csr_array(preference(network, settings.gap)[None, :])
+        terms.append(linear(model, costs, labels[: reduction.scores], np.zeros(1), "preference").sum())
     total = linopy.merge(terms, dim="_term")
     model.add_objective(total, sense="min")
     preferred = float(preference(network, settings.gap).sum()) if settings.break_ties else 0.0

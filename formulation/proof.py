@@ -54,7 +54,7 @@ def from_duals(reduction: Reduction, rows: Rows, duals: Duals) -> Proof:
     p = pulls.reshape(network.classes, images) * (images / reduction.settings.loss_weight)
     p[reduction.labels, np.arange(images)] += 1.0
     gated = (rows.source[:, 0] != NO_GATE) & (held != 0)
-    layers = np.array([float(np.sum(duals.named[f"sparsity_{layer.name}"])) for layer in network.layers])
+    layers = duals.named["sparsity"]
     families = {
         f"{family}/{node.name}": np.asarray(duals.named[f"{family}_{node.name}"])
         for node in network.nodes

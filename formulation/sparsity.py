@@ -19,10 +19,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-import linopy
 import numpy as np
-from linopy import LinearExpression, Model
-from xarray import DataArray
 
 from formulation.network import Array, Layer, Network
 from formulation.settings import LayerWeight
@@ -66,17 +63,3 @@ def preference(network: Network, gap: float) -> Array:
     costs = np.concatenate(each)
     made: Array = costs * (PREFERENCE_SHARE * gap / costs.sum())
     return made
-
-
-def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearExpression:
-    """Add q, p and p_k >= t_k - q for the variables `score_<layer>`; returns m q + sum_k p_k."""
-    names = [layer.name for layer in network.layers]
-    coords = [("layer", names)]
-    level = model.add_variables(name="level")
-    excess = model.add_variables(lower=DataArray(np.zeros(len(names)), coords=coords), name="excess")
-    for layer in network.layers:
-        share = 1 / layer_weight(network, layer, weight)
-        score = model.variables[f"score_{layer.name}"]
-        term = share * score.sum() - 2 * layer.units * share
-        model.add_constraints(excess.sel(layer=layer.name, drop=True) + level >= term, name=f"sparsity_{layer.name}")
-    return linopy.merge([counted(network) * level, excess.sum()], dim="_term")

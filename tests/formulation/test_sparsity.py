@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from linopy import Model
 
 from formulation import Layer, Network
+from formulation.constraints import add_sparsity
 from formulation.network import Affine, Node
-from formulation.sparsity import add_sparsity, counted, layer_weight, preference, sparsity, terms
+from formulation.sparsity import counted, layer_weight, preference, sparsity, terms
 from tests.formulation.oracles import largest_sum, repeatable
 
 
