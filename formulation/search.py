@@ -31,7 +31,7 @@ from formulation.sparsity import sparsity
 # Measured on FC-3, FC-4 and LeNet-5 with 10 to 1,000 images: more rows at once cost more than the rounds they save.
 ROWS_PER_ROUND = 250
 # Where planes touch the loss, as shares of the way from a round's point to the incumbent: more of them for few images.
-SHARES, SHARES_OF_FEW, FEW = (0.0, 0.5), (0.0, 0.25, 0.5, 0.75), 20
+SHARES, SHARES_OF_FEW, FEW = (0.0, 0.5), (0.0, 0.2, 0.4, 0.6, 0.8), 20
 PATIENCE = 20  # rounds without a new row and without progress before the search counts as stalled
 IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
 AT_BOUND = 1e-9
