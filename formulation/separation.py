@@ -73,8 +73,7 @@ class Separation:
             excess = {name: self._excess(part, name, value) for name, value in trace.rows.items()}
             violation = max(violation, *(float(np.max(e, initial=0.0)) for e in excess.values()))
             step = min(step, *(self._step(part, name, trace, e) for name, e in excess.items()))
-            share = -(-limit * part.images // reduction.images)
-            rows += self._worst(part, excess, trace, point, share)
+            rows += self._worst(part, excess, trace, point, -(-limit * part.images // reduction.images))
             for share in shares:
                 made.touch(part, trace.logits, share)
         return Inspection(logits, step, violation, stack_rows(rows, reduction.columns), made.finish(logits))

@@ -33,7 +33,7 @@ def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, Array, Separat
 
 
 def looked_at(separation: Separation, point: Array, limit: int = 0) -> Inspection:
-    return separation.inspect(point, limit=limit, planes=False)
+    return separation.inspect(point, limit=limit, shares=())
 
 
 def worst_by_hand(reduction: Reduction, point: Array) -> float:
@@ -141,7 +141,7 @@ def test_the_planes_of_a_pass_touch_the_loss_there_and_halfway() -> None:
     point = np.random.default_rng(1).random(reduction.columns)
     logits = looked_at(separation, ones).logits
     here = separation.inspect(point).planes
-    both = separation.inspect(point, halfway=Touch(ones, logits)).planes
+    both = separation.inspect(point, towards=Touch(ones, logits), shares=(0.0, 0.5)).planes
     middle = separation.inspect((point + ones) / 2).planes
     assert len(both) == 2 * len(here) == 2 * reduction.images
     np.testing.assert_allclose(both.matrix.toarray(), np.vstack([here.matrix.toarray(), middle.matrix.toarray()]))

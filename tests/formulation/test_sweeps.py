@@ -56,7 +56,7 @@ def test_exact_followed_at_any_mask_gives_the_masked_torch_networks_logits(case:
         point, logits = complete(reduction, reduction.network.stack(masks))
         np.testing.assert_allclose(logits, made.masked_logits(masks), atol=1e-12)
         np.testing.assert_allclose(logits, reduction.network.evaluate(made.pixels, masks), atol=1e-12)
-        assert Separation(reduction).inspect(point, planes=False).violation <= 1e-8
+        assert Separation(reduction).inspect(point, shares=()).violation <= 1e-8
 
 
 @every_case
