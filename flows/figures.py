@@ -118,7 +118,7 @@ def range_figure(ranges: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floa
         panel.vlines(places, lowest[order], highest[order], color=REMOVED / 255, linewidth=2)
         panel.plot(places, values[order], ".", color=KEPT / 255)
         panel.set_title(f"{layer}: {len(values)} units", loc="left", fontsize=10)
-        panel.set_ylabel("score")
+        panel.set(ylabel="score", ylim=(-0.05, 1.05))
     panels[-1].set_xlabel("units in the order of their scores")
     return figure
 

@@ -11,7 +11,7 @@ from torch import nn
 import formulation
 from flows import figures, tracking
 from flows.tracking import Run
-from formulation import Pull, Solution, TimeLimitReached
+from formulation import Pull, Solution, SolverFailed, TimeLimitReached
 from training import Scores, ScoringSet
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ def log_explanation(
 def log_ranges(run: Run, number: int, network: nn.Module, scoring_set: ScoringSet, solution: Solution) -> None:
     """Log the range of every score over the near-optimal scores of the relaxed program, as a table and a picture.
 
-    Where the time limit passes before all are found, a warning and a tag say so instead.
+    Where the time limit passes before all are found, or a solver fails, a warning and a tag say so instead: the scores
+    need no ranges.
     """
 
     def report(done: int, total: int) -> None:
@@ -59,7 +60,7 @@ def log_ranges(run: Run, number: int, network: nn.Module, scoring_set: ScoringSe
     try:
         images, labels = scoring_set.images, scoring_set.labels
         ranges = formulation.score_ranges(network, images, labels, solution, progress=report)
-    except TimeLimitReached as error:
+    except (TimeLimitReached, SolverFailed) as error:
         _say_what_is_missing(run, "ranges", number, str(error))
         return
     tracking.log_table(run, range_columns(ranges, solution.scores), "ranges.json")

@@ -146,6 +146,7 @@ def set_options(highs: highspy.Highs, settings: ScoreSettings) -> None:
         "primal_feasibility_tolerance": FEASIBILITY,
         "dual_feasibility_tolerance": FEASIBILITY,
         "mip_feasibility_tolerance": FEASIBILITY,
+        "simplex_scale_strategy": 4,  # the strongest: planes mix coefficients of many magnitudes
         "small_matrix_value": 1e-12,  # its default drops coefficients that a valid row needs
     } | dict(settings.solver_options)
     known = [name for name in dir(highs.getOptions()) if not name.startswith("_")]

@@ -128,6 +128,20 @@ def test_ranges_that_take_too_long_are_missing_with_a_word_and_the_scores_stay(
     assert "set 1: no ranges: the time limit of 0.001 s" in caplog.text
 
 
+def test_ranges_whose_solver_fails_are_missing_with_a_word_and_the_scores_stay(
+    client: MlflowClient, explained: Run, solved: Solved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise formulation.SolverFailed("highs ended with status 'Unknown'; try other solver_options")
+
+    monkeypatch.setattr(formulation, "score_ranges", fail)
+    with tracking.open_run(explained, "failed", {}) as run:
+        log_ranges(run, 1, *solved)
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert not artifacts(client, run)
+    assert tracking.logged_tags(run)["ranges"].startswith("none: highs ended")
+
+
 def test_scores_without_multipliers_are_not_explained_and_it_says_so(
     client: MlflowClient, explained: Run, solved: Solved, caplog: pytest.LogCaptureFixture
 ) -> None:

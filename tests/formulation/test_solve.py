@@ -322,3 +322,17 @@ def test_rounds_are_plain_values() -> None:
     assert relative_gap(1.0, 2.0) == 0.0
     assert relative_gap(10.0, 5.0) == 0.5
     assert relative_gap(0.5, 0.25) == 0.25
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_later_proof_that_proves_less_is_no_failure(seed: int, gap: float) -> None:
+    """A search begun at the solution proves its bound early; what the last multipliers prove may be a little less."""
+    for case in (conv_pool(seed), dense(seed)):
+        settings = ScoreSettings(gate="pattern", radius=0.0, gap=gap)
+        solution = score(case.model, case.images, case.labels, settings)
+        reduction = case.reduction(settings)
+        again = solve(reduction, settings, start=reduction.network.stack(solution.scores))
+        assert again.status == "optimal"
+        assert again.lagrangian is not None
+        assert again.bound == again.lagrangian.bound
