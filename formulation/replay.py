@@ -23,6 +23,7 @@ from formulation.solution import Undecided
 Mask = NDArray[np.bool_]
 Residual = tuple[str, float]
 
+SLICE = 64  # images held at once
 ROUNDING = 1e-9  # bounds this close to 0, or to each other, may have been decided either way: sums round differently
 
 
@@ -33,12 +34,40 @@ def replay(
     undecided: Mapping[str, Undecided],
     settings: ScoreSettings,
 ) -> tuple[Array, list[Residual]]:
-    """Logits [classes, images], and the largest residual of each family of constraints with its name.
+    """Logits [classes, images], and residuals of each family of constraints with its name, slice after slice of images.
 
     Raises:
         InvalidSolution: values of undecided activations are missing or name activations that do not exist.
     """
     require_nodes(network, undecided, settings)
+    images = pixels.shape[1]
+    for name, stored in undecided.items():
+        stored_places(stored, (network.size(name), images))
+    logits: list[Array] = []
+    residuals: list[Residual] = []
+    for first in range(0, images, SLICE):
+        where = slice(first, min(first + SLICE, images))
+        some = {name: _of_images(stored, where) for name, stored in undecided.items()}
+        found, measured = _replay(network, pixels[:, where], scores, some, settings)
+        logits.append(found)
+        residuals += measured
+    return np.concatenate(logits, axis=1), residuals
+
+
+def _of_images(stored: Undecided, where: slice) -> Undecided:
+    """The stored values of some images, counted from the first of them."""
+    here = (stored.where[:, 1] >= where.start) & (stored.where[:, 1] < where.stop)
+    return Undecided(stored.where[here] - np.array([0, where.start]), stored.value[here], stored.phase[here])
+
+
+def _replay(
+    network: Network,
+    pixels: Array,
+    scores: Mapping[str, Array],
+    undecided: Mapping[str, Undecided],
+    settings: ScoreSettings,
+) -> tuple[Array, list[Residual]]:
+    """`replay` for one slice of the images."""
     bounds = propagate(
         network, input_box(pixels, settings.radius, settings.pixel_range), valid=settings.gate == "exact"
     )

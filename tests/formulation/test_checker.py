@@ -283,7 +283,6 @@ def test_optimal_at_a_larger_gap_than_asked_for_is_refused(solutions: dict[str, 
         {"loss_weight": 5.0},
         {"layer_weight": "network"},
         {"radius": 0.0},
-        {"gap": 1e-12},
         {"gate": "exact", "relax": False},
     ],
 )
@@ -292,6 +291,15 @@ def test_other_settings_than_those_solved_are_refused(settings: dict[str, Any], 
     other = replace(certificate, settings={**certificate.settings, **settings})
     with pytest.raises((CheckFailed, InvalidSolution)):
         checked(replace(solutions["relaxed"], certificate=other))
+
+
+def test_a_smaller_gap_than_was_reached_is_refused() -> None:
+    solution = score(CASE.model, CASE.images, CASE.labels, replace(PUBLISHED, gap=0.05))
+    certificate = solution.certificate
+    assert certificate.gap > 1e-4
+    other = replace(certificate, settings={**certificate.settings, "gap": 1e-5})
+    with pytest.raises(CheckFailed, match="says optimal"):
+        checked(replace(solution, certificate=other))
 
 
 def test_another_model_is_refused(solutions: dict[str, Solution]) -> None:
@@ -368,3 +376,16 @@ def test_float32_images_check_like_their_float64_values() -> None:
     solution = score(CASE.model, images, CASE.labels, PUBLISHED)
     assert check(CASE.model, images.double(), CASE.labels, solution).largest_residual <= 1e-6
     assert isinstance(images, torch.Tensor)
+
+
+def test_images_checked_slice_by_slice_are_checked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from formulation import replay
+
+    solution = score(CASE.model, CASE.images, CASE.labels, PUBLISHED)
+    assert solution.undecided
+    whole = check(CASE.model, CASE.images, CASE.labels, solution)
+    monkeypatch.setattr(replay, "SLICE", 2)
+    assert len(CASE.images) > 2
+    sliced = check(CASE.model, CASE.images, CASE.labels, solution)
+    assert sliced.objective == pytest.approx(whole.objective, abs=1e-12)
+    assert sliced.largest_residual == pytest.approx(whole.largest_residual, abs=1e-12)
