@@ -283,7 +283,7 @@ def test_optimal_at_a_larger_gap_than_asked_for_is_refused(solutions: dict[str, 
         {"loss_weight": 5.0},
         {"layer_weight": "network"},
         {"radius": 0.0},
-        {"gap": 1e-12},
+        {"integer_scores": True},
         {"gate": "exact", "relax": False},
     ],
 )
