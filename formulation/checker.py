@@ -1,7 +1,8 @@
-"""The independent check: what a certificate claims is computed again, without solver, reduction or gate code.
+"""The independent check: what a certificate claims is computed again, without a solver.
 
-The residual of every constraint comes from `replay`, the objective from the replay's logits and by sorting the layer
-terms.
+The residual of every constraint comes from `replay`, which shares no gate or reduction code with whatever found the
+solution, the objective from the replay's logits and by sorting the layer terms. The bound comes from the multipliers by
+`proof`, which is arithmetic on the reduced program.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ right sign on constraints that hold, a_r x >= b_r, take away only what is at lea
 where L is affine in the scores and the undecided columns: its minimum over their bounds is a sum over columns. The
 multipliers come from a solver's linear program (the weights that its multipliers put on an image's planes mix the
 planes' softmax vectors into p_i); that the bound they prove is one, is plain arithmetic in float64.
-The gradient of L by a score is that score's reduced cost.
+The gradient of L by a score is that score's reduced cost. The output of an undecided max-pool window may have no bound;
+the multipliers then cancel on it, and what a solver's tolerance leaves of them, up to NEGLECTED, is taken as 0.
 """
 
 from __future__ import annotations
