@@ -28,10 +28,11 @@ from formulation.solution import Phase, Proof, Round, Status
 from formulation.solvers import Answer, HighsSession, open_session
 from formulation.sparsity import sparsity
 
-# Measured on FC-3, FC-4 and LeNet-5 with 10 to 1,000 images: more rows at once cost more than the rounds they save.
-ROWS_PER_ROUND = 250
-# Where planes touch the loss, as shares of the way from a round's point to the incumbent: more of them for few images.
-SHARES, SHARES_OF_FEW, FEW = (0.0, 0.5), (0.0, 0.2, 0.4, 0.6, 0.8), 20
+# Measured on FC-3, FC-4 and LeNet-5 with 10 to 1,000 images: more rows at once cost more than the rounds they save, and
+# for few images more planes are worth theirs. Shares are of the way from a round's point to the incumbent.
+FEW = 20
+ROWS_PER_ROUND, ROWS_OF_FEW = 250, 90
+SHARES, SHARES_OF_FEW = (0.0, 0.5), (0.0, 0.2, 0.4, 0.6, 0.8)
 PATIENCE = 20  # rounds without a new row and without progress before the search counts as stalled
 IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
 AT_BOUND = 1e-9
@@ -200,8 +201,9 @@ class Search:
         """A pass at the solver's point: what it breaks, and a new incumbent where it gives a better one."""
         point = self.snapped(answered[: self.reduction.columns])
         best = Touch(self.best.point, self.best.logits)
-        shares = SHARES_OF_FEW if self.reduction.images <= FEW else SHARES
-        found = self.separation.inspect(point, limit=ROWS_PER_ROUND, towards=best, shares=shares)
+        few = self.reduction.images <= FEW
+        limit, shares = (ROWS_OF_FEW, SHARES_OF_FEW) if few else (ROWS_PER_ROUND, SHARES)
+        found = self.separation.inspect(point, limit=limit, towards=best, shares=shares)
         made = self.drawn_inside(point, found) if phase != "integer" else self.whole(point, found)
         if made is not None and made.objective < self.best.objective:
             self.best = made
