@@ -78,8 +78,10 @@ def test_an_infeasible_program_is_named(kind: type) -> None:
     settings = ScoreSettings(gate="published", relax=False, radius=0.02)
     reduction = dense(hidden=(8, 6)).reduction(settings)
     session = opened(kind, settings, reduction, integer=True)
-    session.fix(reduction.hidden_columns[:1], reduction.hidden_caps[:1])
-    session.fix(reduction.open_columns[:1], np.zeros(1))
+    (part,) = reduction.parts
+    name, waiting = next(iter(part.waiting.items()))
+    session.fix(waiting.value[:1], part.gates[name].cap[waiting.activation[:1], waiting.image[:1]])
+    session.fix(waiting.phase[0, :1], np.zeros(1))
     with pytest.raises(InfeasibleProgram, match="highs calls the program infeasible"):
         session.solve(60, 1e-9)
 
