@@ -12,24 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from formulation.errors import CheckFailed, InvalidSetting, InvalidSolution
 from formulation.images import checked_labels, flatten_images, images_digest, require_fit
 from formulation.loss import cross_entropy
 from formulation.lowering import lower
 from formulation.network import Array, Index, Network
-from formulation.proof import lagrangian
-from formulation.reduction import reduce
+from formulation.proof import Lagrangian, lagrangian
+from formulation.reduction import Reduction, reduce
 from formulation.replay import replay
 from formulation.settings import ScoreSettings
 from formulation.solution import Solution
 from formulation.sparsity import sparsity
 
-Mask = NDArray[np.bool_]
-
 TOLERANCE = 1e-6  # of a residual, relative to the activation's own bound where that exceeds 1; and of the objective
-ROUNDING = 1e-9  # bounds this close to 0 may have been decided either way: sums round differently in other batches
 
 
 @dataclass(frozen=True)
@@ -96,33 +92,51 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -
         raise CheckFailed(
             f"the certificate's bound {claimed.bound:.9g} exceeds the objective {objective:.9g}; the solver was wrong"
         )
-    _check_proof(network, pixels, labels, solution, settings)
+    _check_proof(reduce(network, pixels, labels, settings), solution, objective)
     if claimed.status == "optimal" and not gap <= settings.gap + slack:
         raise CheckFailed(f"the certificate says optimal at a gap of {gap:.3g}, but {settings.gap:g} was asked for")
     return Verdict(largest, where, objective, claimed.bound, gap, pixels.shape[1])
 
 
-def _check_proof(network: Network, pixels: Array, labels: Index, solution: Solution, settings: ScoreSettings) -> None:
+def _check_proof(reduction: Reduction, solution: Solution, objective: float) -> None:
     """Compute again what the multipliers prove: all of a relaxed program's bound, part of an integer one's."""
-    claimed = solution.certificate
-    whole = settings.integer_scores or (not settings.relax and claimed.undecided > 0)
-    if claimed.proved_bound is None:
-        if claimed.status == "optimal" and not whole:
-            raise CheckFailed("the certificate says optimal without a proof of its bound; score again")
-        return
-    if solution.proof is None:
-        raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
-    try:
-        proved = lagrangian(reduce(network, pixels, labels, settings), solution.proof).bound
-    except (IndexError, ValueError, TypeError) as error:
-        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
-    slack = TOLERANCE * max(1.0, abs(claimed.proved_bound))
-    _agree("proved bound", claimed.proved_bound, proved, slack)
+    claimed, settings = solution.certificate, reduction.settings
+    sizes = {"images": reduction.images, "columns": reduction.columns, "undecided": reduction.undecided}
+    for what, found in sizes.items():
+        if getattr(claimed, what) != found:
+            raise CheckFailed(f"the certificate says {getattr(claimed, what)} {what}, the program has {found}")
+    slack = TOLERANCE * max(1.0, abs(objective))
+    proved = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)  # needs no proof
+    if claimed.proved_bound is not None:
+        made = _lagrangian(reduction, solution)
+        proved = max(proved, made.bound)
+        _agree("proved bound", claimed.proved_bound, made.bound, slack)
+        costs = reduction.network.unstack(made.gradient[: reduction.scores])
+        if any(
+            not np.allclose(solution.reduced_costs.get(k, np.nan), v, rtol=1e-6, atol=1e-6) for k, v in costs.items()
+        ):
+            raise CheckFailed("the reduced costs are not those of the multipliers; the solution was altered")
+    for what, value in (("objective", objective), ("relaxation", claimed.relaxation)):
+        if value is not None and not proved <= value + slack:
+            raise CheckFailed(
+                f"the {what} {value:.9g} lies below the bound {proved:.9g} that the multipliers prove; "
+                "the scores are not of this program"
+            )
+    whole = settings.integer_scores or (not settings.relax and reduction.undecided > 0)
     if not whole and not claimed.bound <= proved + slack:
         raise CheckFailed(
             f"the certificate's bound {claimed.bound:.9g} is more than its multipliers prove, {proved:.9g}; "
             "the solution was altered or the solver was wrong"
         )
+
+
+def _lagrangian(reduction: Reduction, solution: Solution) -> Lagrangian:
+    if solution.proof is None:
+        raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
+    try:
+        return lagrangian(reduction, solution.proof)
+    except (IndexError, KeyError, ValueError, TypeError) as error:
+        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
 
 
 def _settings(stored: Mapping[str, Any]) -> ScoreSettings:
@@ -145,7 +159,7 @@ def _scores(network: Network, solution: Solution) -> dict[str, Array]:
 
 
 def _agree(what: str, claimed: float, found: float, slack: float) -> None:
-    if not abs(claimed - found) <= slack:
+    if not (np.isfinite(claimed) and abs(claimed - found) <= slack):
         raise CheckFailed(
             f"the certificate says {what} {claimed:.9g}, the replay finds {found:.9g}; "
             "the solution was altered or the solver was wrong"

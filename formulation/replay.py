@@ -107,7 +107,7 @@ def _replay(
 
 def _pattern_relu(y: Array, s: Array, centre: Array) -> tuple[Array, list[Residual]]:
     """Open: h = y - (1 - s) c >= 0. Closed: h = 0, y <= 0. Both leave max(0, y) where c is 0 but for rounding."""
-    is_open, either = centre > 0, np.abs(centre) <= ROUNDING
+    is_open, either = centre > 0, (centre != 0) & (np.abs(centre) <= ROUNDING)
     shifted = y - (1 - s) * np.maximum(centre, 0.0)
     scale = np.maximum(1.0, np.abs(centre))
     rows = [
@@ -192,12 +192,16 @@ class _Pool:
         lower = np.where(there, self.box.lower[self.windows], -np.inf)
         upper = np.where(there, self.box.upper[self.windows], -np.inf)
         largest = h.max(axis=1)
-        out, pick = self._values(lower, upper)
+        out, pick, decided = self._values(lower, upper)
         slack = upper.max(axis=1, keepdims=True) - np.where(there, lower, 0.0)
         scale = np.maximum(1.0, np.where(there, np.abs(upper), 0.0).max(axis=1))
         below = np.where(there, out[:, None] - np.where(there, h, 0.0) - (1 - pick) * slack, -np.inf).max(axis=1)
         found = [
             ("out >= h_j (5)", float(np.max((largest - out) / scale, initial=0.0))),
+            (
+                "out <= max h_j of a decided window",
+                float(np.max(np.where(decided, out - largest, 0) / scale, initial=0.0)),
+            ),
             ("0 <= pick <= 1", outside(np.where(there, pick, 0.0), 0.0, 1.0)),
             ("sum of picks (7)", float(np.max(np.abs(pick.sum(axis=1) - 1), initial=0.0))),
         ]
@@ -207,8 +211,10 @@ class _Pool:
             found.append(("out <= h_j + (1 - pick_j) (max u - l_j) (6)", float(np.max(below / scale, initial=0.0))))
         return out, found
 
-    def _values(self, lower: Array, upper: Array) -> tuple[Array, Array]:
-        """A dominant input is the output, the largest of those within rounding; all else is stored."""
+    def _values(self, lower: Array, upper: Array) -> tuple[Array, Array, Mask]:
+        """Outputs, picks, and which windows are decided: there a dominant input is the output, the largest of those
+        within rounding; all else is stored.
+        """
         rivals = np.sort(upper, axis=1)[:, ::-1]
         top, second = rivals[:, :1], rivals[:, 1:2] if upper.shape[1] > 1 else np.full_like(rivals[:, :1], -np.inf)
         others = np.where(upper >= top, second, top)
@@ -219,13 +225,14 @@ class _Pool:
         out = np.take_along_axis(h, best[:, None], axis=1)[:, 0]
         pick = np.zeros(upper.shape)
         np.put_along_axis(pick, best[:, None], 1.0, axis=1)
-        missing: Mask = np.logical_not(np.any(dominant, axis=1))
+        decided: Mask = np.any(dominant, axis=1)
+        missing = ~decided
         if self.stored is not None:
             j, i = stored_places(self.stored, out.shape)
             out[j, i], pick[j, :, i] = self.stored.value, self.stored.phase
             missing[j, i] = False
         refuse_missing(missing)
-        return out, pick
+        return out, pick, decided
 
 
 def require_nodes(network: Network, undecided: Mapping[str, Undecided], settings: ScoreSettings) -> None:

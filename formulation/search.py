@@ -104,7 +104,8 @@ class Search:
         self.proof: Proof | None = None
         self.lagrangian: Lagrangian | None = None
         # the loss is at least 0 and every layer term at least that of all-zero scores
-        self.bound = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)
+        self.trivial = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)
+        self.bound = self.trivial
 
     def begin(self, start: Array | None) -> None:
         """The first planes: at the unpruned network, and at `start`."""
@@ -144,19 +145,25 @@ class Search:
             if phase == "relaxation" and relative_gap(self.best.objective, self.bound) <= NEARLY * self.settings.gap:
                 self.prove()
             self.report(phase)
-            if relative_gap(self.best.objective, self.bound) <= self.settings.gap:
+            if found is not None:  # also where the phase ends here: the next one needs the rows, which are given once
+                self.add(found)
+            if self.closed(phase):
                 self.status = "optimal"
                 return
             if found is None or not answer.complete:
                 self.status = "time_limit"
                 return
-            self.add(found)
             moved = max(before[0] - self.best.objective, self.bound - before[1]) > IDLE_SHARE * self.settings.gap
             idle = 0 if len(found.rows) or moved else idle + 1
             if idle == PATIENCE:
                 self.status = "stalled"
                 return
         self.status = "round_limit"
+
+    def closed(self, phase: Phase) -> bool:
+        """Whether the gap is closed; for the relaxation by a bound that is proved."""
+        proved = phase == "integer" or (self.lagrangian is not None and self.bound <= self.lagrangian.bound)
+        return proved and relative_gap(self.best.objective, self.bound) <= self.settings.gap
 
     def ask(self) -> Answer:
         """The session's answer, on our columns; raises SolverFailed where it holds no numbers."""
@@ -174,14 +181,8 @@ class Search:
         Raises:
             SolverFailed: the solver's bound is more than its multipliers prove.
         """
-        if not isinstance(self.session, HighsSession) and self.remaining() > 0:
-            fresh = build(self.reduction, self.settings, integer=False)  # other sessions put rows into theirs
-            session = HighsSession(fresh, self.settings.for_highs())
-            session.add_rows("pool", stack_rows(self.pool, self.width))
-            answer = session.solve(self.remaining(), self.settings.gap)
-            duals = session.duals()
-            if answer.complete and duals is not None:
-                self.duals = (duals, len(self.pool))
+        if not isinstance(self.session, HighsSession):
+            self.borrow_multipliers()
         if self.duals is None:
             return
         (duals, blocks), self.duals = self.duals, None
@@ -195,7 +196,29 @@ class Search:
                 f"{self.session.name} claims a bound of {self.bound:.9g}, its multipliers prove {proved:.9g}; "
                 "try other solver_options or another solver"
             )
-        self.bound = max(self.bound, proved)
+        self.bound = proved
+
+    def borrow_multipliers(self) -> None:
+        """Multipliers from HiGHS for another solver's relaxation, as far as there is time and HiGHS can."""
+        if self.remaining() <= 0:
+            return
+        fresh = build(self.reduction, self.settings, integer=False)  # other sessions put rows into theirs
+        session = HighsSession(fresh, self.settings.for_highs())
+        session.add_rows("pool", stack_rows(self.pool, self.width))
+        try:
+            answer = session.solve(self.remaining(), self.settings.gap)
+        except SolverFailed:
+            return  # the other solver's answer stands, its bound unproved
+        duals = session.duals()
+        if answer.complete and duals is not None:
+            self.duals = (duals, len(self.pool))
+
+    def keep_what_is_proved(self) -> None:
+        """After the relaxation: only a proved bound counts, at worst the one that no solver is needed for."""
+        self.prove()
+        self.bound = self.trivial if self.lagrangian is None else max(self.trivial, self.lagrangian.bound)
+        if self.status == "optimal" and not relative_gap(self.best.objective, self.bound) <= self.settings.gap:
+            self.status = "time_limit"
 
     def learn(self, answered: Array, phase: Phase) -> Inspection:
         """A pass at the solver's point: what it breaks, and a new incumbent where it gives a better one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -77,8 +78,11 @@ class Certificate:
     largest_residual: float | None = None
 
     def __post_init__(self) -> None:
-        figures = (self.objective, self.bound, self.gap, self.cross_entropy, self.sparsity)
-        if self.status not in get_args(Status) or not all(isinstance(f, (int, float)) for f in figures):
+        optional = tuple(f for f in (self.proved_bound, self.relaxation) if f is not None)
+        figures = (self.objective, self.bound, self.gap, self.cross_entropy, self.sparsity, *optional)
+        numbers = all(isinstance(f, (int, float)) and math.isfinite(f) for f in figures)
+        counts = all(isinstance(n, int) for n in (self.images, self.columns, self.undecided))
+        if self.status not in get_args(Status) or not numbers or not counts:
             raise InvalidSolution(
                 f"the certificate is damaged (status {self.status!r}, figures {figures}); score again"
             )

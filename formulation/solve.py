@@ -25,7 +25,7 @@ def solve(
     search = Search(reduction, settings, progress)
     search.begin(start)
     search.run("relaxation")
-    search.prove()
+    search.keep_what_is_proved()
     relaxed = None
     if settings.integer_scores or (reduction.undecided and not settings.relax):
         relaxed = search.best

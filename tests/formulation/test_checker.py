@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from formulation import CheckFailed, FormulationError, InvalidSolution, ScoreSettings, Solution, check, score
+from formulation import CheckFailed, FormulationError, InvalidSolution, ScoreSettings, Solution, check, lower, score
+from formulation.loss import cross_entropy
 from formulation.solution import Undecided
+from formulation.sparsity import sparsity
 from tests.formulation.cases import SMALL, dense, max_pooled
 
 CASE = dense(1, images=4)
@@ -251,7 +254,7 @@ def test_picks_of_another_width_are_refused(pooled: dict[str, Solution]) -> None
 
 
 @pytest.mark.parametrize("field", ["objective", "bound", "gap", "cross_entropy", "sparsity"])
-@pytest.mark.parametrize("by", [1e-3, -1e-3, 1.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("by", [1e-3, -1e-3, 1.0])
 @pytest.mark.parametrize("name", ["relaxed", "pattern"])
 def test_an_altered_figure_of_the_certificate_is_refused(
     name: str, field: str, by: float, solutions: dict[str, Solution]
@@ -260,6 +263,13 @@ def test_an_altered_figure_of_the_certificate_is_refused(
     other = replace(certificate, **{field: getattr(certificate, field) + by})
     with pytest.raises(CheckFailed):
         checked(replace(solutions[name], certificate=other))
+
+
+@pytest.mark.parametrize("field", ["objective", "bound", "gap", "cross_entropy", "sparsity"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_certificate_cannot_hold_what_is_no_number(value: float, field: str, solutions: dict[str, Solution]) -> None:
+    with pytest.raises(InvalidSolution, match="certificate is damaged"):
+        replace(solutions["relaxed"].certificate, **{field: value})
 
 
 def test_a_bound_above_the_objective_is_the_solvers_mistake(solutions: dict[str, Solution]) -> None:
@@ -389,3 +399,84 @@ def test_images_checked_slice_by_slice_are_checked_as_one(monkeypatch: pytest.Mo
     sliced = check(CASE.model, CASE.images, CASE.labels, solution)
     assert sliced.objective == pytest.approx(whole.objective, abs=1e-12)
     assert sliced.largest_residual == pytest.approx(whole.largest_residual, abs=1e-12)
+
+
+# Forged certificates --------------------------------------------------------------------------------------------------
+
+
+def forged(solution: Solution, **changes: Any) -> Solution:
+    """Every unit critical, called optimal at gap 0, with a certificate to match."""
+    network = lower(CASE.model, CASE.images)
+    ones = {name: np.ones(units) for name, units in network.units.items()}
+    pixels = CASE.images.reshape(len(CASE.images), -1).numpy().T
+    loss = float(cross_entropy(network.evaluate(pixels), CASE.labels.numpy()).mean())
+    term = sparsity(network, network.stack(ones), PATTERN.layer_weight)
+    objective = PATTERN.loss_weight * loss + term
+    claims = {"objective": objective, "bound": objective, "gap": 0.0, "cross_entropy": loss, "sparsity": term}
+    return replace(solution, scores=ones, certificate=replace(solution.certificate, **(claims | changes)))
+
+
+PATTERN = ScoreSettings(gate="pattern", radius=0.0)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"proved_bound": None},
+        {"proved_bound": None, "status": "stalled"},
+        {"proved_bound": None, "status": "time_limit"},
+        {"settings": replace(PATTERN, relax=False).to_dict(), "undecided": 7},
+        {"settings": replace(PATTERN, relax=False).to_dict()},
+        {"settings": replace(PATTERN, relax=False, integer_scores=True).to_dict(), "relaxation": -1.9},
+        {"images": 3},
+        {"columns": 4},
+    ],
+)
+def test_a_forged_certificate_is_refused(claims: dict[str, Any]) -> None:
+    solution = score(CASE.model, CASE.images, CASE.labels, PATTERN)
+    assert (np.concatenate(list(solution.scores.values())) < 0.9).any()
+    if claims.get("settings", {}).get("integer_scores"):
+        # an integer program's bound is the solver's word, but a relaxation below its own proof is refused
+        claims = claims | {"relaxation": solution.certificate.bound - 0.1}
+    with pytest.raises((CheckFailed, InvalidSolution)):
+        checked(forged(solution, **claims))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, "1.0"])
+@pytest.mark.parametrize("what", ["proved_bound", "bound", "objective", "relaxation"])
+def test_a_certificate_with_a_figure_that_is_none_is_refused(what: str, value: Any) -> None:
+    solution = score(CASE.model, CASE.images, CASE.labels, PATTERN)
+    with pytest.raises((CheckFailed, InvalidSolution)):
+        checked(forged(solution, **{what: value}))
+
+
+def test_altered_reduced_costs_are_refused() -> None:
+    solution = score(CASE.model, CASE.images, CASE.labels, PATTERN)
+    costs = {name: -values - 0.1 for name, values in solution.reduced_costs.items()}
+    with pytest.raises(CheckFailed, match="reduced costs"):
+        checked(replace(solution, reduced_costs=costs))
+
+
+def test_a_proof_that_names_another_node_is_refused() -> None:
+    solution = score(CASE.model, CASE.images, CASE.labels, PATTERN)
+    assert solution.proof is not None
+    rows = np.array([[0, 0, 0]])
+    moved = replace(solution.proof, rows=rows, prices=np.ones(1))
+    with pytest.raises(InvalidSolution, match="proof is damaged"):
+        checked(replace(solution, proof=moved))
+
+
+def test_a_point_outside_the_program_that_beats_its_bound_is_refused() -> None:
+    """Where the unpruned network's pre-activation is exactly 0 a unit is closed, and y > 0 breaks its row."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, False), nn.ReLU(), nn.Linear(2, 1, False), nn.ReLU())
+    model.append(nn.Linear(1, 2, bias=False)).double().eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(2))
+        model[3].weight.copy_(torch.tensor([[1.0, -1.0]]))
+        model[5].weight.copy_(torch.tensor([[4.0], [-4.0]]))
+    images, labels = torch.ones(1, 1, 1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    solution = score(model, images, labels, PATTERN)
+    better = {"1": np.array([1.0, 0.0]), "3": np.ones(1)}
+    with pytest.raises(CheckFailed, match="y <= 0 of a closed unit"):
+        check(model, images, labels, replace(solution, scores=better))

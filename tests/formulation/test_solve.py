@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from formulation import FormulationError, Round, ScoreSettings, SolverFailed, TimeLimitReached, check, score
 from formulation.network import Array
 from formulation.program import Program
-from formulation.search import relative_gap
+from formulation.rows import stack_rows
+from formulation.search import Search, relative_gap
 from formulation.separation import complete
 from formulation.solve import solve
 from formulation.solvers import Answer, HighsSession
@@ -23,6 +25,7 @@ from tests.formulation.cases import (
     concatenated,
     conv_pool,
     dense,
+    make,
     max_pooled,
     residual,
     strided_grouped,
@@ -336,3 +339,33 @@ def test_a_later_proof_that_proves_less_is_no_failure(seed: int, gap: float) -> 
         assert again.status == "optimal"
         assert again.lagrangian is not None
         assert again.bound == again.lagrangian.bound
+
+
+def test_rows_of_the_last_relaxed_round_reach_the_integer_program() -> None:
+    """Rows are given once: those found where the relaxation ended were lost, and the integer rounds stalled."""
+    layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3)]
+    for seed in range(17, 23):
+        case = make(seed, layers, (1, 6, 6), 3)
+        settings = ScoreSettings(radius=0.02, relax=False, loss_weight=50, gap=1e-3, time_limit=60)
+        search = Search(case.reduction(settings), settings, None)
+        search.begin(None)
+        search.run("relaxation")
+        held = stack_rows(search.pool, search.width)
+        for part in search.reduction.parts:
+            for name in part.gates:
+                given = search.separation._given.get((part.first, name), np.zeros(0))
+                position = [node.name for node in search.reduction.network.nodes].index(name)
+                assert len(given) == int((held.source[:, 0] == position).sum())
+        assert score(case.model, case.images, case.labels, settings).certificate.status == "optimal"
+
+
+def test_a_relaxation_that_nothing_proves_is_not_called_optimal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another solver closes the gap, and no time is left to prove its bound."""
+    monkeypatch.setattr(Search, "borrow_multipliers", lambda self: None)
+    settings = replace(SETTINGS, solver="scip", max_rounds=60)
+    solution = score(CASE.model, CASE.images, CASE.labels, settings)
+    certificate = solution.certificate
+    assert certificate.status != "optimal"
+    assert certificate.proved_bound is None
+    assert certificate.bound == pytest.approx(-2.0)  # what needs no solver
+    assert "not proved optimal" in certificate.notes[0]
