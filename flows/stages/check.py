@@ -97,8 +97,8 @@ def _check_claims(asked: Settings, solved: Run, solution: Solution) -> None:
             f"{where} counts {certificate.rounds} rounds, its history {len(solution.rounds)}; score again"
         )
     last, proved = solution.rounds[-1], certificate.proved_bound
-    # Where a limit ends the rounds, the bound is proved after the last of them.
-    bound = last.bound if proved is None else max(last.bound, proved)
+    # A relaxation's bound is what is proved after its last round; `formulation.check` has computed that again.
+    bound = last.bound if last.phase == "integer" else certificate.bound if proved is None else proved
     for name, said, found in (
         ("bound", certificate.bound, bound),
         ("objective", certificate.objective, last.objective),
