@@ -30,6 +30,8 @@ def score_ranges(
 
         least and most s_j  subject to  objective <= bound + gap max(1, |objective|)  and the rows and planes found
 
+    The bound is the better one of the search's and a relaxed solution's; the limit is never below the objective of
+    either, so that a relaxed solution whose own gap stayed open lies in its ranges too.
     The rows and planes hold for every feasible point, so no score within the gap lies outside its range; it may be
     somewhat smaller than its range. Two linear programs per unit, by HiGHS.
 

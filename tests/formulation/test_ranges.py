@@ -76,9 +76,8 @@ def told(solution: Solution, **more: object) -> Solution:
 def test_a_search_that_ends_by_its_rounds_gives_no_ranges_but_the_gap_it_reached(rounds: int) -> None:
     case = dense(1, images=5)
     solution = score(case.model, case.images, case.labels, SETTINGS["published"])
-    with pytest.raises(
-        SolverFailed, match=r"round_limit after \d rounds at a relative gap of .*raise max_rounds"
-    ) as refusal:
+    says = r"round_limit after \d rounds at a relative gap of .*raise max_rounds"
+    with pytest.raises(SolverFailed, match=says) as refusal:
         score_ranges(case.model, case.images, case.labels, told(solution, max_rounds=rounds))
     assert "infeasible" not in str(refusal.value)
     assert not isinstance(refusal.value, TimeLimitReached)
@@ -89,17 +88,15 @@ def test_a_search_out_of_time_names_the_gap_it_reached(monkeypatch: pytest.Monke
     case = dense(1, images=5)
     solution = score(case.model, case.images, case.labels, SETTINGS["published"])
     monkeypatch.setattr(Search, "remaining", lambda search: 1.0 if len(search.rounds) < 2 else -1.0)
-    with pytest.raises(TimeLimitReached, match="before the ranges at a relative gap of .*raise time_limit or gap"):
+    with pytest.raises(TimeLimitReached, match=r"before the ranges at a relative gap of .*raise time_limit or gap"):
         score_ranges(case.model, case.images, case.labels, solution)
 
 
-@pytest.mark.parametrize("status", ["time_limit", "round_limit"])
-def test_a_relaxed_solution_of_a_wider_gap_lies_in_its_ranges(status: str) -> None:
+def test_a_relaxed_solution_of_a_wider_gap_lies_in_its_ranges() -> None:
     """Its scores need not be within the gap of the bound that the search for ranges reaches."""
     case = dense(1, images=5)
-    wide = score(case.model, case.images, case.labels, replace(SETTINGS["published"], gap=0.05))
-    certificate = replace(wide.certificate, status=status)
-    narrow = told(replace(wide, certificate=certificate), gap=1e-5)
+    wide = score(case.model, case.images, case.labels, replace(SETTINGS["published"], gap=0.3))
+    narrow = told(wide, gap=1e-5)
     for name, (low, high) in score_ranges(case.model, case.images, case.labels, narrow).items():
         assert (wide.scores[name] >= low - 1e-6).all()
         assert (wide.scores[name] <= high + 1e-6).all()
