@@ -17,7 +17,7 @@ from formulation.lowering import lower
 from formulation.program import build
 from formulation.reduction import reduce
 from formulation.search import Outcome
-from formulation.settings import ScoreSettings
+from formulation.settings import ScoreSettings, require_settings
 from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
 
@@ -44,6 +44,7 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
         what `score` raises, before any work or while solving.
         TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
+    require_settings(settings)
     require_solver(settings.solver)
     require_options(settings)
     pixels = flatten_images(images)
