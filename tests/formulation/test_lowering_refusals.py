@@ -105,8 +105,8 @@ def test_images_of_another_shape_are_refused(shape):
     [
         ("abc", "<U3, no real numbers"),
         (None, "object, no real numbers"),
-        (3.0, r"without a batch dimension \(shape \(\)\)"),
-        (torch.rand(4), "without a batch dimension"),
+        (3.0, r"no batch dimension \(shape \(\)\)"),
+        (torch.rand(4), "no batch dimension"),
         (torch.rand(0, 1, 2, 2), "empty"),
         ([[1.0], [1.0, 2.0]], "cannot be read as an array"),
         (torch.ones(1, 1, 2, 2, dtype=torch.complex64), "complex64, no real numbers"),
