@@ -17,10 +17,11 @@ from formulation.errors import (
     TimeLimitReached,
     UnsupportedLayer,
 )
-from formulation.explanation import Pull, explain, score_ranges
+from formulation.explanation import Pull, explain
 from formulation.export import linopy_program, write_program
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
+from formulation.ranges import score_ranges
 from formulation.scores import mean_scores
 from formulation.scoring import score
 from formulation.settings import ScoreSettings

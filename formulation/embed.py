@@ -65,8 +65,10 @@ def embed(
     """
     if not isinstance(network, Network):
         raise InvalidEmbedding(f"{type(network).__name__} is no Network; give formulation.lower(module, example)")
+    if not isinstance(name, str) or not name:
+        raise InvalidEmbedding(f"name={name!r} is no name; give a word that everything added shall begin with")
     _require_finite(network)
-    kept = _kept(network, masks or {})
+    kept = _kept(network, {} if masks is None else masks)
     labels, form = _read(model, network, inputs)
     plan, output, bounds = plan_network(network, form, _box(model, labels), kept)
     _require_free_names(model, name, plan)
@@ -170,11 +172,18 @@ def _box(model: Model, labels: Index) -> Box:
 
 def _kept(network: Network, masks: Masks) -> Array:
     """One 0 or 1 per unit of all scored layers."""
+    if not isinstance(masks, Mapping):
+        raise InvalidEmbedding(
+            f"masks is {type(masks).__name__}; give kept units by layer, {{'{network.layers[0].name}': [...]}}"
+        )
     whole: dict[str, Array] = {layer: np.ones(units) for layer, units in network.units.items()}
     for layer, mask in masks.items():
         if layer not in whole:
             raise InvalidEmbedding(f"mask for '{layer}': no such scored layer; the network has {', '.join(whole)}")
-        values = np.asarray(mask, dtype=float)
+        try:
+            values = np.asarray(mask, dtype=float)
+        except (TypeError, ValueError, RuntimeError):
+            values = np.zeros(())  # ragged or no numbers
         if values.shape != whole[layer].shape or not np.isin(values, (0.0, 1.0)).all():
             raise InvalidEmbedding(f"mask for '{layer}' must hold {len(whole[layer])} values that are 0 or 1")
         whole[layer] = values

@@ -1,4 +1,4 @@
-"""Why is a unit critical? What pulls its score up, and how far it could move without costing more than the gap.
+"""Why is a unit critical? What pulls its score up.
 
 The gradient of a proof's Lagrangian by a score (its reduced cost) is a sum:
 
@@ -11,27 +11,21 @@ for the gap); where it is 1 they exceed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from formulation.checker import lowered
-from formulation.errors import InvalidSolution, TimeLimitReached
+from formulation.errors import InvalidSolution
 from formulation.gates import Gate
 from formulation.network import Array, Index, MaxPool
 from formulation.proof import RELU_FAMILIES, lagrangian, proper
-from formulation.reduction import ReducedImages, Reduction, reduce
-from formulation.search import Search
-from formulation.settings import ScoreSettings
+from formulation.reduction import ReducedImages, Reduction
 from formulation.solution import Proof, Solution
-from formulation.solvers import HighsSession
 from formulation.sparsity import layer_weight
+from formulation.stored import stored_reduction
 from formulation.sweeps import backward, read_coefficients, row_coefficients
-
-Ranges = dict[str, tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: i
     Raises:
         InvalidSolution: another model or other images, or a solution without multipliers.
     """
-    reduction = _reduction(model, images, labels, solution)
+    reduction = stored_reduction(model, images, labels, solution)
     if solution.proof is None:
         raise InvalidSolution("the solution holds no multipliers to explain its scores by; score again")
     pulls, network = all_pulls(reduction, solution.proof), reduction.network
@@ -199,58 +193,3 @@ def _prices(proof: Proof, key: str, count: int, used: dict[str, int]) -> Array:
     used[key] = start + count
     given = proof.undecided.get(key, np.zeros(0))[start : start + count]
     return np.abs(given) if len(given) == count else np.zeros(count)
-
-
-def score_ranges(
-    model: Any,
-    images: Any,
-    labels: Any,
-    solution: Solution,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Ranges:
-    """The lowest and highest score of every unit over all scores of the relaxed program within the gap.
-
-        least and most s_j  subject to  objective <= bound + gap max(1, |objective|)  and the rows and planes found
-
-    The rows and planes hold for every feasible point, so no score within the gap lies outside its range; it may be
-    somewhat smaller than its range. Two linear programs per unit, by HiGHS.
-
-    Args:
-        model, images, labels: what the solution was made for.
-        solution: of `score`; its scores are where the search starts.
-        progress: called with the units done and the units in all.
-
-    Raises:
-        InvalidSolution: another model or other images.
-        TimeLimitReached: `time_limit` of the solution's settings passed.
-    """
-    reduction = _reduction(model, images, labels, solution)
-    settings = replace(reduction.settings.for_highs(), relax=True, integer_scores=False, allow_degenerate=True)
-    search = Search(reduction, replace(settings, break_ties=False), None)
-    search.begin(reduction.network.stack(solution.scores))
-    search.run("relaxation")
-    session = search.session
-    assert isinstance(session, HighsSession)
-    session.limit_objective(search.bound + settings.gap * max(1.0, abs(search.best.objective)))
-    lowest, highest = np.zeros(reduction.scores), np.ones(reduction.scores)
-    for column in range(reduction.scores):
-        for sign, ends in ((1.0, lowest), (-1.0, highest)):
-            if search.remaining() <= 0:
-                raise TimeLimitReached(
-                    f"the time limit of {settings.time_limit:g} s passed after {column} of {reduction.scores} ranges; "
-                    "raise time_limit or use fewer images"
-                )
-            session.set_objective(np.array([column]), np.array([sign]))
-            answer = session.solve(search.remaining(), settings.gap)
-            if answer.complete:
-                ends[column] = float(np.clip(sign * answer.bound, 0.0, 1.0))
-        if progress is not None:
-            progress(column + 1, reduction.scores)
-    low, high = reduction.network.unstack(lowest), reduction.network.unstack(highest)
-    return {name: (low[name], high[name]) for name in low}
-
-
-def _reduction(model: Any, images: Any, labels: Any, solution: Solution) -> Reduction:
-    network, pixels, classes = lowered(model, images, labels, solution)
-    return reduce(network, pixels, classes, ScoreSettings.from_dict(solution.certificate.settings))

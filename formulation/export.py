@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import highspy
 import linopy
 
-from formulation.errors import InvalidSetting, SolverFailed
+from formulation.errors import InvalidSetting, SolverFailed, TimeLimitReached
 from formulation.images import checked_labels, flatten_images, require_fit
 from formulation.lowering import lower
 from formulation.program import build
 from formulation.reduction import reduce
-from formulation.settings import ScoreSettings
+from formulation.search import Outcome
+from formulation.settings import ScoreSettings, require_settings
 from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
 
@@ -30,15 +32,19 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
 
     The program is solved first, for its rows and planes are found by solving. Its optimum is the bound of the
     certificate that `score` gives with the same settings (to the solver's gap, where it is an integer program).
-    Columns: `score_<layer>` (one per unit), `hidden_<node>` and `open_<node>` (one per undecided activation), `theta`
-    (one per image) and those of the sparsity term.
+    Columns: `score_<layer>` (one per unit); `hidden_<node>` and `open_<node>` (one per undecided activation);
+    `out_<node>` (one per undecided max-pool window) and `pick_<node>` (one per member of such a window); `theta` (one
+    per image up to `loss.GROUPS` images, one per group of images above); with `cuts="lifted"` one `theta` per image
+    throughout and `mass` (one per image and class); `level` and `excess` of the sparsity term.
 
     Args:
         model, images, labels, settings: as for `score`.
 
     Raises:
         what `score` raises, before any work or while solving.
+        TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
+    require_settings(settings)
     require_solver(settings.solver)
     require_options(settings)
     pixels = flatten_images(images)
@@ -48,8 +54,27 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
     plain = replace(settings, break_ties=False)
     reduction = reduce(network, pixels, classes, settings)
     program = build(reduction, plain, integer=settings.integer_scores or not settings.relax)
-    program.add_rows("rows", solve(reduction, plain).rows)
+    outcome = solve(reduction, plain)
+    _require_closed(outcome, settings)
+    program.add_rows("rows", outcome.rows)
     return program.model
+
+
+def _require_closed(outcome: Outcome, settings: ScoreSettings) -> None:
+    """Raise unless the gap was closed: rows are still missing, and the optimum is further off than was asked for."""
+    if outcome.status == "optimal":
+        return
+    reached = f"at a relative gap of {outcome.gap:.3g}, {settings.gap:g} was asked for"
+    if outcome.status == "time_limit":
+        raise TimeLimitReached(
+            f"the time limit of {settings.time_limit:g} s passed before the program was complete, {reached}; "
+            "raise time_limit or gap"
+        )
+    remedy = "raise max_rounds or gap" if outcome.status == "round_limit" else "raise gap"
+    raise SolverFailed(
+        f"{outcome.solver} ended by {outcome.status} after {len(outcome.rounds)} rounds before the program was "
+        f"complete, {reached}; {remedy}"
+    )
 
 
 def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings, path: str | Path) -> Path:
@@ -58,13 +83,11 @@ def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings,
     A column is named `<what>_<layer>(<position>)#<number>`. A file that is there already is replaced.
 
     Raises:
-        InvalidSetting: another suffix.
+        InvalidSetting: another suffix, or a path that cannot be written, before any work.
         SolverFailed: the file cannot be written in that format.
         what `linopy_program` raises.
     """
-    path = Path(path)
-    if path.suffix not in FORMATS:
-        raise InvalidSetting(f"a program is written as {' or '.join(FORMATS)}, found '{path.name}'; rename the file")
+    path = _writable(path)
     program = linopy_program(model, images, labels, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".lp":
@@ -78,4 +101,21 @@ def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings,
         read, written = highs.readModel(str(readable)), highs.writeModel(str(path))
     if highspy.HighsStatus.kError in (read, written):
         raise SolverFailed(f"highs cannot write '{path}' in MPS format; write an .lp file instead")
+    return path
+
+
+def _writable(path: str | Path) -> Path:
+    """The path, where a file of a known format can be written to it; raises InvalidSetting."""
+    if not isinstance(path, str | Path):
+        raise InvalidSetting(f"path={path!r} is no path; give the name of an .lp or .mps file")
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InvalidSetting(f"a program is written as {' or '.join(FORMATS)}, found '{path.name}'; rename the file")
+    if path.is_dir():
+        raise InvalidSetting(f"'{path}' is a folder; give the name of a file in it")
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if there != path and not there.is_dir():
+        raise InvalidSetting(f"'{path}' cannot be written, for '{there}' is a file; give another folder")
+    if not os.access(there, os.W_OK):
+        raise InvalidSetting(f"'{path}' cannot be written, for '{there}' is read-only; give another folder")
     return path

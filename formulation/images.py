@@ -16,7 +16,8 @@ def flatten_images(images: Any) -> Array:
     """Images [n, ...] as pixels [inputs, n].
 
     Raises:
-        InvalidImages: an empty scoring set or pixels that are NaN or infinite, with the first image that holds one.
+        InvalidImages: an empty scoring set, pixels that are no real numbers, or NaN or infinite ones, with the first
+            image that holds one.
     """
     array = _array(images, "images").astype(np.float64)
     if array.ndim < 2 or len(array) == 0:
@@ -39,6 +40,8 @@ def _array(values: Any, what: str) -> np.ndarray:
         raise InvalidImages(f"{what} cannot be read as an array ({error}); give a CPU tensor or an array") from error
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise InvalidImages(f"{what} are {array.dtype}, not numbers; give a tensor or an array")
+    if np.issubdtype(array.dtype, np.complexfloating):
+        raise InvalidImages(f"{what} are {array.dtype}; give real numbers")
     return array
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import numbers
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -12,6 +13,8 @@ from formulation.errors import InvalidSetting
 GateName = Literal["published", "pattern", "exact"]
 LayerWeight = Literal["units", "kernel", "network"]
 Cuts = Literal["tangent", "lifted"]
+
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ScoreSettings:
         relax: let the ReLU phases (`open`) of undecided activations range over [0, 1].
         layer_weight: the denominator N_k of a layer's sparsity term.
         solver: any solver that linopy knows; `highs` is always there.
-        solver_options: passed to the solver as they are.
+        solver_options: passed to the solver as they are, by the options' names.
         time_limit: seconds for the whole call, > 0.
         gap: relative gap (objective - bound) / max(1, |objective|) at which the call ends, > 0.
         cuts: how the cross-entropy is approximated from below.
@@ -59,10 +62,12 @@ class ScoreSettings:
 
     def __post_init__(self) -> None:
         for name, options in (("gate", GateName), ("layer_weight", LayerWeight), ("cuts", Cuts)):
-            if getattr(self, name) not in get_args(options):
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(options):
                 raise InvalidSetting(
                     f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(get_args(options))}"
                 )
+        for name in ("loss_weight", "radius", "time_limit", "gap", "max_rounds", "threads"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         for name in ("loss_weight", "time_limit", "gap"):
             _require(name, getattr(self, name), lambda v: v > 0, "greater than 0")
         _require("radius", self.radius, lambda v: v >= 0, "0 or greater")
@@ -73,8 +78,12 @@ class ScoreSettings:
                 raise InvalidSetting(f"{name}={getattr(self, name)!r} is neither True nor False")
         if not isinstance(self.solver, str) or not isinstance(self.solver_options, Mapping):
             raise InvalidSetting("solver must be a name and solver_options a mapping of option names to values")
+        for option in self.solver_options:
+            if not isinstance(option, str):
+                raise InvalidSetting(f"solver_options has the key {option!r}; its keys must be names of options")
         if not isinstance(self.pixel_range, tuple) or len(self.pixel_range) != 2:
             raise InvalidSetting(f"pixel_range={self.pixel_range!r} is no pair; give (lowest, highest) pixel value")
+        object.__setattr__(self, "pixel_range", tuple(_plain(bound) for bound in self.pixel_range))
         for bound in self.pixel_range:
             _require("pixel_range", bound, lambda v: True, "a pair of finite numbers")
         if not self.pixel_range[0] < self.pixel_range[1]:
@@ -106,7 +115,20 @@ class ScoreSettings:
         return ScoreSettings(**{**values, "pixel_range": tuple(values["pixel_range"])})
 
 
+def require_settings(value: Any) -> None:
+    """Raise InvalidSetting for anything but `ScoreSettings`."""
+    if not isinstance(value, ScoreSettings):
+        raise InvalidSetting(f"settings is {type(value).__name__}; give ScoreSettings(...)")
+
+
+def _plain(value: Any) -> Any:
+    """A number of any kind, numpy's too, as Python's own, which JSON knows; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
 def _require(name: str, value: Any, holds: Any, range_in_words: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
     if not number or not holds(value):
         raise InvalidSetting(f"{name}={value!r} is out of range; it must be {range_in_words}")

@@ -35,11 +35,11 @@ def lower(model: nn.Module, example_input: Any) -> Network:
 
     Raises:
         InvalidModel: training mode, non-finite weights, a model that cannot be traced or in which nothing is scored.
-        InvalidImages: images of a shape that the model does not take.
+        InvalidImages: no images [n, ...] of finite real numbers, or of a shape that the model does not take.
         UnsupportedLayer: an operation that has no exact rule, by its qualified name and kind.
     """
     _refuse_unusable(model)
-    example = torch.as_tensor(np.asarray(example_input), dtype=torch.float64)[:1]
+    example = _example(example_input)
     with TRACING:
         module = copy.deepcopy(model).to("cpu", torch.float64)
         network = _Lowering(module, example).run(_traced(module))
@@ -195,6 +195,29 @@ def _refuse_unusable(model: nn.Module) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             bad = int((~torch.isfinite(tensor)).sum())
             raise InvalidModel(f"'{name}' holds {bad} NaN or infinite values; train again or load another checkpoint")
+
+
+def _example(images: Any) -> Tensor:
+    """The first image alone, in float64; raises InvalidImages."""
+    try:
+        if isinstance(images, Tensor):  # numpy does not know every kind of torch's
+            images = images.detach().cpu()
+            images = images if images.is_complex() else images.double()
+        array = np.asarray(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidImages(
+            f"the example cannot be read as an array ({_first_line(error)}); give images [n, ...]"
+        ) from error
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating) or array.dtype == bool):
+        raise InvalidImages(f"the example is {array.dtype}, no real numbers; give images [n, ...]")
+    if array.ndim < 2 or len(array) == 0:
+        raise InvalidImages(
+            f"the example is empty or has no batch dimension (shape {array.shape}); give images [n, ...]"
+        )
+    first = array[:1].astype(np.float64)
+    if not np.isfinite(first).all():
+        raise InvalidImages("the example's first image holds NaN or infinite pixels; give another one")
+    return torch.as_tensor(first)
 
 
 def _refuse_disagreement(module: nn.Module, example: Tensor, network: Network) -> None:

@@ -22,7 +22,7 @@ from formulation.solvers.highs import set_options
 
 # the option that does what a setting of ours does; two words for one thing would contradict each other in silence
 OWNED: Mapping[str, Mapping[str, str]] = {
-    "highs": {"time_limit": "time_limit", "mip_rel_gap": "gap", "mip_abs_gap": "gap"},
+    "highs": {"time_limit": "time_limit", "mip_rel_gap": "gap", "mip_abs_gap": "gap", "threads": "threads"},
     "scip": {
         "limits/time": "time_limit", "limits/softtime": "time_limit", "limits/gap": "gap", "limits/absgap": "gap",
     },
@@ -31,13 +31,19 @@ OWNED: Mapping[str, Mapping[str, str]] = {
         "increment": "gap", "threads": "threads",
     },
     "glpk": {"tmlim": "time_limit", "mipgap": "gap"},
-    "gurobi": {"timelimit": "time_limit", "mipgap": "gap", "mipgapabs": "gap"},
-    "cplex": {"timelimit": "time_limit", "mip.tolerances.mipgap": "gap", "mip.tolerances.absmipgap": "gap"},
-    "xpress": {"timelimit": "time_limit", "maxtime": "time_limit", "miprelstop": "gap", "mipabsstop": "gap"},
-    "copt": {"timelimit": "time_limit", "relgap": "gap", "absgap": "gap"},
+    "gurobi": {"timelimit": "time_limit", "mipgap": "gap", "mipgapabs": "gap", "threads": "threads"},
+    "cplex": {
+        "timelimit": "time_limit", "mip.tolerances.mipgap": "gap", "mip.tolerances.absmipgap": "gap",
+        "threads": "threads",
+    },
+    "xpress": {
+        "timelimit": "time_limit", "maxtime": "time_limit", "miprelstop": "gap", "mipabsstop": "gap",
+        "threads": "threads",
+    },
+    "copt": {"timelimit": "time_limit", "relgap": "gap", "absgap": "gap", "threads": "threads"},
     "mosek": {
         "msk_dpar_optimizer_max_time": "time_limit", "msk_dpar_mio_max_time": "time_limit",
-        "msk_dpar_mio_tol_rel_gap": "gap", "msk_dpar_mio_tol_abs_gap": "gap",
+        "msk_dpar_mio_tol_rel_gap": "gap", "msk_dpar_mio_tol_abs_gap": "gap", "msk_ipar_num_threads": "threads",
     },
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from formulation import InvalidSolution, ScoreSettings, explain, score, score_ranges
+from formulation import InvalidSolution, ScoreSettings, explain, score
 from formulation.explanation import all_pulls
 from formulation.loss import cross_entropy
 from formulation.solve import solve
@@ -121,56 +121,6 @@ def solve_without_row(case: Case, settings: ScoreSettings, node: str, activation
             gate.upper[activation, image - part.first] = np.inf
     outcome = solve(reduction, settings)
     return reduction.network.unstack(outcome.incumbent.point[: reduction.scores])
-
-
-@pytest.mark.parametrize("gate", ["published", "pattern"])
-def test_a_range_holds_every_score_within_the_gap(gate: str) -> None:
-    case, settings = dense(1, images=5), replace(SETTINGS[gate], gap=1e-3)
-    solution = score(case.model, case.images, case.labels, settings)
-    heard: list[tuple[int, int]] = []
-    ranges = score_ranges(case.model, case.images, case.labels, solution, progress=lambda *at: heard.append(at))
-    tight = score(case.model, case.images, case.labels, replace(settings, gap=1e-7))
-    other = score(case.model, case.images, case.labels, replace(settings, cuts="lifted", break_ties=False))
-    for name, (low, high) in ranges.items():
-        for found in (solution, tight, other):
-            assert (found.scores[name] >= low - 1e-6).all()
-            assert (found.scores[name] <= high + 1e-6).all()
-        assert (low <= high + 1e-9).all()
-    assert heard[-1] == (11, 11)
-    assert any((high - low < 0.5).any() for low, high in ranges.values())
-    assert any((high - low > 1e-3).any() for low, high in ranges.values())
-
-
-def test_equal_units_share_a_range_and_the_earlier_one_is_kept() -> None:
-    """Two copies of a unit: the program only sees their sum."""
-    case = dense(1, inputs=3, hidden=(6,), images=4)
-    with_copy = copied(case)
-    settings = ScoreSettings(gate="pattern", radius=0, gap=1e-4, loss_weight=10)
-    solution = score(with_copy.model, with_copy.images, with_copy.labels, settings)
-    (name,) = solution.scores
-    ranges = score_ranges(with_copy.model, with_copy.images, with_copy.labels, solution)[name]
-    kept = solution.scores[name]
-    for unit in range(6):
-        assert ranges[0][unit] == pytest.approx(ranges[0][unit + 6], abs=1e-2)
-        assert ranges[1][unit] == pytest.approx(ranges[1][unit + 6], abs=1e-2)
-        assert kept[unit] >= kept[unit + 6] - 1e-6
-    assert (kept[:6] > kept[6:] + 1e-3).any()
-
-
-def copied(case: Case) -> Case:
-    """The same function with every hidden unit twice, its outgoing weights halved."""
-    import torch
-    from torch import nn
-
-    first, second = (m for m in case.model if isinstance(m, nn.Linear))
-    wide, out = nn.Linear(first.in_features, 2 * first.out_features), nn.Linear(2 * first.out_features, 3)
-    with torch.no_grad():
-        wide.weight.copy_(torch.cat([first.weight, first.weight]))
-        wide.bias.copy_(torch.cat([first.bias, first.bias]))
-        out.weight.copy_(torch.cat([second.weight, second.weight], dim=1) / 2)
-        out.bias.copy_(second.bias)
-    model = nn.Sequential(nn.Flatten(), wide, nn.ReLU(), out).double().eval()
-    return replace(case, model=model, gates={"1": "2"})
 
 
 def test_a_solution_without_multipliers_cannot_be_explained() -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import highspy
 import pytest
 
-from formulation import InvalidSetting, ScoreSettings, linopy_program, score, write_program
+from formulation import (
+    InvalidSetting,
+    ScoreSettings,
+    SolverFailed,
+    TimeLimitReached,
+    linopy_program,
+    score,
+    write_program,
+)
+from formulation.search import Search
 from tests.formulation.cases import conv_pool, dense
 from tests.formulation.required import require_installed
 
@@ -97,3 +107,33 @@ def test_another_suffix_is_refused_before_any_work(name: str, tmp_path: Path) ->
     with pytest.raises(InvalidSetting, match=rf"written as \.lp or \.mps, found '{name}'"):
         write_program(None, None, None, ScoreSettings(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_search_that_ends_by_its_rounds_gives_no_program(name: str, tmp_path: Path) -> None:
+    case, settings = PROGRAMS[name]
+    few = replace(settings, max_rounds=2)
+    with pytest.raises(SolverFailed, match=r"round_limit after 2 rounds .* gap of .*; raise max_rounds") as refusal:
+        write_program(case.model, case.images, case.labels, few, tmp_path / "made" / "program.lp")
+    assert len(str(refusal.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_out_of_time_gives_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, settings = PROGRAMS["relaxed"]
+    monkeypatch.setattr(Search, "remaining", lambda search: 1.0 if len(search.rounds) < 2 else -1.0)
+    with pytest.raises(TimeLimitReached, match=r"before the program was complete, at a relative gap of .*time_limit"):
+        linopy_program(case.model, case.images, case.labels, settings)
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "folder.lp").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, says in {
+        tmp_path / "folder.lp": "is a folder",
+        tmp_path / "file" / "deeper" / "program.mps": "file' is a file",
+        None: "path=None is no path",
+    }.items():
+        with pytest.raises(InvalidSetting, match=says) as refusal:
+            write_program(None, None, None, ScoreSettings(), path)
+        assert len(str(refusal.value).splitlines()) == 1

@@ -35,6 +35,8 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "a tensor on the tape": (GOOD.clone().requires_grad_(), [0, 1, 2], "images cannot be read"),
     "ragged images": ([[1.0, 2.0], [3.0]], [0, 1], "images cannot be read"),
     "images in words": (["cat", "dog", "cow"], [0, 1, 2], "not numbers"),
+    "complex images": (GOOD.to(torch.complex64), [0, 1, 2], "images are complex64; give real numbers"),
+    "complex labels": (GOOD, [0j, 1j, 2j], "labels are complex128; give real numbers"),
     "labels in words": (GOOD, ["cat", "dog", "cow"], "not numbers"),
     "pixel above the range": (with_pixel(1.5), [0, 1, 2], r"outside pixel_range=\(0, 1\); normalise inside the model"),
     "pixel below the range": (with_pixel(-0.5), [0, 1, 2], r"\[-0\.5, "),

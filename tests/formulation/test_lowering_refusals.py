@@ -100,6 +100,32 @@ def test_images_of_another_shape_are_refused(shape):
         lower(chain(nn.ReLU()).eval(), torch.rand(*shape))
 
 
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        ("abc", "<U3, no real numbers"),
+        (None, "object, no real numbers"),
+        (3.0, r"no batch dimension \(shape \(\)\)"),
+        (torch.rand(4), "no batch dimension"),
+        (torch.rand(0, 1, 2, 2), "empty"),
+        ([[1.0], [1.0, 2.0]], "cannot be read as an array"),
+        (torch.ones(1, 1, 2, 2, dtype=torch.complex64), "complex64, no real numbers"),
+        (torch.full((1, 1, 2, 2), float("nan")), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_example_is_refused_in_one_line(example, says):
+    with pytest.raises(InvalidImages, match=says) as refusal:
+        lower(chain(nn.ReLU()).eval(), example)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_tensor_on_the_tape_or_of_another_kind_is_an_example():
+    model, example = chain(nn.ReLU()).eval(), torch.rand(2, 1, 2, 2)
+    wanted = lower(model, example).digest()
+    for given in (example.clone().requires_grad_(), example.bfloat16(), example.tolist(), example > 0.5):
+        assert lower(model, given).digest() == wanted
+
+
 def test_images_too_small_for_the_kernel_are_refused():
     model = nn.Sequential(nn.Conv2d(1, 2, 5), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)).eval()
     with pytest.raises(InvalidImages, match=r"'0' does not take a value of shape \(1, 3, 3\)"):

@@ -6,9 +6,11 @@ import dataclasses
 import json
 import pickle
 
+import numpy as np
 import pytest
 
-from formulation import FormulationError, InvalidSetting, ScoreSettings
+from formulation import FormulationError, InvalidSetting, ScoreSettings, linopy_program
+from formulation.settings import require_settings
 
 BAD = {
     "loss weight of 0": {"loss_weight": 0.0},
@@ -41,6 +43,16 @@ BAD = {
     "relax in words": {"relax": "no"},
     "integer scores as a number": {"integer_scores": 1},
     "solver as a number": {"solver": 3},
+    "solver options without names": {"solver_options": {1: 2}},
+    "gate as an array": {"gate": np.array(["pattern", "published"])},
+    "gate as a list": {"gate": ["pattern"]},
+    "layer weight as an array": {"layer_weight": np.array(["units"])},
+    "cuts as a number": {"cuts": 1},
+    "a number too large for a float": {"time_limit": 10**400},
+    "loss weight as an array": {"loss_weight": np.array([5.0, 5.0])},
+    "loss weight as a complex number": {"loss_weight": 5 + 0j},
+    "NaN of numpy": {"loss_weight": np.float32("nan")},
+    "rounds as a float of numpy": {"max_rounds": np.float64(2.0)},
 }
 
 
@@ -82,6 +94,22 @@ def test_settings_survive_json_and_come_back_equal() -> None:
     settings = ScoreSettings(gate="pattern", radius=0, solver_options={"presolve": "off"}, pixel_range=(-1, 1))
     plain = json.loads(json.dumps(settings.to_dict()))
     assert ScoreSettings.from_dict(plain) == settings
+
+
+def test_numbers_of_numpy_are_taken_and_become_plain() -> None:
+    settings = ScoreSettings(
+        loss_weight=np.int64(5), radius=np.float32(0.5), max_rounds=np.int32(7), pixel_range=(np.int64(-1), np.uint8(2))
+    )
+    assert settings == ScoreSettings(loss_weight=5, radius=0.5, max_rounds=7, pixel_range=(-1, 2))
+    assert ScoreSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+@pytest.mark.parametrize("value", [{"gate": "pattern"}, None])
+def test_anything_but_settings_is_refused_with_the_remedy(value: object) -> None:
+    with pytest.raises(InvalidSetting, match=rf"settings is {type(value).__name__}; give ScoreSettings\(\.\.\.\)"):
+        require_settings(value)
+    with pytest.raises(InvalidSetting, match="give ScoreSettings"):
+        linopy_program(None, None, None, value)
 
 
 def test_settings_travel_to_another_process() -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from formulation import InvalidSetting, ScoreSettings, score
+from formulation.solvers import require_options
+from formulation.solvers.through_linopy import THREADS_OPTION
 from tests.formulation.cases import dense
 from tests.formulation.required import require_installed
 
@@ -39,6 +41,8 @@ CASE = dense(1)
         ("glpk", {"tmlim": 5}, "'tmlim' of glpk is what the setting time_limit is for"),
         ("glpk", {"max": True}, "'max' of glpk would change the program"),
         ("highs", {"time_limit": 5.0}, "'time_limit' of highs is what the setting time_limit is for"),
+        ("highs", {"threads": 2}, "'threads' of highs is what the setting threads is for"),
+        ("cbc", {"threads": 2}, "'threads' of cbc is what the setting threads is for"),
     ],
 )
 def test_a_wrong_option_of_any_solver_is_refused_before_any_work(
@@ -48,6 +52,14 @@ def test_a_wrong_option_of_any_solver_is_refused_before_any_work(
     with pytest.raises(InvalidSetting, match=says) as refusal:
         score(None, None, None, ScoreSettings(solver=solver, solver_options=options))
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("solver", THREADS_OPTION)
+def test_the_threads_of_a_commercial_solver_are_a_setting_and_no_option(solver: str) -> None:
+    option = THREADS_OPTION[solver]
+    for spelt in (option, option.upper()):
+        with pytest.raises(InvalidSetting, match=f"'{spelt}' of {solver} is what the setting threads is for"):
+            require_options(ScoreSettings(solver=solver, solver_options={spelt: 2}))
 
 
 @pytest.mark.parametrize(
