@@ -15,7 +15,7 @@ from formulation.lowering import lower
 from formulation.network import Affine, Array, Network
 from formulation.reduction import Reduction, reduce
 from formulation.search import Outcome, Progress
-from formulation.settings import ScoreSettings
+from formulation.settings import ScoreSettings, require_settings
 from formulation.solution import Certificate, Solution, Undecided
 from formulation.solve import solve
 from formulation.solvers import require_options, require_solver
@@ -39,7 +39,7 @@ def score(
         progress: called with every round.
 
     Returns:
-        One score in [0, 1] per unit of every Linear and Conv2d layer that a ReLU follows, keyed by the layer's name.
+        One score in [0, 1] per unit of every Linear, Conv1d and Conv2d layer that one ReLU follows, by its name.
 
     Raises:
         InvalidModel, InvalidImages, UnsupportedLayer, SolverUnavailable: before any work.
@@ -47,6 +47,7 @@ def score(
         SolverFailed, CheckFailed: never scores in silence.
     """
     started = time.perf_counter()
+    require_settings(settings)
     require_solver(settings.solver)
     require_options(settings)
     pixels = flatten_images(images)

@@ -254,3 +254,10 @@ def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: floa
     assert "magnitudes" in said
     assert re.search(r"up to \de[+-]\d\d|up to \d\.\de[+-]\d\d", said)
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"gate": "pattern"}, ScoreSettings])
+def test_anything_but_settings_is_refused(settings: object) -> None:
+    case = dense(1)
+    with pytest.raises(FormulationError, match="ScoreSettings"):
+        score(case.model, case.images, case.labels, settings)  # type: ignore[arg-type]
