@@ -26,7 +26,7 @@ from formulation.settings import Cuts
 from formulation.sweeps import backward
 
 NEGLIGIBLE = 1e-9  # planes of classes less probable than this are left out; leaving a plane out is always valid
-GROUPS = 50
+GROUPS = 30
 
 
 def cross_entropy(logits: Array, labels: Index) -> Array:
