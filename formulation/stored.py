@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,18 @@ def _settings(certificate: Certificate) -> ScoreSettings:
 
 
 def _require_scores(network: Network, scores: Scores) -> None:
+    if not isinstance(scores, Mapping) or not set(scores) <= set(network.units):
+        raise InvalidSolution("the solution's scores are not those of the network's scored layers; score again")
     for name, units in network.units.items():
-        values = np.asarray(scores.get(name, ()))
-        if values.shape != (units,) or not (
-            np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)
-        ):
+        try:
+            values = np.asarray(scores.get(name, ()))
+        except ValueError:
+            values = np.zeros(())  # ragged
+        plain = np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)
+        if values.shape != (units,) or not plain:
             raise InvalidSolution(f"the solution holds no {units} scores for layer '{name}'; score again")
         if not ((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all():
             raise InvalidSolution(f"the scores of layer '{name}' are not all in [0, 1]; score again")
-    if unknown := set(scores) - set(network.units):
-        raise InvalidSolution(f"the solution holds scores for '{min(unknown)}', no scored layer; score again")
 
 
 def _require_proof(network: Network, images: int, proof: Proof) -> None:
