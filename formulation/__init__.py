@@ -1,7 +1,7 @@
 """Which units of a trained network matter, with a solver's proof behind the answer."""
 
 from formulation.checker import Verdict, check
-from formulation.embed import embed
+from formulation.embed import Masks, embed
 from formulation.errors import (
     CheckFailed,
     FormulationError,
@@ -25,7 +25,7 @@ from formulation.ranges import score_ranges
 from formulation.scores import mean_scores
 from formulation.scoring import score
 from formulation.settings import ScoreSettings
-from formulation.solution import Certificate, Round, Solution
+from formulation.solution import Certificate, Proof, Round, Solution, Undecided
 from formulation.solvers import require_solver
 
 __all__ = [
@@ -41,7 +41,9 @@ __all__ = [
     "InvalidSetting",
     "InvalidSolution",
     "Layer",
+    "Masks",
     "Network",
+    "Proof",
     "Pull",
     "Round",
     "ScoreSettings",
@@ -50,6 +52,7 @@ __all__ = [
     "SolverFailed",
     "SolverUnavailable",
     "TimeLimitReached",
+    "Undecided",
     "UnsupportedLayer",
     "Verdict",
     "check",

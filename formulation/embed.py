@@ -173,9 +173,7 @@ def _box(model: Model, labels: Index) -> Box:
 def _kept(network: Network, masks: Masks) -> Array:
     """One 0 or 1 per unit of all scored layers."""
     if not isinstance(masks, Mapping):
-        raise InvalidEmbedding(
-            f"masks is {type(masks).__name__}; give kept units by layer, {{'{network.layers[0].name}': [...]}}"
-        )
+        raise InvalidEmbedding(f"masks is {type(masks).__name__}; give the kept units by layer's name, or None")
     whole: dict[str, Array] = {layer: np.ones(units) for layer, units in network.units.items()}
     for layer, mask in masks.items():
         if layer not in whole:

@@ -11,13 +11,14 @@ for the gap); where it is 1 they exceed it.
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from formulation.errors import InvalidSolution
+from formulation.errors import InvalidSetting, InvalidSolution
 from formulation.gates import Gate
 from formulation.network import Array, Index, MaxPool
 from formulation.proof import RELU_FAMILIES, lagrangian, proper
@@ -80,12 +81,16 @@ def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: i
         most: how many images and how many rows per unit.
 
     Raises:
-        InvalidSolution: another model or other images, or a solution without multipliers.
+        InvalidSolution: another model or other images, a damaged solution or one without multipliers.
+        InvalidSetting: `most` is no whole number of at least 0.
     """
+    given: Any = most
+    if isinstance(given, bool) or not isinstance(given, numbers.Integral) or most < 0:
+        raise InvalidSetting(f"most={most!r} is out of range; it must be a whole number of at least 0")
     reduction = stored_reduction(model, images, labels, solution)
     if solution.proof is None:
         raise InvalidSolution("the solution holds no multipliers to explain its scores by; score again")
-    pulls, network = all_pulls(reduction, solution.proof), reduction.network
+    pulls, network = _pulls(reduction, solution.proof), reduction.network
     found: list[Pull] = []
     for layer in network.layers:
         where = network.score_slices[layer.name]
@@ -96,6 +101,13 @@ def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: i
                 costs = {"reduced_cost": float(pulls.reduced_cost[column]), "price": float(pulls.price[column])}
                 found += _strongest(reduction, pulls, column, most, about | costs)
     return tuple(found)
+
+
+def _pulls(reduction: Reduction, proof: Proof) -> Pulls:
+    try:
+        return all_pulls(reduction, proof)
+    except (IndexError, KeyError, ValueError, TypeError) as error:
+        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
 
 
 def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit: dict[str, Any]) -> list[Pull]:

@@ -41,7 +41,7 @@ def score_ranges(
         progress: called with the units done and the units in all.
 
     Raises:
-        InvalidSolution: another model or other images.
+        InvalidSolution: another model or other images, or a damaged solution.
         TimeLimitReached: `time_limit` of the solution's settings passed.
         SolverFailed: the relaxed program's gap was not closed within `max_rounds`, or by no further row.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import highspy
 import pytest
 
+import formulation
 from formulation import (
     InvalidSetting,
     ScoreSettings,
@@ -19,8 +20,9 @@ from formulation import (
     score,
     write_program,
 )
+from formulation.network import MaxPool
 from formulation.search import Search
-from tests.formulation.cases import conv_pool, dense
+from tests.formulation.cases import conv_pool, dense, max_pooled
 from tests.formulation.required import require_installed
 
 PROGRAMS = {
@@ -137,3 +139,34 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
         with pytest.raises(InvalidSetting, match=says) as refusal:
             write_program(None, None, None, ScoreSettings(), path)
         assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("cuts", "images"), [("tangent", 3), ("tangent", 60), ("lifted", 60)])
+def test_the_columns_are_those_that_the_readme_counts(cuts: str, images: int) -> None:
+    """1 + members per undecided window, one per image or group of images, 1 + layers for the sparsity term."""
+    case = max_pooled(1, images=images)
+    settings = ScoreSettings(radius=0.05, gap=0.3, cuts=cuts)
+    reduction = case.reduction(settings)
+    model = linopy_program(case.model, case.images, case.labels, settings)
+    sizes = {name: variable.size for name, variable in model.variables.items()}
+    undecided = {name: 0 for part in reduction.parts for name in part.waiting}
+    windows, classes = 0, reduction.network.classes
+    for part in reduction.parts:
+        for name, waiting in part.waiting.items():
+            pool = isinstance(reduction.network.node(name).op, MaxPool)
+            undecided[name] += len(waiting.value) + int((waiting.phase >= 0).sum())
+            windows += len(waiting.value) if pool else 0
+    groups = images if cuts == "lifted" else min(images, 50)
+    mass = images * classes if cuts == "lifted" else 0
+    assert windows
+    counted = reduction.scores + sum(undecided.values()) + groups + mass + 1 + len(reduction.network.layers)
+    assert sum(sizes.values()) == counted
+    for name, count in undecided.items():
+        made = [sizes.get(f"{what}_{name}", 0) for what in ("hidden", "open", "out", "pick")]
+        assert sum(made) == count
+        assert made[0] == made[1]
+
+
+def test_the_types_of_public_signatures_are_public() -> None:
+    assert {"Masks", "Proof", "Undecided"} <= set(formulation.__all__)
+    assert all(hasattr(formulation, name) for name in formulation.__all__)
