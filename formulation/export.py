@@ -89,7 +89,10 @@ def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings,
     """
     path = _writable(path)
     program = linopy_program(model, images, labels, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(f"'{path.parent}' cannot be made ({error.strerror}); give another folder") from error
     if path.suffix == ".lp":
         program.to_file(path, progress=False, explicit_coordinate_names=True)
         return path
