@@ -20,8 +20,8 @@ from formulation import (
     score,
     write_program,
 )
-from formulation.network import MaxPool
 from formulation.loss import GROUPS
+from formulation.network import MaxPool
 from formulation.search import Search
 from tests.formulation.cases import conv_pool, dense, max_pooled
 from tests.formulation.required import require_installed
