@@ -20,6 +20,7 @@ from formulation import (
     score,
     write_program,
 )
+from formulation.loss import GROUPS
 from formulation.network import MaxPool
 from formulation.search import Search
 from tests.formulation.cases import conv_pool, dense, max_pooled
@@ -156,7 +157,7 @@ def test_the_columns_are_those_that_the_readme_counts(cuts: str, images: int) ->
             pool = isinstance(reduction.network.node(name).op, MaxPool)
             undecided[name] += len(waiting.value) + int((waiting.phase >= 0).sum())
             windows += len(waiting.value) if pool else 0
-    groups = images if cuts == "lifted" else min(images, 50)
+    groups = images if cuts == "lifted" else min(images, GROUPS)
     mass = images * classes if cuts == "lifted" else 0
     assert windows
     counted = reduction.scores + sum(undecided.values()) + groups + mass + 1 + len(reduction.network.layers)
