@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +45,7 @@ def _settings(certificate: Certificate) -> ScoreSettings:
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InvalidSolution(f"the settings in the certificate are damaged ({error}); score again") from error
     bound, objective = certificate.bound, certificate.objective
-    if not math.isfinite(objective) or not bound <= objective + TOLERANCE * max(1.0, abs(objective)):
+    if not bound <= objective + TOLERANCE * max(1.0, abs(objective)):
         raise InvalidSolution(f"the certificate is damaged (objective {objective}, bound {bound}); score again")
     return settings
 

@@ -54,8 +54,6 @@ DAMAGES: dict[str, Any] = {
     "a setting out of range": (lambda s: told(s, gap=-1), "settings in the certificate are damaged"),
     "settings without a range": (lambda s: certified(s, settings={}), "settings in the certificate are damaged"),
     "a bound above the objective": (lambda s: certified(s, bound=9.0), "certificate is damaged"),
-    "no bound": (lambda s: certified(s, bound=float("nan")), "certificate is damaged"),
-    "no objective": (lambda s: certified(s, objective=float("inf")), "certificate is damaged"),
     "no scores": (lambda s: replace(s, scores={}), "no 6 scores for layer '1'"),
     "too few scores": (lambda s: scored(s, "1", np.ones(5)), "no 6 scores for layer '1'"),
     "scores in words": (lambda s: scored(s, "1", "abc"), "no 6 scores for layer '1'"),
