@@ -137,6 +137,7 @@ def test_the_program_written_out_in_linopy_has_the_same_optimum(
     assert written == pytest.approx(reduced, abs=CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["residual", "concatenated", "max-pooled", "series", "average pool"])
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.02)])
 def test_the_relaxation_written_out_in_linopy_has_the_same_optimum_on_every_operation(

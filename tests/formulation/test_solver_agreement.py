@@ -11,6 +11,8 @@ from formulation.solve import solve
 from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
 from tests.formulation.required import SOLVERS, require_installed
 
+pytestmark = pytest.mark.slow
+
 KINDS = (dense, conv_pool, strided_grouped)
 SETTINGS = {
     "published": ScoreSettings(gate="published", radius=0.05, gap=4e-6),
