@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import formulation.scoring
+import formulation.images
 from benchmarks.trained import Trained
 from formulation import Round, ScoreSettings, lower, score
 from formulation.images import checked_labels, flatten_images
@@ -110,7 +110,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     baseline = peak_bytes()
     settings = cell.score_settings()
     wall, started = time.perf_counter(), time.process_time()
-    with measured(formulation.scoring, "lower") as lowering, measured(highspy.Highs, "run") as solver:
+    with measured(formulation.images, "lower") as lowering, measured(highspy.Highs, "run") as solver:
         certificate = score(model, images, labels, settings, progress=_report).certificate
     took = time.process_time() - started
     return asdict(certificate) | {

@@ -7,23 +7,20 @@ solution, the objective from the replay's logits and by sorting the layer terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from formulation.errors import CheckFailed, InvalidSetting, InvalidSolution
-from formulation.images import checked_labels, flatten_images, images_digest, require_fit
+from formulation.errors import CheckFailed
+from formulation.images import require_fit
 from formulation.loss import cross_entropy
-from formulation.lowering import lower
 from formulation.network import Array, Index, Network
-from formulation.proof import Lagrangian, lagrangian
 from formulation.reduction import Reduction, reduce
 from formulation.replay import replay
-from formulation.settings import ScoreSettings
 from formulation.solution import Solution
 from formulation.sparsity import sparsity
+from formulation.stored import lowered, stored_lagrangian, stored_scores, stored_settings
 
 TOLERANCE = 1e-6  # of a residual, relative to the activation's own bound where that exceeds 1; and of the objective
 
@@ -51,28 +48,12 @@ def check(model: Any, images: Any, labels: Any, solution: Solution) -> Verdict:
     return verify(*lowered(model, images, labels, solution), solution)
 
 
-def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[Network, Array, Index]:
-    """The lowered network, pixels [inputs, images] and labels that a solution was made for.
-
-    Raises:
-        InvalidSolution: another model or other images than the certificate names.
-    """
-    pixels = flatten_images(images)
-    classes = checked_labels(labels, pixels.shape[1])
-    network = lower(model, images)
-    if network.digest() != solution.certificate.model_hash:
-        raise InvalidSolution("the solution was made for another network (model_hash differs); score this one")
-    if images_digest(pixels, classes) != solution.certificate.images_hash:
-        raise InvalidSolution("the solution was made for other images or labels (images_hash differs); score these")
-    return network, pixels, classes
-
-
 def verify(network: Network, pixels: Array, labels: Index, solution: Solution) -> Verdict:
     """`check` for a lowered network and flattened images."""
     claimed = solution.certificate
-    settings = _settings(claimed.settings)
+    settings = stored_settings(claimed)
     require_fit(network, pixels, labels, settings)
-    scores = _scores(network, solution)
+    scores = stored_scores(network, solution)
     logits, residuals = replay(network, pixels, scores, solution.undecided, settings)
     where, largest = max(residuals, key=lambda item: np.inf if np.isnan(item[1]) else item[1])
     if not largest <= TOLERANCE:
@@ -108,7 +89,9 @@ def _check_proof(reduction: Reduction, solution: Solution, objective: float) -> 
     slack = TOLERANCE * max(1.0, abs(objective))
     proved = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)  # needs no proof
     if claimed.proved_bound is not None:
-        made = _lagrangian(reduction, solution)
+        if solution.proof is None:
+            raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
+        made = stored_lagrangian(reduction, solution.proof)
         proved = max(proved, made.bound)
         _agree("proved bound", claimed.proved_bound, made.bound, slack)
         costs = reduction.network.unstack(made.gradient[: reduction.scores])
@@ -128,34 +111,6 @@ def _check_proof(reduction: Reduction, solution: Solution, objective: float) -> 
             f"the certificate's bound {claimed.bound:.9g} is more than its multipliers prove, {proved:.9g}; "
             "the solution was altered or the solver was wrong"
         )
-
-
-def _lagrangian(reduction: Reduction, solution: Solution) -> Lagrangian:
-    if solution.proof is None:
-        raise CheckFailed("the certificate names a proved bound and the solution holds no multipliers; score again")
-    try:
-        return lagrangian(reduction, solution.proof)
-    except (IndexError, KeyError, ValueError, TypeError) as error:
-        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
-
-
-def _settings(stored: Mapping[str, Any]) -> ScoreSettings:
-    try:
-        return ScoreSettings.from_dict(stored)
-    except (TypeError, KeyError, InvalidSetting) as error:
-        raise InvalidSolution(f"the settings in the certificate are damaged ({error}); score again") from error
-
-
-def _scores(network: Network, solution: Solution) -> dict[str, Array]:
-    found = {name: np.asarray(values) for name, values in solution.scores.items()}
-    wanted = {name: (units,) for name, units in network.units.items()}
-    if {name: values.shape for name, values in found.items()} != wanted:
-        raise InvalidSolution(
-            f"the scores are for layers {sorted(found)}, the network has {sorted(wanted)}, or their widths differ"
-        )
-    if not all(np.issubdtype(values.dtype, np.number) for values in found.values()):
-        raise InvalidSolution("the scores are not numbers; score again")
-    return {name: values.astype(float) for name, values in found.items()}
 
 
 def _agree(what: str, claimed: float, found: float, slack: float) -> None:

@@ -12,21 +12,24 @@ for the gap); where it is 1 they exceed it.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
+from formulation.coefficients import read_coefficients, row_coefficients
 from formulation.errors import InvalidSetting, InvalidSolution
 from formulation.gates import Gate
+from formulation.multipliers import RELU_FAMILIES, PricedSlice, priced, proper
 from formulation.network import Array, Index, MaxPool
-from formulation.proof import RELU_FAMILIES, lagrangian, proper
-from formulation.reduction import ReducedImages, Reduction
+from formulation.proof import Lagrangian
+from formulation.reduction import Reduction
 from formulation.solution import Proof, Solution
 from formulation.sparsity import layer_weight
-from formulation.stored import stored_reduction
-from formulation.sweeps import backward, read_coefficients, row_coefficients
+from formulation.stored import stored_lagrangian, stored_reduction
+from formulation.sweeps import backward
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: i
     reduction = stored_reduction(model, images, labels, solution)
     if solution.proof is None:
         raise InvalidSolution("the solution holds no multipliers to explain its scores by; score again")
-    pulls, network = _pulls(reduction, solution.proof), reduction.network
+    made = stored_lagrangian(reduction, solution.proof)
+    pulls, network = all_pulls(reduction, solution.proof, made), reduction.network
     found: list[Pull] = []
     for layer in network.layers:
         where = network.score_slices[layer.name]
@@ -101,13 +105,6 @@ def explain(model: Any, images: Any, labels: Any, solution: Solution, *, most: i
                 costs = {"reduced_cost": float(pulls.reduced_cost[column]), "price": float(pulls.price[column])}
                 found += _strongest(reduction, pulls, column, most, about | costs)
     return tuple(found)
-
-
-def _pulls(reduction: Reduction, proof: Proof) -> Pulls:
-    try:
-        return all_pulls(reduction, proof)
-    except (IndexError, KeyError, ValueError, TypeError) as error:
-        raise InvalidSolution(f"the proof is damaged ({error}); score again") from error
 
 
 def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit: dict[str, Any]) -> list[Pull]:
@@ -128,8 +125,8 @@ def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit:
     return made
 
 
-def all_pulls(reduction: Reduction, proof: Proof) -> Pulls:
-    """Every image's and every row's pull on every score."""
+def all_pulls(reduction: Reduction, proof: Proof, made: Lagrangian) -> Pulls:
+    """Every image's and every row's pull on every score; `made` is what the proof proves."""
     network, count = reduction.network, reduction.scores
     proof = proper(proof, network)
     weight = reduction.settings.loss_weight / reduction.images
@@ -137,58 +134,49 @@ def all_pulls(reduction: Reduction, proof: Proof) -> Pulls:
     for layer, share in zip(network.layers, proof.layers, strict=True):
         price[network.score_slices[layer.name]] = share / layer_weight(network, layer, reduction.settings.layer_weight)
     of_images, of_rows, where = [], [csr_array((0, count))], [np.zeros((0, 3), dtype=np.int64)]
-    used = dict.fromkeys(proof.undecided, 0)
-    for part in reduction.parts:
+    for multipliers in priced(reduction, proof):
+        part = multipliers.part
         pulls = weight * proof.probabilities[:, part.where]
         pulls[part.labels, np.arange(part.images)] -= weight
         gradient = backward(reduction, part, {network.nodes[-1].name: pulls}, np.arange(part.images))
         of_images.append(-gradient[:, :count].toarray())
-        for matrix, places in (*_decided(reduction, part, proof), *_undecided(reduction, part, proof, used)):
+        for matrix, places in (*_decided(reduction, multipliers), *_undecided(reduction, multipliers)):
             of_rows.append(csr_array(matrix[:, :count]))
             where.append(places)
     return Pulls(
         price,
-        lagrangian(reduction, proof).gradient[:count],
+        made.gradient[:count],
         np.concatenate(of_images),
         csr_array(vstack(of_rows, format="csr")),
         np.concatenate(where),
     )
 
 
-def _decided(reduction: Reduction, part: ReducedImages, proof: Proof) -> list[tuple[csr_array, Index]]:
+def _decided(reduction: Reduction, multipliers: PricedSlice) -> Iterator[tuple[csr_array, Index]]:
     """mu a_r of every row of a slice that has a multiplier."""
-    found = []
-    image = proof.rows[:, 2] - part.first
-    here = (image >= 0) & (image < part.images)
-    for position in np.unique(proof.rows[here, 0]):
-        node = reduction.network.nodes[position]
-        some = here & (proof.rows[:, 0] == position)
-        shape = part.gates[node.name].lower.shape[:-1]
-        index = (*np.unravel_index(proof.rows[some, 1], shape), image[some])
-        matrix = row_coefficients(reduction, part, node.name, index)
-        places = np.stack([np.full(len(index[0]), position), index[0], proof.rows[some, 2]], axis=1)
-        found.append((csr_array(proof.prices[some][:, None] * matrix), places))
-    return found
+    part = multipliers.part
+    for rows in multipliers.rows:
+        matrix = row_coefficients(reduction, part, rows.node.name, rows.index)
+        position = np.full(len(rows.price), rows.position)
+        places = np.stack([position, rows.index[0], rows.index[-1] + part.first], axis=1)
+        yield csr_array(rows.price[:, None] * matrix), places
 
 
-def _undecided(
-    reduction: Reduction, part: ReducedImages, proof: Proof, used: dict[str, int]
-) -> list[tuple[csr_array, Index]]:
+def _undecided(reduction: Reduction, multipliers: PricedSlice) -> Iterator[tuple[csr_array, Index]]:
     """The sum of mu times the gradients of the inequalities (1) to (6) of every undecided activation of a slice."""
-    found = []
-    for name, waiting in part.waiting.items():
-        node, gate = reduction.network.node(name), part.gates[name]
+    part = multipliers.part
+    for name, price in multipliers.undecided.items():
+        node, gate, waiting = reduction.network.node(name), part.gates[name], part.waiting[name]
         position = reduction.network.nodes.index(node)
         if isinstance(node.op, MaxPool):
             window, place = np.nonzero(waiting.phase >= 0)
             activation, image = waiting.activation[window], waiting.image[window]
-            a, b = (_prices(proof, f"{family}/{name}", len(window), used) for family in ("largest", "picked"))
-            read, on = node.op.windows[activation, place], b - a
+            read, on = node.op.windows[activation, place], price["picked"] - price["largest"]
             direct = None
         else:
             assert isinstance(gate, Gate)
             activation, image = waiting.activation, waiting.image
-            a, b, c, d = (_prices(proof, f"{family}/{name}", len(activation), used) for family in RELU_FAMILIES)
+            _, b, c, d = (price[family] for family in RELU_FAMILIES)
             read, on = activation, c - b
             own = (c + (d if gate.cut else 0.0) - b) * gate.cap[activation, image]
             each = np.arange(len(activation))
@@ -196,12 +184,4 @@ def _undecided(
             direct = csr_array(csr_array((own, (each, activation)), shape=shape) @ reduction.spread[name].T)
         weights = csr_array((on, (np.arange(len(read)), read)), shape=(len(read), reduction.network.size(node.source)))
         matrix = read_coefficients(reduction, part, name, weights, image, direct)
-        found.append((matrix, np.stack([np.full(len(image), position), activation, image + part.first], axis=1)))
-    return found
-
-
-def _prices(proof: Proof, key: str, count: int, used: dict[str, int]) -> Array:
-    start = used.get(key, 0)
-    used[key] = start + count
-    given = proof.undecided.get(key, np.zeros(0))[start : start + count]
-    return np.abs(given) if len(given) == count else np.zeros(count)
+        yield matrix, np.stack([np.full(len(image), position), activation, image + part.first], axis=1)

@@ -11,15 +11,14 @@ from typing import Any
 import highspy
 import linopy
 
-from formulation.errors import InvalidSetting, SolverFailed, TimeLimitReached
-from formulation.images import checked_labels, flatten_images, require_fit
-from formulation.lowering import lower
+from formulation.errors import InvalidSetting, SolverFailed
+from formulation.images import read, require_fit
+from formulation.outcome import require_closed
 from formulation.program import build
 from formulation.reduction import reduce
-from formulation.search import Outcome
-from formulation.settings import ScoreSettings, require_settings
+from formulation.settings import ScoreSettings
 from formulation.solve import solve
-from formulation.solvers import require_options, require_solver
+from formulation.solvers import require_solvable
 
 FORMATS = (".lp", ".mps")
 
@@ -44,37 +43,16 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
         what `score` raises, before any work or while solving.
         TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
-    require_settings(settings)
-    require_solver(settings.solver)
-    require_options(settings)
-    pixels = flatten_images(images)
-    classes = checked_labels(labels, pixels.shape[1])
-    network = lower(model, images)
+    require_solvable(settings)
+    network, pixels, classes = read(model, images, labels)
     require_fit(network, pixels, classes, settings)
     plain = replace(settings, break_ties=False)
     reduction = reduce(network, pixels, classes, settings)
     program = build(reduction, plain, integer=settings.integer_scores or not settings.relax)
     outcome = solve(reduction, plain)
-    _require_closed(outcome, settings)
+    require_closed(outcome, settings, "the program was complete")
     program.add_rows("rows", outcome.rows)
     return program.model
-
-
-def _require_closed(outcome: Outcome, settings: ScoreSettings) -> None:
-    """Raise unless the gap was closed: rows are still missing, and the optimum is further off than was asked for."""
-    if outcome.status == "optimal":
-        return
-    reached = f"at a relative gap of {outcome.gap:.3g}, {settings.gap:g} was asked for"
-    if outcome.status == "time_limit":
-        raise TimeLimitReached(
-            f"the time limit of {settings.time_limit:g} s passed before the program was complete, {reached}; "
-            "raise time_limit or gap"
-        )
-    remedy = "raise max_rounds or gap" if outcome.status == "round_limit" else "raise gap"
-    raise SolverFailed(
-        f"{outcome.solver} ended by {outcome.status} after {len(outcome.rounds)} rounds before the program was "
-        f"complete, {reached}; {remedy}"
-    )
 
 
 def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings, path: str | Path) -> Path:

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from formulation.errors import InvalidImages
+from formulation.lowering import lower
 from formulation.network import Array, Index, Network
 from formulation.settings import ScoreSettings
+
+
+def read(model: Any, images: Any, labels: Any) -> tuple[Network, Array, Index]:
+    """The lowered network, pixels [inputs, images] and labels [images]; raises what lowering and reading them raise."""
+    pixels = flatten_images(images)
+    classes = checked_labels(labels, pixels.shape[1])
+    return lower(model, images), pixels, classes
 
 
 def flatten_images(images: Any) -> Array:

@@ -19,22 +19,23 @@ the multipliers then cancel on it, and what a solver's tolerance leaves of them,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import entr
 
+from formulation.coefficients import picked_inputs
 from formulation.gates import OPEN, Gate
-from formulation.network import Array, MaxPool, Network, Relu
-from formulation.reduction import ReducedImages, Reduction
+from formulation.multipliers import POOL_FAMILIES, RELU_FAMILIES, PricedSlice, priced, proper
+from formulation.network import Array, MaxPool, Relu
+from formulation.reduction import Reduction
 from formulation.rows import NO_GATE, Duals, Rows
 from formulation.solution import Proof
-from formulation.sparsity import counted, layer_weight
-from formulation.sweeps import Trace, backward, forward, picked_inputs
+from formulation.sparsity import layer_weight
+from formulation.sweeps import Trace, backward, forward
 
 NEGLECTED = 1e-7
-RELU_FAMILIES = ("closed", "above", "open", "cut")
-POOL_FAMILIES = ("largest", "picked", "one")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,24 +66,6 @@ def from_duals(reduction: Reduction, rows: Rows, duals: Duals) -> Proof:
     return Proof(np.clip(p, 0.0, None), np.abs(layers), rows.source[gated], held[gated], families)
 
 
-def proper(proof: Proof, network: Network) -> Proof:
-    """The proof with probabilities that are some and shares that sum to m: solvers reach them but for a tolerance."""
-    p = np.clip(proof.probabilities, 0.0, None)
-    return replace(proof, probabilities=p / p.sum(axis=0), layers=_summing_to(proof.layers, counted(network)))
-
-
-def _summing_to(shares: Array, total: int) -> Array:
-    """Shares in [0, 1] that sum to `total`, nearest to the given ones but for rounding."""
-    made = np.clip(shares, 0.0, 1.0)
-    for _ in range(len(made)):
-        missing = total - made.sum()
-        free = made < 1.0 if missing > 0 else made > 0.0
-        if missing == 0 or not free.any():
-            break
-        made[free] = np.clip(made[free] + missing / free.sum(), 0.0, 1.0)
-    return made
-
-
 def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
     """L of a proof and its minimum: a lower bound on the objective of every feasible point.
 
@@ -98,10 +81,9 @@ def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
         gradient[network.score_slices[layer.name]] += share / size
         constant -= share * 2 * layer.units / size
     low, high = np.zeros(reduction.columns), np.ones(reduction.columns)
-    used = dict.fromkeys(proof.undecided, 0)
-    for part in reduction.parts:
-        piece = _Piece(reduction, part, proof, gradient)
-        constant += piece.add_loss(weight) + piece.add_rows() + piece.add_undecided(used, low, high)
+    for multipliers in priced(reduction, proof):
+        piece = _Piece(reduction, multipliers, gradient)
+        constant += piece.add_loss(proof, weight) + piece.add_rows() + piece.add_undecided(low, high)
         gradient += piece.swept()
     end = np.where(gradient > 0, low, high)
     # the solver's multipliers cancel on a column without bounds but for its tolerance, which is taken as 0
@@ -113,19 +95,19 @@ def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
 class _Piece:
     """What one slice of the scoring set adds to L: weights on its values, then one sweep backwards."""
 
-    def __init__(self, reduction: Reduction, part: ReducedImages, proof: Proof, gradient: Array) -> None:
-        self.reduction, self.part, self.proof = reduction, part, proof
+    def __init__(self, reduction: Reduction, multipliers: PricedSlice, gradient: Array) -> None:
+        self.reduction, self.multipliers, self.part = reduction, multipliers, multipliers.part
         self.network = reduction.network
         self.gradient = gradient
-        self.at_zero: Trace = forward(reduction, part, np.zeros(reduction.columns))
+        self.at_zero: Trace = forward(reduction, self.part, np.zeros(reduction.columns))
         self.weights: dict[str, Array] = {}
 
     def on(self, value: str) -> Array:
         """The weights on a value, [activations, images], to be added to."""
         return self.weights.setdefault(value, np.zeros((self.network.size(value), self.part.images)))
 
-    def add_loss(self, weight: float) -> float:
-        pulls = weight * self.proof.probabilities[:, self.part.where]
+    def add_loss(self, proof: Proof, weight: float) -> float:
+        pulls = weight * proof.probabilities[:, self.part.where]
         pulls[self.part.labels, np.arange(self.part.images)] -= weight
         self.on(self.network.nodes[-1].name)[...] += pulls
         return float((pulls * self.at_zero.logits).sum())
@@ -133,24 +115,16 @@ class _Piece:
     def add_rows(self) -> float:
         """- mu (row - bound) of decided activations and windows."""
         constant = 0.0
-        image = self.proof.rows[:, 2] - self.part.first
-        here = (image >= 0) & (image < self.part.images)
-        for position in np.unique(self.proof.rows[here, 0]):
-            node = self.network.nodes[position]
-            some = here & (self.proof.rows[:, 0] == position)
-            gate = self.part.gates[node.name]
-            index = (*np.unravel_index(self.proof.rows[some, 1], gate.lower.shape[:-1]), image[some])
-            price = self.proof.prices[some]
-            bound = np.where(price > 0, gate.lower[index], gate.upper[index])
-            undecided = gate.undecided[index[0], index[-1]]  # inequalities of its own take the row's place
-            price = np.where(np.isfinite(bound) & ~undecided, price, 0.0)
-            constant -= float((price * (self.at_zero.rows[node.name][index] - np.where(price != 0, bound, 0.0))).sum())
+        for rows in self.multipliers.rows:
+            node, index, price = rows.node, rows.index, rows.price
+            constant -= float((price * (self.at_zero.rows[node.name][index] - rows.bound)).sum())
             on = self.on(node.source)
             if isinstance(node.op, MaxPool):
                 plus, minus = picked_inputs(self.part, self.network, node.name, index)
                 np.add.at(on, (plus, index[-1]), -price)
                 np.add.at(on, (minus, index[-1]), price)
                 continue
+            gate = self.part.gates[node.name]
             np.add.at(on, (index[0], index[-1]), -price)
             assert isinstance(gate, Gate)
             assert isinstance(node.op, Relu)
@@ -159,27 +133,15 @@ class _Piece:
             np.add.at(self.gradient, score[acts], -(price * gate.cap[index])[acts])
         return constant
 
-    def add_undecided(self, used: dict[str, int], low: Array, high: Array) -> float:
+    def add_undecided(self, low: Array, high: Array) -> float:
         """- mu times the inequalities (1) to (7) of undecided activations and windows, and their columns' bounds."""
         constant = 0.0
-        for name, waiting in self.part.waiting.items():
-            node = self.network.node(name)
-            counts = {"one": len(waiting.value)} if isinstance(node.op, MaxPool) else {}
-            members = int((waiting.phase >= 0).sum())
-            price = {}
-            for family in POOL_FAMILIES if isinstance(node.op, MaxPool) else RELU_FAMILIES:
-                key, count = f"{family}/{name}", counts.get(family, members)
-                start = used.get(key, 0)
-                given = self.proof.undecided.get(key, np.zeros(0))[start : start + count]
-                used[key] = start + count
-                price[family] = np.abs(given) if family != "one" else given
-                if len(given) != count:
-                    price[family] = np.zeros(count)
-            add = self._windows if isinstance(node.op, MaxPool) else self._relus
+        for name, price in self.multipliers.undecided.items():
+            add = self._windows if isinstance(self.network.node(name).op, MaxPool) else self._relus
             constant += add(name, price, low, high)
         return constant
 
-    def _relus(self, name: str, price: dict[str, Array], low: Array, high: Array) -> float:
+    def _relus(self, name: str, price: Mapping[str, Array], low: Array, high: Array) -> float:
         """g >= 0 with g = open u - h, h - (y - (1 - s) u), (y - (1 - s) u) - (1 - open) M - h, s u - h."""
         waiting, node, gate = self.part.waiting[name], self.network.node(name), self.part.gates[name]
         assert isinstance(gate, Gate)
@@ -197,7 +159,7 @@ class _Piece:
         high[waiting.value] = u
         return float(((b - c) * (y - u) + c * m + np.where(score >= 0, 0.0, on_score)).sum())
 
-    def _windows(self, name: str, price: dict[str, Array], low: Array, high: Array) -> float:
+    def _windows(self, name: str, price: Mapping[str, Array], low: Array, high: Array) -> float:
         """g >= 0 with g = out - h_j, h_j + (1 - pick_j) slack_j - out; and sum_j pick_j - 1 = 0."""
         waiting, node, gate = self.part.waiting[name], self.network.node(name), self.part.gates[name]
         assert isinstance(node.op, MaxPool)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from formulation.errors import SolverFailed, TimeLimitReached
+from formulation.errors import TimeLimitReached
 from formulation.network import Array
-from formulation.search import Search, relative_gap
+from formulation.outcome import require_closed
+from formulation.search import Search
 from formulation.solution import Solution
 from formulation.solvers import HighsSession
 from formulation.stored import stored_reduction
@@ -50,7 +51,7 @@ def score_ranges(
     search = Search(reduction, replace(settings, break_ties=False), None)
     search.begin(reduction.network.stack(solution.scores))
     search.run("relaxation")
-    _require_closed(search)
+    require_closed(search.outcome(None), settings, "the ranges")
     session = search.session
     assert isinstance(session, HighsSession)
     session.limit_objective(_most(search, solution))
@@ -70,22 +71,6 @@ def score_ranges(
             progress(column + 1, reduction.scores)
     low, high = reduction.network.unstack(lowest), reduction.network.unstack(highest)
     return {name: (low[name], high[name]) for name in low}
-
-
-def _require_closed(search: Search) -> None:
-    """Raise unless the gap was closed: rows that came after the bound can leave nothing within the gap of it."""
-    if search.status == "optimal":
-        return
-    gap, settings = relative_gap(search.best.objective, search.bound), search.settings
-    reached = f"at a relative gap of {gap:.3g}, {settings.gap:g} was asked for"
-    if search.status == "time_limit":
-        raise TimeLimitReached(
-            f"the time limit of {settings.time_limit:g} s passed before the ranges {reached}; raise time_limit or gap"
-        )
-    remedy = "raise max_rounds or gap" if search.status == "round_limit" else "raise gap"
-    raise SolverFailed(
-        f"highs ended the search for ranges by {search.status} after {len(search.rounds)} rounds {reached}; {remedy}"
-    )
 
 
 def _most(search: Search, solution: Solution) -> float:

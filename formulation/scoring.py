@@ -10,15 +10,15 @@ import numpy as np
 
 from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
-from formulation.images import checked_labels, flatten_images, images_digest, require_fit
-from formulation.lowering import lower
+from formulation.images import images_digest, read, require_fit
 from formulation.network import Affine, Array, Network
+from formulation.outcome import Outcome
 from formulation.reduction import Reduction, reduce
-from formulation.search import Outcome, Progress
-from formulation.settings import ScoreSettings, require_settings
+from formulation.search import Progress
+from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
 from formulation.solve import solve
-from formulation.solvers import require_options, require_solver
+from formulation.solvers import require_solvable
 
 TINY, HUGE = 1e-6, 1e6  # a layer's largest weight outside of these is worth a note
 
@@ -47,12 +47,8 @@ def score(
         SolverFailed, CheckFailed: never scores in silence.
     """
     started = time.perf_counter()
-    require_settings(settings)
-    require_solver(settings.solver)
-    require_options(settings)
-    pixels = flatten_images(images)
-    classes = checked_labels(labels, pixels.shape[1])
-    network = lower(model, images)
+    require_solvable(settings)
+    network, pixels, classes = read(model, images, labels)
     require_fit(network, pixels, classes, settings)
     reduction = reduce(network, pixels, classes, settings)
     left = settings.time_limit - (time.perf_counter() - started)

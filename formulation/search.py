@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from formulation.errors import SolverFailed
 from formulation.loss import cross_entropy
 from formulation.network import Array
+from formulation.outcome import Incumbent, Outcome, relative_gap
 from formulation.program import Program, build
 from formulation.proof import Lagrangian, from_duals, lagrangian
 from formulation.reduction import Reduction
@@ -42,52 +42,6 @@ UNPROVED = 1e-6  # of a bound, relative: how much more a solver may claim than i
 Progress = Callable[[Round], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Incumbent:
-    """A feasible point, its logits and its true objective."""
-
-    point: Array
-    logits: Array
-    objective: float
-    cross_entropy: float
-    sparsity: float
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """How a solve ended.
-
-    Attributes:
-        incumbent, bound: the best feasible point, and a bound on the optimum: what `proof` proves of the relaxation,
-            the solver's word where integer rounds followed.
-        rows: every row and plane found.
-        relaxed: the relaxed incumbent where integer rounds followed.
-        proof, lagrangian: multipliers of the relaxation and what they prove; None where no linear program was finished.
-        improved: the incumbent is better than the unpruned network.
-    """
-
-    status: Status
-    incumbent: Incumbent
-    bound: float
-    rounds: tuple[Round, ...]
-    rows: Rows
-    relaxed: Incumbent | None
-    proof: Proof | None
-    lagrangian: Lagrangian | None
-    solver: str
-    solver_version: str
-    improved: bool
-
-    @property
-    def gap(self) -> float:
-        return relative_gap(self.incumbent.objective, self.bound)
-
-
-def relative_gap(objective: float, bound: float) -> float:
-    """(objective - bound) / max(1, |objective|), at least 0."""
-    return max(0.0, objective - bound) / max(1.0, abs(objective))
-
-
 class Search:
     """The state of one solve: incumbent, bound, and every row and plane found so far."""
 
@@ -107,8 +61,8 @@ class Search:
         self.trivial = sparsity(reduction.network, np.zeros(reduction.scores), settings.layer_weight)
         self.bound = self.trivial
 
-    def begin(self, start: Array | None) -> None:
-        """The first planes: at the unpruned network, and at `start`."""
+    def begin(self, start: Array | None = None) -> None:
+        """The first planes: at the unpruned network, and at the scores `start`."""
         points = [self.ones.point]
         if start is not None:
             points.append(complete(self.reduction, start)[0])
@@ -217,8 +171,6 @@ class Search:
         """After the relaxation: only a proved bound counts, at worst the one that no solver is needed for."""
         self.prove()
         self.bound = self.trivial if self.lagrangian is None else max(self.trivial, self.lagrangian.bound)
-        if self.status == "optimal" and not relative_gap(self.best.objective, self.bound) <= self.settings.gap:
-            self.status = "time_limit"
 
     def learn(self, answered: Array, phase: Phase) -> Inspection:
         """A pass at the solver's point: what it breaks, and a new incumbent where it gives a better one."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from formulation.coefficients import row_coefficients
 from formulation.loss import lifted_planes, tangent_planes, tangents
 from formulation.network import Array, Index
 from formulation.reduction import ReducedImages, Reduction
 from formulation.rows import Rows, gate_rows, stack_rows
-from formulation.sweeps import Trace, forward, nominal_rows, row_coefficients
+from formulation.sweeps import Trace, forward, nominal_rows
 
 TOLERANCE = 1e-8  # a row broken by less counts as kept; the solvers' own tolerance is smaller
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from formulation.network import Array
+from formulation.outcome import Outcome
 from formulation.reduction import Reduction
-from formulation.search import Outcome, Progress, Search
+from formulation.search import Progress, Search
 from formulation.settings import ScoreSettings
 
 
-def solve(
-    reduction: Reduction, settings: ScoreSettings, progress: Progress | None = None, *, start: Array | None = None
-) -> Outcome:
+def solve(reduction: Reduction, settings: ScoreSettings, progress: Progress | None = None) -> Outcome:
     """Minimise the program of a reduced scoring set to the relative gap, the round limit or the time limit.
 
     Args:
         reduction: the scoring set in score space.
         settings: gap, limits, solver, cuts, and what is whole.
         progress: called with every round.
-        start: scores at which the first planes touch the loss besides the unpruned network.
 
     Raises:
         SolverUnavailable, SolverFailed, InfeasibleProgram: see `solvers`.
     """
     search = Search(reduction, settings, progress)
-    search.begin(start)
+    search.begin()
     search.run("relaxation")
     search.keep_what_is_proved()
     relaxed = None

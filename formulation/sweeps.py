@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, hstack, vstack
+from scipy.sparse import coo_array, csr_array, hstack
 
 from formulation.gates import NO_PICK, OPEN, Gate, PoolGate
 from formulation.network import INPUT, Add, Affine, Array, Index, MaxPool, Network, Relu, Shift, per_activation
 from formulation.reduction import ReducedImages, Reduction
-from formulation.rows import padded
-
-SPARSE = 0.3  # share of weights up to which a sweep stays on sparse ones
-ROW_NUMBERS = 2**23  # rows times activations swept backwards at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,27 +69,30 @@ def forward(reduction: Reduction, part: ReducedImages, point: Array, *, follow: 
             case Shift(score, amount):
                 values[node.name] = sources[0] + (amount * per_activation(scores, score))[:, None]
             case Relu(score):
-                gate = _relu(part, node.name)
+                gate = relu_gate_of(part, node.name)
                 gated = sources[0] - (1 - per_activation(scores, score))[:, None] * gate.cap
                 is_open = gate.state == OPEN
                 rows[node.name] = np.where(is_open, gated, sources[0])
                 values[node.name] = np.where(is_open, gated, 0.0)
                 _undecided_relus(part, node.name, gated, values[node.name], point, follow)
             case MaxPool(windows):
-                rows[node.name], values[node.name] = _decided_windows(_pool(part, node.name), windows, sources[0])
+                pool = pool_gate_of(part, node.name)
+                rows[node.name], values[node.name] = _decided_windows(pool, windows, sources[0])
                 _undecided_windows(part, node.name, windows, sources[0], values[node.name], point, follow)
             case _:
                 assert_never(node.op)
     return Trace(values[network.nodes[-1].name], read, rows)
 
 
-def _relu(part: ReducedImages, name: str) -> Gate:
+def relu_gate_of(part: ReducedImages, name: str) -> Gate:
+    """The decisions of a ReLU in a slice."""
     gate = part.gates[name]
     assert isinstance(gate, Gate)
     return gate
 
 
-def _pool(part: ReducedImages, name: str) -> PoolGate:
+def pool_gate_of(part: ReducedImages, name: str) -> PoolGate:
+    """The decisions of a max-pool in a slice."""
     gate = part.gates[name]
     assert isinstance(gate, PoolGate)
     return gate
@@ -166,7 +165,7 @@ def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array
                 on_scores += reduction.spread[node.name] @ (amount[:, None] * a)
                 _send(weights, node.source, a)
             case Relu():
-                gate = _relu(part, node.name)
+                gate = relu_gate_of(part, node.name)
                 own += _own_columns(part, node.name, a, image)
                 is_open = gate.state == OPEN
                 cap = np.where(is_open, gate.cap, 0.0)
@@ -175,7 +174,7 @@ def backward(reduction: Reduction, part: ReducedImages, weights: dict[str, Array
                     _send(weights, node.source, np.where(np.take(is_open, image, axis=1), a, 0.0))
             case MaxPool(windows):
                 own += _own_columns(part, node.name, a, image)
-                pick = _pool(part, node.name).pick[:, image]
+                pick = pool_gate_of(part, node.name).pick[:, image]
                 chosen = np.where(pick == NO_PICK, 0.0, a)
                 back = np.zeros((reduction.network.size(node.source), rows))
                 np.add.at(back, (_picked(pick, windows), np.arange(rows)[None, :]), chosen)
@@ -203,7 +202,7 @@ def nominal_rows(part: ReducedImages, network: Network, name: str) -> Array:
     """The value of each row of a gated node in the unpruned network, where every row holds."""
     op, nominal = network.node(name).op, part.nominal[name]
     if isinstance(op, MaxPool):
-        return _decided_windows(_pool(part, name), op.windows, nominal)[0]
+        return _decided_windows(pool_gate_of(part, name), op.windows, nominal)[0]
     return nominal
 
 
@@ -221,91 +220,3 @@ def _assembled(own: list[tuple[Index, Index, Array]], shape: tuple[int, int], of
         return csr_array(shape)
     row, column, data = (np.concatenate(each) for each in zip(*own, strict=True))
     return csr_array(coo_array((data, (row, column - offset)), shape=shape))
-
-
-def row_coefficients(reduction: Reduction, part: ReducedImages, name: str, index: tuple[Index, ...]) -> csr_array:
-    """Coefficients [k, columns] of the rows of a gated node at `index` into its `lower` (image last).
-
-    The form of a ReLU's row is h where it is open and y elsewhere, that of a max-pool's window h_pick - h_j.
-    """
-    node, each = reduction.network.node(name), np.arange(len(index[0]))
-    if isinstance(node.op, MaxPool):
-        plus, minus = picked_inputs(part, reduction.network, name, index)
-        weights = csr_array((np.ones(len(each)), (each, plus)), shape=(len(each), reduction.network.size(node.source)))
-        weights = weights - csr_array((np.ones(len(each)), (each, minus)), shape=weights.shape)
-        return read_coefficients(reduction, part, name, csr_array(weights), index[-1])
-    gate = _relu(part, name)
-    chosen = (index[0], index[-1])
-    cap = np.where(gate.state[chosen] == OPEN, gate.cap[chosen], 0.0)
-    own = csr_array((cap, (each, index[0])), shape=(len(each), node.size)) @ reduction.spread[name].T
-    weights = csr_array((np.ones(len(each)), (each, index[0])), shape=(len(each), node.size))
-    return read_coefficients(reduction, part, name, weights, index[-1], csr_array(own))
-
-
-def picked_inputs(part: ReducedImages, network: Network, name: str, index: tuple[Index, ...]) -> tuple[Index, Index]:
-    """The inputs whose difference is the form of a max-pool's rows: the picked one and the other one, [k] each."""
-    op = network.node(name).op
-    assert isinstance(op, MaxPool)
-    window, each = op.windows[index[0]], np.arange(len(index[0]))
-    return window[each, _pool(part, name).pick[index[0], index[-1]]], window[each, index[1]]
-
-
-def read_coefficients(
-    reduction: Reduction,
-    part: ReducedImages,
-    name: str,
-    weights: csr_array,
-    image: Index,
-    direct: csr_array | None = None,
-) -> csr_array:
-    """Coefficients [k, columns] of weighted sums, weights [k, activations], of what a node reads on the images [k].
-
-    `direct` [k, scores] are coefficients that the sums have on the scores besides.
-    """
-    value, weights, own = _while_sparse(reduction, part, reduction.network.node(name).source, weights, image)
-    if direct is not None:
-        own = own + padded(csr_array(direct), reduction.columns)
-    if value == INPUT or not weights.nnz:
-        return own
-    at_once = max(1, ROW_NUMBERS // max(node.size for node in reduction.network.nodes))
-    blocks = []
-    for start in range(0, len(image), at_once):
-        some = slice(start, start + at_once)
-        blocks.append(backward(reduction, part, {value: weights[some].T.toarray(order="C")}, image[some]))
-    return csr_array(vstack(blocks, format="csr") + own)
-
-
-def _while_sparse(
-    reduction: Reduction, part: ReducedImages, value: str, weights: csr_array, image: Index
-) -> tuple[str, csr_array, csr_array]:
-    """A backward sweep on sparse weights [k, activations] as far as they stay sparse: a single activation reads few.
-
-    Returns:
-        The value that the sweep has reached, the weights there, and the coefficients met on the way, [k, columns].
-    """
-    network, found = reduction.network, csr_array((len(image), reduction.columns))
-    while value != INPUT:
-        node = network.node(value)
-        match node.op:
-            case Affine(weight):
-                if node.source == INPUT:
-                    return INPUT, weights, found
-                weights = csr_array(weights @ csr_array(weight))
-            case Relu() if weights.nnz <= SPARSE * weights.shape[0] * node.size:
-                gate, entries = _relu(part, value), weights.tocoo()
-                at = (entries.col, image[entries.row])
-                passed = entries.data * (gate.state[at] == OPEN)
-                shape = weights.shape
-                capped = csr_array((passed * gate.cap[at], (entries.row, entries.col)), shape=shape)
-                found = found + padded(csr_array(capped @ reduction.spread[value].T), reduction.columns)
-                if value in part.waiting:
-                    column = part.waiting[value].column[at]
-                    own = column >= 0
-                    cells = (entries.row[own], column[own])
-                    found = found + csr_array((entries.data[own], cells), shape=found.shape)
-                weights = csr_array((passed, (entries.row, entries.col)), shape=shape)
-                weights.eliminate_zeros()
-            case _:
-                break
-        value = node.source
-    return value, weights, csr_array(found)

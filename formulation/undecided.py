@@ -11,11 +11,12 @@ from linopy import LinearExpression, Model
 from scipy.sparse import csr_array, vstack
 from xarray import DataArray
 
+from formulation.coefficients import read_coefficients
 from formulation.constraints import add_max_pool, add_relu, linear
 from formulation.gates import Gate, PoolGate
 from formulation.network import Array, Index, MaxPool, Node, Relu
 from formulation.reduction import Reduction, Waiting
-from formulation.sweeps import forward, read_coefficients
+from formulation.sweeps import forward
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import linopy
 
 from formulation.errors import SolverUnavailable
 from formulation.program import Program
-from formulation.settings import ScoreSettings
+from formulation.settings import ScoreSettings, require_settings
 from formulation.solvers.command_line import CbcSession, GlpkSession
 from formulation.solvers.highs import HighsSession, highs_version
 from formulation.solvers.options import require_options
@@ -30,6 +30,7 @@ __all__ = [
     "Session",
     "open_session",
     "require_options",
+    "require_solvable",
     "require_solver",
 ]
 
@@ -50,6 +51,13 @@ def open_session(program: Program, settings: ScoreSettings) -> Session:
             return ScipSession(program, settings)
         case _:
             return LinopySession(program, settings)
+
+
+def require_solvable(settings: ScoreSettings) -> None:
+    """Raise before any work unless these are settings, of an installed solver that takes their options."""
+    require_settings(settings)
+    require_solver(settings.solver)
+    require_options(settings)
 
 
 def require_solver(name: str) -> None:

@@ -12,83 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
-from scipy.sparse import csr_array
 from torch import nn
 from xarray import DataArray
 
-from formulation import InvalidBounds, InvalidEmbedding, InvalidModel, Layer, Network, embed, lower
-from formulation.network import INPUT, Add, Affine, Array, MaxPool, Node, Relu, Shift
+from formulation import Network, embed, lower
+from formulation.network import INPUT, Affine, Array, MaxPool, Node, Relu
+from tests.formulation.embedded import CASES, CLOSE, INPUTS, binaries, boxed, chain, largest_first
 from tests.formulation.oracles import repeatable
 
-CLOSE = 1e-6
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = 4
-
-
-def chain(seed: int, hidden: tuple[int, ...] = (5, 4), outputs: int = 3) -> Network:
-    """Linear and ReLU in turn."""
-    rng = np.random.default_rng(seed)
-    nodes, layers, fed, source, units = [], [], INPUTS, INPUT, 0
-    for k, width in enumerate(hidden):
-        nodes.append(Node(f"fc{k}", affine(rng, width, fed), (source,), width))
-        nodes.append(Node(f"relu{k}", Relu(units + np.arange(width)), (f"fc{k}",), width))
-        layers.append(Layer(f"fc{k}", width, 1))
-        fed, source, units = width, f"relu{k}", units + width
-    nodes.append(Node("out", affine(rng, outputs, fed), (source,), outputs))
-    return Network(tuple(nodes), tuple(layers), INPUTS)
-
-
-def affine(rng: np.random.Generator, outputs: int, inputs: int, *, sparse: bool = False) -> Affine:
-    weight = rng.normal(size=(outputs, inputs)) * (rng.random((outputs, inputs)) < 0.8)
-    return Affine(csr_array(weight) if sparse else weight, rng.normal(size=outputs) / 2)
-
-
-def branched(seed: int) -> Network:
-    """Every operation: two branches with gated and ungated ReLUs, a shift, a padded max-pool of them, a sum."""
-    rng = np.random.default_rng(seed)
-    windows = np.array([[0, 1, -1], [1, 2, 3], [4, 3, -1], [5, -1, -1]])
-    ungated = np.full(4, -1)
-    nodes = (
-        Node("a", affine(rng, 6, INPUTS), (INPUT,), 6),
-        Node("a_relu", Relu(np.array([0, 0, 1, 1, 2, 2])), ("a",), 6),
-        Node("a_shift", Shift(np.array([0, 0, 1, 1, 2, -1]), rng.normal(size=6)), ("a_relu",), 6),
-        Node("pool", MaxPool(windows), ("a_shift",), 4),
-        Node("b", affine(rng, 4, INPUTS, sparse=True), (INPUT,), 4),
-        Node("sum", Add(), ("pool", "b", "b"), 4),
-        Node("sum_relu", Relu(ungated), ("sum",), 4),
-        Node("c", affine(rng, 3, 4), ("sum_relu",), 3),
-        Node("c_relu", Relu(3 + np.arange(3)), ("c",), 3),
-        Node("out", affine(rng, 2, 3), ("c_relu",), 2),
-    )
-    return Network(nodes, (Layer("a", 3, 2), Layer("c", 3, 1)), INPUTS)
-
-
-CASES = {"chain": chain, "branched": branched}
-
-
-def boxed(low: float = -1.0, high: float = 1.0, size: int = INPUTS) -> tuple[linopy.Model, linopy.Variable]:
-    model = linopy.Model()
-    return model, model.add_variables(low, high, coords=[("x", np.arange(size))], name="x")
-
-
-def solve(model: linopy.Model) -> float:
-    _, condition = model.solve(
-        solver_name="highs", progress=False, output_flag=False, threads=1, mip_rel_gap=0.0,
-        mip_feasibility_tolerance=1e-9, primal_feasibility_tolerance=1e-9,
-    )  # fmt: skip
-    assert condition == "optimal"
-    return float(model.objective.value)
-
-
-def largest_first(model: linopy.Model, outputs: linopy.Variable, *, weight: Array | None = None) -> float:
-    """The largest value of the first output (or of a weighted sum of outputs)."""
-    chosen = np.eye(outputs.size)[0] if weight is None else weight
-    model.add_objective((outputs * DataArray(chosen, coords=outputs.labels.coords)).sum(), sense="max")
-    return solve(model)
-
-
-def binaries(model: linopy.Model) -> int:
-    return sum(variable.size for _, variable in model.variables.items() if variable.attrs["binary"])
 
 
 def masks_of(network: Network, rng: np.random.Generator, keep: float) -> dict[str, Array]:
@@ -247,81 +179,3 @@ def test_bounds_follow_the_form_and_not_the_layers():
     model, x = boxed(size=1)
     embed(model, Network(nodes, (), 1), x)
     assert binaries(model) == 0
-
-
-def test_expressions_and_arrays_of_more_dimensions_are_inputs_too():
-    network, at = chain(3), np.array([[0.3, -0.2], [0.7, 0.1]])
-    model = linopy.Model()
-    coords = [("row", ["a", "b"]), ("column", [7, 9])]
-    z = model.add_variables(-2, 2, coords=coords, name="z")
-    outputs = embed(model, network, 0.5 * z - 0.1, name="net")
-    model.add_constraints(z == DataArray(2 * at + 0.2, coords=coords), name="fixed")
-    largest_first(model, outputs)
-    np.testing.assert_allclose(outputs.solution.values, network.evaluate(at.reshape(-1, 1))[:, 0], atol=CLOSE)
-    assert outputs.dims == ("net_output",)
-
-
-def test_a_semi_continuous_input_may_be_0():
-    """x = 0 or 1 <= x <= 2, and y = x - 0.5: negative at 0 only."""
-    nodes = (Node("y", Affine(np.eye(1), np.full(1, -0.5)), (INPUT,), 1), Node("h", Relu(np.full(1, -1)), ("y",), 1))
-    model = linopy.Model()
-    x = model.add_variables(1.0, 2.0, coords=[("x", [0])], name="x", semi_continuous=True)
-    outputs = embed(model, Network(nodes, (), 1), x)
-    assert binaries(model) == 1
-    assert outputs.lower.values == pytest.approx([0.0])
-
-
-def test_two_networks_share_a_model_under_two_names():
-    model, x = boxed()
-    first, second = embed(model, chain(1), x, name="one"), embed(model, chain(2), x, name="two")
-    model.add_objective(first.sum() - second.sum(), sense="max")
-    solve(model)
-    for seed, outputs in ((1, first), (2, second)):
-        np.testing.assert_allclose(
-            outputs.solution.values, chain(seed).evaluate(x.solution.values[:, None])[:, 0], atol=CLOSE
-        )
-
-
-def absent(model: linopy.Model) -> linopy.Variable:
-    there = DataArray([True, True, True, False], coords=[("y", np.arange(INPUTS))])
-    return model.add_variables(0, 1, coords=[("y", np.arange(INPUTS))], name="y", mask=there)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"masks": {"fc9": np.ones(5)}}, InvalidEmbedding, "mask for 'fc9'.*fc0, fc1"),
-        ({"masks": {"fc0": np.ones(4)}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
-        ({"masks": {"fc0": np.full(5, 0.5)}}, InvalidEmbedding, "0 or 1"),
-        ({"inputs": lambda m: m.add_variables(0, 1, coords=[("y", np.arange(3))], name="y")}, InvalidEmbedding, "3 el"),
-        ({"inputs": absent}, InvalidEmbedding, "absent"),
-        ({"inputs": lambda m: boxed()[1]}, InvalidEmbedding, "another linopy model"),
-        ({"inputs": lambda m: np.ones(INPUTS)}, InvalidEmbedding, "inputs are ndarray"),
-        ({"inputs": lambda m: m.add_variables(coords=[("y", np.arange(4))], name="y")}, InvalidBounds, "'y'.*bounds"),
-        ({"network": "fc"}, InvalidEmbedding, "formulation.lower"),
-        ({"network": chain(0, hidden=(2,)), "spoil": np.nan}, InvalidModel, "'fc0' has weights"),
-        ({"network": chain(0, hidden=(2,)), "spoil": 1e308}, InvalidBounds, "'relu0'"),
-        ({"masks": [1, 1]}, InvalidEmbedding, "masks is list; give the kept units by layer"),
-        ({"masks": np.ones(5)}, InvalidEmbedding, "masks is ndarray"),
-        ({"masks": []}, InvalidEmbedding, "masks is list"),
-        ({"masks": {"fc0": ["a"] * 5}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
-        ({"masks": {"fc0": [[1], [1, 0], 1, 1, 1]}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
-        ({"masks": {"fc0": None}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
-        ({"masks": {"fc0": [1j] * 5}}, InvalidEmbedding, "mask for 'fc0' must hold 5 values"),
-        ({"name": None}, InvalidEmbedding, "name=None is no name"),
-        ({"name": ""}, InvalidEmbedding, "name='' is no name"),
-        ({"name": "taken"}, InvalidEmbedding, "'taken_output'"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_embedded_is_refused_before_anything_is_added(arguments, error, words):
-    model, x = boxed()
-    model.add_constraints(x.sum() <= 1, name="taken_output")
-    inputs = arguments["inputs"](model) if "inputs" in arguments else x
-    network = arguments.get("network", chain(0))
-    if "spoil" in arguments:
-        network.nodes[0].op.weight[0] = arguments["spoil"]
-    before = set(model.variables), set(model.constraints)
-    with pytest.raises(error, match=words) as raised:
-        embed(model, network, inputs, masks=arguments.get("masks"), name=arguments.get("name", "network"))
-    assert "\n" not in str(raised.value)
-    assert (set(model.variables), set(model.constraints)) == before

@@ -30,7 +30,8 @@ def test_price_less_pulls_is_the_reduced_cost(name: str, gate: str) -> None:
     reduction = CASES[name].reduction(SETTINGS[gate])
     found = solve(reduction, SETTINGS[gate])
     assert found.proof is not None
-    pulls = all_pulls(reduction, found.proof)
+    assert found.lagrangian is not None
+    pulls = all_pulls(reduction, found.proof, found.lagrangian)
     total = pulls.images.sum(axis=0) + np.asarray(pulls.rows.sum(axis=0)).ravel()
     np.testing.assert_allclose(pulls.price - total, pulls.reduced_cost, atol=1e-9)
     # where all is undecided an image pulls at the activations' own columns, and their inequalities at the scores
@@ -100,7 +101,8 @@ def test_an_images_pull_is_the_slope_of_its_loss() -> None:
     reduction = case.reduction(settings)
     found = solve(reduction, settings)
     assert found.proof is not None
-    pulls = all_pulls(reduction, found.proof).images
+    assert found.lagrangian is not None
+    pulls = all_pulls(reduction, found.proof, found.lagrangian).images
     (part,), point, step = reduction.parts, found.incumbent.point, 1e-6
 
     def losses(at: np.ndarray) -> np.ndarray:

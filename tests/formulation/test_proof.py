@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from formulation import CheckFailed, ScoreSettings, check, score
-from formulation.proof import RELU_FAMILIES, lagrangian
+from formulation.multipliers import RELU_FAMILIES
+from formulation.proof import lagrangian
 from formulation.reduction import Reduction
 from formulation.separation import complete
 from formulation.solution import Proof, Solution

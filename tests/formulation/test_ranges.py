@@ -76,7 +76,7 @@ def told(solution: Solution, **more: object) -> Solution:
 def test_a_search_that_ends_by_its_rounds_gives_no_ranges_but_the_gap_it_reached(rounds: int) -> None:
     case = dense(1, images=5)
     solution = score(case.model, case.images, case.labels, SETTINGS["published"])
-    says = r"round_limit after \d rounds at a relative gap of .*raise max_rounds"
+    says = r"round_limit after \d rounds before the ranges, at a relative gap of .*raise max_rounds"
     with pytest.raises(SolverFailed, match=says) as refusal:
         score_ranges(case.model, case.images, case.labels, told(solution, max_rounds=rounds))
     assert "infeasible" not in str(refusal.value)
@@ -88,7 +88,7 @@ def test_a_search_out_of_time_names_the_gap_it_reached(monkeypatch: pytest.Monke
     case = dense(1, images=5)
     solution = score(case.model, case.images, case.labels, SETTINGS["published"])
     monkeypatch.setattr(Search, "remaining", lambda search: 1.0 if len(search.rounds) < 2 else -1.0)
-    with pytest.raises(TimeLimitReached, match=r"before the ranges at a relative gap of .*raise time_limit or gap"):
+    with pytest.raises(TimeLimitReached, match=r"before the ranges, at a relative gap of .*raise time_limit or gap"):
         score_ranges(case.model, case.images, case.labels, solution)
 
 

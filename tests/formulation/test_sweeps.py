@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
 
 from formulation import ScoreSettings
 from formulation.gates import OPEN, Gate
@@ -16,7 +15,7 @@ from formulation.network import INPUT
 from formulation.reduction import Reduction
 from formulation.separation import Separation, complete
 from formulation.solve import solve
-from formulation.sweeps import backward, forward, nominal_rows, read_coefficients, row_coefficients
+from formulation.sweeps import backward, forward, nominal_rows
 from tests.formulation.cases import SMALL, drawn, random_masks
 from tests.formulation.oracles import repeatable
 
@@ -73,30 +72,6 @@ def test_coefficients_of_logits_are_differences_of_values(case, gate, draw):
         moved = forward(reduction, part, p + d).logits - forward(reduction, part, p).logits
         found = backward(reduction, part, {last: weights.copy()}, image) @ d
         np.testing.assert_allclose(found, (weights * moved[:, image]).sum(axis=0), atol=1e-9)
-
-
-@every_case
-@every_gate
-@repeatable
-@given(draw=draws)
-def test_coefficients_of_what_a_node_reads_and_of_its_rows_are_differences_of_values(case, gate, draw):
-    reduction, rng = reduction_of(case, gate, slice_size=2), np.random.default_rng(draw)
-    p, d = rng.normal(0.5, 1, (2, reduction.columns))
-    for part in reduction.parts:
-        after, before = forward(reduction, part, p + d), forward(reduction, part, p)
-        for name, decisions in part.gates.items():
-            source = reduction.network.node(name).source
-            image = rng.integers(0, part.images, 4)
-            weights = rng.normal(size=(4, reduction.network.size(source))) * rng.integers(0, 2, (4, 1))
-            moved = (after.read[name] - before.read[name])[:, image].T
-            found = read_coefficients(reduction, part, name, csr_array(weights), image) @ d
-            np.testing.assert_allclose(found, (weights * moved).sum(axis=1), atol=1e-9)
-            decided = ~decisions.undecided
-            there = decided if isinstance(decisions, Gate) else np.isfinite(decisions.lower) & decided[:, None]
-            index = np.nonzero(there)
-            if len(index[0]):
-                found = row_coefficients(reduction, part, name, index) @ d
-                np.testing.assert_allclose(found, (after.rows[name] - before.rows[name])[index], atol=1e-9)
 
 
 @repeatable
