@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,25 @@ def by_threshold(scores: Mapping[str, NDArray[np.float64]], threshold: float, *,
     return Selection(masks, kept_by_floor)
 
 
+def by_counts(scores: Mapping[str, NDArray[np.float64]], removed: Mapping[str, int]) -> Masks:
+    """Masks that remove exactly so many units of each layer named, those with the lowest scores, ties by position.
+
+    Of units with the same score the later ones go first. `removed` is what `counts` returns of other masks.
+    Raises SelectionError where a layer has no scores, a score is not finite, or a count is below 0 or would empty the
+    layer.
+    """
+    check_scores(scores)
+    masks: Masks = {}
+    for layer, count in removed.items():
+        if layer not in scores:
+            raise unknown_layer(layer, scores)
+        units = len(scores[layer])
+        if not 0 <= count < units:
+            raise SelectionError(f"{count} units to remove of {layer!r}, which has {units}: use 0 to {units - 1}")
+        masks[layer] = top(scores[layer], units - count)
+    return masks
+
+
 def counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
     """How many units each layer loses."""
     return {layer: int((~mask).sum()) for layer, mask in masks.items()}
@@ -54,6 +74,21 @@ def counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
 def rank(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Positions from the highest score to the lowest, ties by position."""
     return np.argsort(-values, kind="stable")
+
+
+def top(values: NDArray[np.float64], kept: int) -> NDArray[np.bool_]:
+    """The mask that keeps so many units, those with the highest scores, ties by position."""
+    mask = np.zeros(len(values), dtype=np.bool_)
+    mask[rank(values)[:kept]] = True
+    return mask
+
+
+def unknown_layer(layer: str, known: Iterable[str]) -> SelectionError:
+    """The error for a layer that is not among those known; it names the nearest."""
+    names = list(known)
+    near = get_close_matches(layer, names, 3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(map(repr, names))}"
+    return SelectionError(f"layer {layer!r} has no scores: {hint}")
 
 
 def check_scores(scores: Mapping[str, NDArray[np.float64]]) -> None:

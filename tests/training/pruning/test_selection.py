@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from training.errors import SelectionError
-from training.pruning.selection import by_threshold, counts
+from training.pruning.selection import by_counts, by_threshold, counts
 
 SCORES = arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1))
 
@@ -47,3 +47,24 @@ def test_scores_and_floors_that_make_no_mask_are_refused() -> None:
         by_threshold({"a": np.zeros((0,))}, 0.5)
     with pytest.raises(SelectionError, match="floor=0"):
         by_threshold({"a": np.array([0.5])}, 0.5, floor=0)
+
+
+@given(SCORES, st.data())
+def test_masks_at_counts_remove_exactly_so_many_of_the_lowest(values: np.ndarray, data: st.DataObject) -> None:
+    removed = data.draw(st.integers(0, len(values) - 1))
+    mask = by_counts({"a": values, "b": np.zeros(3)}, {"a": removed})["a"]
+    assert counts({"a": mask}) == {"a": removed}
+    if removed:
+        assert values[mask].min() >= values[~mask].max()
+        tied = np.flatnonzero(values == values[mask].min())
+        assert mask[tied].tolist() == sorted(mask[tied].tolist(), reverse=True)
+
+
+def test_counts_that_no_mask_has_are_refused() -> None:
+    scores = {"conv1": np.zeros(3), "conv2": np.zeros(3), "fc": np.zeros(2)}
+    with pytest.raises(SelectionError, match="3 units to remove of 'conv1', which has 3: use 0 to 2"):
+        by_counts(scores, {"conv1": 3})
+    with pytest.raises(SelectionError, match="-1 units to remove"):
+        by_counts(scores, {"conv1": -1})
+    with pytest.raises(SelectionError, match="layer 'conv3' has no scores: did you mean 'conv2' or 'conv1'"):
+        by_counts(scores, {"conv3": 1})
