@@ -1,12 +1,13 @@
 """Removing units: who feeds whom, masks, their selection from scores, controls, and accounts of what was removed.
 
 Import order inside the room (a module imports only modules before it): operations, channels, masks, activations,
-selection, baselines, accounting.
+limits, selection, baselines, accounting.
 """
 
 from training.pruning.accounting import LayerRemoval, Removal, removal
 from training.pruning.baselines import RULES, Evidence, Rule, draw_scores
 from training.pruning.channels import Links, Reader, consumers
+from training.pruning.limits import Limits
 from training.pruning.masks import (
     Masks,
     hold_at_zero,
@@ -17,12 +18,23 @@ from training.pruning.masks import (
     save_masks,
     validate_masks,
 )
-from training.pruning.selection import Scores, Selection, by_counts, by_threshold, counts
+from training.pruning.selection import (
+    Scores,
+    Selection,
+    by_count,
+    by_counts,
+    by_layer_mean,
+    by_quantile,
+    by_share,
+    by_threshold,
+    counts,
+)
 
 __all__ = [
     "RULES",
     "Evidence",
     "LayerRemoval",
+    "Limits",
     "Links",
     "Masks",
     "Reader",
@@ -30,7 +42,11 @@ __all__ = [
     "Rule",
     "Scores",
     "Selection",
+    "by_count",
     "by_counts",
+    "by_layer_mean",
+    "by_quantile",
+    "by_share",
     "by_threshold",
     "consumers",
     "counts",
