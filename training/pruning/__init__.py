@@ -1,12 +1,13 @@
 """Removing units: who feeds whom, masks, their selection from scores, controls, and accounts of what was removed.
 
 Import order inside the room (a module imports only modules before it): operations, channels, masks, activations,
-limits, selection, baselines, accounting.
+limits, selection, baselines, accounting, costs.
 """
 
 from training.pruning.accounting import LayerRemoval, Removal, removal
 from training.pruning.baselines import RULES, Evidence, Rule, draw_scores
 from training.pruning.channels import Links, Reader, consumers
+from training.pruning.costs import cost_terms
 from training.pruning.limits import Limits
 from training.pruning.masks import (
     Masks,
@@ -49,6 +50,7 @@ __all__ = [
     "by_share",
     "by_threshold",
     "consumers",
+    "cost_terms",
     "counts",
     "draw_scores",
     "hold_at_zero",
