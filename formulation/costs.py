@@ -101,7 +101,8 @@ def _table(
         np.zeros(1, dtype=int) if layer is None else np.searchsorted(grids[layer], layers[layer].widths)
         for layer in (producer, consumer)
     )
-    return values[np.ix_(rows, columns)]
+    allowed: Array = values[np.ix_(rows, columns)]
+    return allowed
 
 
 def _widths(layer: str | None, layers: Mapping[str, Choices]) -> Index:

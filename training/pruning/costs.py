@@ -60,8 +60,8 @@ def _of_layer(
     loses = name in links
     if groups > 1 and fed and loses:
         raise UnsupportedGraph(
-            f"layer {name!r} has {groups} groups and both its inputs ({fed[0][0]!r}) and its outputs may go: its cost is "
-            f"not that of counts; leave one of the two layers alone"
+            f"layer {name!r} has {groups} groups and both its inputs ({fed[0][0]!r}) and its outputs may go: its cost "
+            f"is not that of counts; leave one of the two layers alone"
         )
     consumer, outputs = (name, 1) if loses else (None, module.weight.shape[0])
     # Of a grouped convolution each input column is read by the outputs of its own group only.
