@@ -18,8 +18,8 @@ width of the producer p and n one of the consumer c:
 
 `carried` has one variable per width of the consumer, and its relaxation gets weaker with every pair; `paired` has one
 per pair of widths, and its relaxation is that of a path through the layers with one side constraint, which is tight.
-On chains with up to SHORT products `carried` took HiGHS about a tenth of the CPU time or less; with 12 of them (VGG-16 in steps
-of 8 units) `paired` was solved in seconds and `carried` was not within two minutes.
+On chains with up to SHORT products `carried` took HiGHS about a tenth of the CPU time or less; with 12 of them (VGG-16
+in steps of 8 units) `paired` was solved in seconds and `carried` was not within two minutes.
 """
 
 from __future__ import annotations
@@ -191,13 +191,13 @@ def _too_small(
     least = costs.of(where)
     if least <= budget:
         return SolverFailed(
-            f"{settings.solver} calls budget={budget:.15g} impossible, although widths that cost {least:.15g} exist; try "
-            "another solver"
+            f"{settings.solver} calls budget={budget:.15g} impossible, although widths that cost {least:.15g} exist; "
+            "try another solver"
         )
     kept = ", ".join(f"{layer}: {layers[layer].widths[at]}" for layer, at in where.items())
     return BudgetTooSmall(
-        f"budget={budget:.15g} cannot be met; the nearest that can is {least:.15g}, at the widths {kept}; give that much, "
-        "or lower the floor, round_to or the layers to leave alone"
+        f"budget={budget:.15g} cannot be met; the nearest that can is {least:.15g}, at the widths {kept}; give that "
+        "much, or lower the floor, round_to or the layers to leave alone"
     )
 
 
