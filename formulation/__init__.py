@@ -1,12 +1,16 @@
 """Which units of a trained network matter, with a solver's proof behind the answer."""
 
+from formulation.budget import BudgetSolution, keep_within
 from formulation.checker import Verdict, check
+from formulation.costs import Cost
 from formulation.embed import Masks, embed
 from formulation.errors import (
+    BudgetTooSmall,
     CheckFailed,
     FormulationError,
     InfeasibleProgram,
     InvalidBounds,
+    InvalidBudget,
     InvalidEmbedding,
     InvalidImages,
     InvalidModel,
@@ -30,11 +34,15 @@ from formulation.solvers import require_solver
 
 __all__ = [
     "TRACING",
+    "BudgetSolution",
+    "BudgetTooSmall",
     "Certificate",
     "CheckFailed",
+    "Cost",
     "FormulationError",
     "InfeasibleProgram",
     "InvalidBounds",
+    "InvalidBudget",
     "InvalidEmbedding",
     "InvalidImages",
     "InvalidModel",
@@ -58,6 +66,7 @@ __all__ = [
     "check",
     "embed",
     "explain",
+    "keep_within",
     "linopy_program",
     "lower",
     "mean_scores",

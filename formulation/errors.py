@@ -51,3 +51,11 @@ class InvalidSolution(FormulationError, ValueError):
 
 class InvalidEmbedding(FormulationError, ValueError):
     """Inputs, masks or names with which a network cannot be put into a linopy model."""
+
+
+class InvalidBudget(FormulationError, ValueError):
+    """Scores, costs, widths or limits from which no choice of units under a budget can be made."""
+
+
+class BudgetTooSmall(InvalidBudget):
+    """A budget that no allowed choice of widths meets; the message names the smallest that one does."""

@@ -10,7 +10,7 @@ from flows import handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, device_of
-from training import Dataset, Evaluation, Masks
+from training import Dataset, Evaluation, Evidence, Masks
 
 LOG = logging.getLogger(__name__)
 
@@ -37,11 +37,17 @@ def compare_masks(settings: Settings, run: Run, scored: Run, trained: Run) -> No
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
     masks, scores = handover.load_masks(run), handover.load_scores(scored)
-    random = [
-        _accuracy_under(settings, network, dataset, drawn)
-        for drawn in training.random_masks(masks, seed=settings.seed, draws=settings.draws)
-    ]
-    critical = _accuracy_under(settings, network, dataset, training.critical_masks(scores, masks))
+    evidence = Evidence(
+        network, dataset.validation.images, dataset.validation.labels, tuple(masks), settings.seed, scores
+    )
+    removed = training.counts(masks)
+    random, (critical,) = (
+        [
+            _accuracy_under(settings, network, dataset, training.by_counts(drawn, removed))
+            for drawn in training.draw_scores(rule, evidence, settings.draws)
+        ]
+        for rule in ("random", "critical")
+    )
     for draw, accuracy in enumerate(random):
         tracking.log_metrics(run, {"random_accuracy": accuracy}, step=draw)
     spread = stdev(random) if len(random) > 1 else 0.0

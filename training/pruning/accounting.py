@@ -75,7 +75,7 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
     rows, columns = _kept(dict(model.named_modules()), masks, links)
-    positions = _positions(model, example_input)
+    positions = positions_of(model, example_input)
     layers = tuple(
         _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
         for name, module in model.named_modules()
@@ -107,7 +107,7 @@ def _kept(
         for norm in links[layer].norms:
             _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         for reader in links[layer].readers:
-            _cut(columns, reader, removed, _inputs(modules[reader.layer]))
+            _cut(columns, reader, removed, inputs_of(modules[reader.layer]))
     return rows, columns
 
 
@@ -117,13 +117,14 @@ def _cut(kept: dict[str, Tensor], reader: Reader, removed: Tensor, width: int) -
     kept[reader.layer] = before & ~reader.spread(removed, width)
 
 
-def _inputs(module: nn.Module) -> int:
+def inputs_of(module: nn.Module) -> int:
+    """The input columns (channels) of a Linear or convolutional layer."""
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
-def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
-    """At how many places each Linear and convolutional layer is applied for one image."""
+def positions_of(model: nn.Module, example_input: Tensor) -> dict[str, int]:
+    """At how many places each Linear and convolutional layer is applied for one image of `example_input`."""
     found: dict[str, int] = {}
 
     def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:

@@ -1,0 +1,87 @@
+"""What a kept unit costs, as plain terms: the account of `removal` as a function of how many units each layer keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from training.errors import SelectionError, UnsupportedGraph
+from training.pruning.accounting import inputs_of, positions_of
+from training.pruning.channels import Links, consumers
+from training.pruning.operations import WEIGHTED
+
+# (producer, consumer, cost): cost * kept units of the producer * kept units of the consumer, None standing for 1.
+Term = tuple[str | None, str | None, float]
+What = Literal["parameters", "multiply_adds"]
+
+
+def cost_terms(
+    model: nn.Module, layers: Sequence[str], example_input: Tensor, what: What = "parameters"
+) -> tuple[Term, ...]:
+    """Terms whose sum is `removal`'s parameters_after or multiply_adds_after for any masks of these layers.
+
+    A layer L with outputs r_L = n_L if it may lose units, else all, reads the units of its producers p in columns of
+    span_p each, and f_L columns that nothing removes:
+
+        parameters      r_L (kernel_L (f_L + sum_p span_p n_p) + bias_L)  +  2 span_p n_p per BatchNorm with affine
+        multiply-adds   r_L kernel_L (f_L + sum_p span_p n_p) positions_L
+
+    Raises UnsupportedGraph where units cannot be followed, and for a grouped convolution of which both inputs and
+    outputs may go: its cost depends on which units stay in each group, not only on how many; SelectionError for an
+    unknown `what`.
+    """
+    if what not in ("parameters", "multiply_adds"):
+        raise SelectionError(f"what={what!r} is unknown: use parameters or multiply_adds")
+    links = consumers(model, example_input, layers)
+    positions = positions_of(model, example_input)
+    found: dict[tuple[str | None, str | None], int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, WEIGHTED):
+            terms = _of_layer(name, module, links, positions.get(name, 0), what)
+        elif what == "parameters":
+            terms = _of_other(name, module, links)
+        else:
+            terms = []
+        for producer, consumer, cost in terms:
+            found[producer, consumer] = found.get((producer, consumer), 0) + cost
+    return tuple((producer, consumer, float(cost)) for (producer, consumer), cost in found.items() if cost)
+
+
+def _of_layer(
+    name: str, module: nn.Module, links: Mapping[str, Links], positions: int, what: What
+) -> list[tuple[str | None, str | None, int]]:
+    assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+    groups = 1 if isinstance(module, nn.Linear) else module.groups
+    fed = [
+        (producer, reader.span) for producer, each in links.items() for reader in each.readers if reader.layer == name
+    ]
+    loses = name in links
+    if groups > 1 and fed and loses:
+        raise UnsupportedGraph(
+            f"layer {name!r} has {groups} groups and both its inputs ({fed[0][0]!r}) and its outputs may go: its cost "
+            f"is not that of counts; leave one of the two layers alone"
+        )
+    consumer, outputs = (name, 1) if loses else (None, module.weight.shape[0])
+    # Of a grouped convolution each input column is read by the outputs of its own group only.
+    rate = module.weight[0, 0].numel() * (positions if what == "multiply_adds" else 1)
+    fixed = inputs_of(module) - sum(span * links[producer].units for producer, span in fed)
+    terms: list[tuple[str | None, str | None, int]] = [
+        (producer, consumer, rate * span * outputs // (1 if loses else groups)) for producer, span in fed
+    ]
+    terms.append((None, consumer, rate * fixed * outputs // groups))
+    if what == "parameters" and module.bias is not None:
+        terms.append((None, consumer, outputs))
+    return terms
+
+
+def _of_other(name: str, module: nn.Module, links: Mapping[str, Links]) -> list[tuple[str | None, str | None, int]]:
+    """Of the other layers only a BatchNorm on a unit's way shrinks: weight and bias per channel."""
+    parameters = sum(value.numel() for value in module.parameters(recurse=False))
+    fed = [(layer, norm.span) for layer, each in links.items() for norm in each.norms if norm.layer == name]
+    if not parameters or not fed:
+        return [(None, None, parameters)]
+    channel = parameters // int(module.num_features)  # type: ignore[arg-type]
+    fixed = parameters - channel * sum(span * links[layer].units for layer, span in fed)
+    return [(None, None, fixed), *((layer, None, channel * span) for layer, span in fed)]
