@@ -190,9 +190,8 @@ def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
     np.put_along_axis(rivals, best[:, None], -np.inf, axis=1)
     dominant = np.take_along_axis(lower, best[:, None], axis=1)[:, 0] >= rivals.max(axis=1)
     pick = np.where(dominant, best, NO_PICK)
-    needed = (
-        there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & (name in ("published", "pattern"))
-    )
+    has_rows = name in ("published", "pattern")
+    needed = there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & has_rows
     above = slack if name == "published" else np.inf
     top = largest[:, 0] if name == "exact" else np.full(pick.shape, np.inf)
     return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf), top)
