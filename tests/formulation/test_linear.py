@@ -1,4 +1,4 @@
-"""`linear`: logits are the first-order expansion of the network's in its units' gates; its optimum relaxes `pattern`'s."""
+"""`linear`: logits are expanded to first order in the units' gates; its optimum relaxes that of `pattern`."""
 
 from __future__ import annotations
 
