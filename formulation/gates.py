@@ -1,4 +1,4 @@
-"""What a score does to an activation, and which max-pool windows are decided: three semantics, one pure function each.
+"""What a score does to an activation, and which max-pool windows are decided: four semantics, one pure function each.
 
 All of them write, for an activation with pre-activation y in [l, u], u+ = max(u, 0), of a unit with score s,
 
@@ -20,7 +20,7 @@ window out = h_p with lower_j <= h_p - h_j <= upper_j. Where no score acts on a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -40,7 +40,7 @@ class Gate:
 
     Attributes:
         state: CLOSED, OPEN or UNDECIDED.
-        cap: what a unit at score 0 loses: u+ (or the pre-activation of the unpruned network in `pattern`).
+        cap: what a unit at score 0 loses: u+ (in `pattern` and `linear` the pre-activation of the unpruned network).
         big_m: M of inequality (4), read where undecided.
         lower, upper: of h where open, of y where closed; infinite where no row is needed.
         cut: add the valid inequality h <= s u+ where undecided.
@@ -117,6 +117,21 @@ def pattern(centre: Array) -> Gate:
     )
 
 
+def linear(centre: Array) -> Gate:
+    """`pattern` without its rows: every logit is affine in the scores, its first-order expansion around s = 1.
+
+    Open (c > 0): h = y - (1 - s) c. Closed (c <= 0): h = 0. With o_i(s) = o_i + J_i (s - 1), J_i the derivatives of
+    image i's logits by its units' gates, the program is an ordinary convex one over the scores alone. A relaxation of
+    `pattern`, whose rows hold scores up the more the more images there are. Scores are meant for small steps: remove a
+    little and score again.
+    Departs from the paper: a semantics of our own, at radius 0. Taylor scores (Molchanov et al., 2017) expand the loss
+    itself, unit by unit; here the loss stays exact and the units are scored together.
+    """
+    kept = pattern(centre)
+    free = np.full_like(centre, np.inf)
+    return replace(kept, lower=-free, upper=free)
+
+
 def exact(valid: Box, score: Index) -> Gate:
     """Bounds valid for every score and M = l - u+: every 0/1 mask is feasible and gives the masked network's logits.
 
@@ -143,6 +158,8 @@ def relu_gate(name: GateName, op: Relu, box: Box, centre: Array) -> Gate:
             return published(box)
         case "pattern":
             return pattern(centre)
+        case "linear":
+            return linear(centre)
         case "exact":
             return exact(box, op.score)
         case _:
@@ -157,6 +174,7 @@ def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
         published   nominal bounds: the dominant input is picked, and (5) and (6) stay as rows
         pattern     the bounds are the unpruned network's values, so every window is decided, by its first maximum;
                     (5) stays as rows, (6) is dropped as M is from the ReLU
+        linear      as in `pattern`, without rows
         exact       valid bounds: dominance holds for every score, no row is needed; out <= max_k u_k is a valid
                     inequality that (6) alone does not give once picks are relaxed, and what is decided after the
                     pool relies on it
@@ -172,7 +190,8 @@ def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
     np.put_along_axis(rivals, best[:, None], -np.inf, axis=1)
     dominant = np.take_along_axis(lower, best[:, None], axis=1)[:, 0] >= rivals.max(axis=1)
     pick = np.where(dominant, best, NO_PICK)
-    needed = there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & (name != "exact")
+    has_rows = name in ("published", "pattern")
+    needed = there & (np.arange(op.windows.shape[1])[None, :, None] != pick[:, None]) & has_rows
     above = slack if name == "published" else np.inf
     top = largest[:, 0] if name == "exact" else np.full(pick.shape, np.inf)
     return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf), top)

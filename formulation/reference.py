@@ -29,7 +29,7 @@ from xarray import DataArray
 from formulation.bounds import Box, input_box, propagate
 from formulation.errors import SolverFailed
 from formulation.network import INPUT, Add, Affine, Array, Index, MaxPool, Network, Node, Relu, Shift
-from formulation.settings import ScoreSettings
+from formulation.settings import FIRST_ORDER, ScoreSettings
 
 linopy.options["semantics"] = "v1"
 
@@ -192,20 +192,23 @@ class _Writer:
         return one
 
     def relu(self, node: Node, op: Relu, read: Variable) -> Variable:
-        """(1) to (4); `exact` adds h <= s u+; `pattern` fixes every phase and asks only for h >= 0 and y <= 0.
+        """(1) to (4); `exact` adds h <= s u+; `pattern` fixes every phase and asks only for h >= 0 and y <= 0,
+        `linear` not even for these.
 
         M is l in `published` and l - u+ in `exact`, or l where no score acts.
         """
         box, centre = self.boxes[node.source], self.centres[node.source].lower
         wide = np.full(centre.shape, np.inf)
-        h = self.variable("value", node.name, np.zeros(centre.shape), wide)  # (1)
+        least = -wide if self.settings.gate == "linear" else np.zeros(centre.shape)
+        h = self.variable("value", node.name, least, wide)  # (1)
         y = times(np.eye(node.size), read, h)
         s = times(self.acting(op.score), self.score, h)
-        if self.settings.gate == "pattern":
+        if self.settings.gate in FIRST_ORDER:
             c = np.maximum(centre, 0.0)
             self.row("open", node, h - y - like(h, c) * s == like(h, -c), centre > 0)
             self.row("closed", node, 1 * h == 0, centre <= 0)
-            self.row("held", node, y <= 0, centre <= 0)
+            if self.settings.gate == "pattern":
+                self.row("held", node, y <= 0, centre <= 0)
             return h
         u = np.maximum(box.upper, 0.0)
         exact = self.settings.gate == "exact"
@@ -223,7 +226,8 @@ class _Writer:
         """(5) to (7), written over the members of the windows; the pick of a window that an input dominates is fixed.
 
         An input dominates where its lower bound is at least every other one's upper bound. In `pattern` the first
-        maximum of the unpruned network is picked, and (6) is asked for only where picked. `exact` adds out <= max u.
+        maximum of the unpruned network is picked, and (6) is asked for only where picked, in `linear` (5) too.
+        `exact` adds out <= max u.
         """
         top = self.top(op, self.boxes[node.source])
         free = np.full(top.shape, np.inf)
@@ -235,9 +239,10 @@ class _Writer:
         pick = self.phase("pick", node.name, np.where(fixed, picked, 0.0), np.where(fixed, picked, 1.0))
         above = times(of_window, out, pick)
         h_j = times(np.eye(read.shape[0])[inputs], read, pick)
-        self.row("largest", node, above - h_j >= 0)  # (5)
+        everywhere = np.ones(picked.shape, dtype=bool)
+        self.row("largest", node, above - h_j >= 0, picked > 0 if self.settings.gate == "linear" else everywhere)  # (5)
         slack = like(pick, top[window] - self.boxes[node.source].lower[inputs])
-        asked = picked > 0 if self.settings.gate == "pattern" else np.ones(picked.shape, dtype=bool)
+        asked = picked > 0 if self.settings.gate in FIRST_ORDER else everywhere
         self.row("picked", node, above - h_j + slack * pick <= slack, asked)  # (6)
         self.row("one", node, times(of_window.T, pick, out) == 1)  # (7)
         return out

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from formulation.bounds import Box, input_box, propagate
 from formulation.errors import InvalidSolution
 from formulation.network import INPUT, Add, Affine, Array, Index, MaxPool, Network, Relu, Shift, per_activation
-from formulation.settings import ScoreSettings
+from formulation.settings import FIRST_ORDER, ScoreSettings
 from formulation.solution import Undecided
 
 Mask = NDArray[np.bool_]
@@ -89,7 +89,9 @@ def _replay(
                 values[node.name] = sources[0] + (amount * per_activation(stacked, score))[:, None]
             case Relu(score):
                 s, centre = per_activation(stacked, score)[:, None], centres[node.source].lower
-                if settings.gate == "pattern":
+                if settings.gate == "linear":
+                    values[node.name] = np.where(centre > 0, sources[0] - (1 - s) * centre, 0.0)
+                elif settings.gate == "pattern":
                     values[node.name], found = _pattern_relu(sources[0], s, centre)
                 else:
                     relu = _Relu(sources[0], s, (score >= 0)[:, None], bounds[node.source], undecided.get(node.name))
@@ -186,7 +188,9 @@ class _Pool:
     settings: ScoreSettings
 
     def measured(self) -> tuple[Array, list[Residual]]:
-        """Outputs, and residuals of (5) to (7). In `pattern` the bounds are one point and (6) is not asked for."""
+        """Outputs, and residuals of (5) to (7). In `pattern` the bounds are one point and (6) is not asked for, nor
+        is (5) in `linear`, whose output is the first dominant input.
+        """
         there = (self.windows >= 0)[:, :, None]
         h = np.where(there, self.h[self.windows], -np.inf)
         lower = np.where(there, self.box.lower[self.windows], -np.inf)
@@ -196,6 +200,8 @@ class _Pool:
         slack = upper.max(axis=1, keepdims=True) - np.where(there, lower, 0.0)
         scale = np.maximum(1.0, np.where(there, np.abs(upper), 0.0).max(axis=1))
         below = np.where(there, out[:, None] - np.where(there, h, 0.0) - (1 - pick) * slack, -np.inf).max(axis=1)
+        if self.settings.gate == "linear":
+            return out, []
         found = [
             ("out >= h_j (5)", float(np.max((largest - out) / scale, initial=0.0))),
             (
@@ -242,7 +248,7 @@ def require_nodes(network: Network, undecided: Mapping[str, Undecided], settings
     for name, stored in undecided.items():
         if name not in phases or stored.phase.shape[1] != phases[name]:
             raise InvalidSolution(f"the solution has values for activations of '{name}' that do not exist; score again")
-        if settings.gate == "pattern":
+        if settings.gate in FIRST_ORDER:
             raise InvalidSolution(f"the solution has values of its own for '{name}', all of it decided; score again")
 
 

@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 from formulation.errors import InvalidSetting
 
-GateName = Literal["published", "pattern", "exact"]
+GateName = Literal["published", "pattern", "linear", "exact"]
 LayerWeight = Literal["units", "kernel", "network"]
 Cuts = Literal["tangent", "lifted"]
 
+FIRST_ORDER: tuple[GateName, ...] = ("pattern", "linear")  # phases and picks are those of the unpruned network
 LARGEST = sys.float_info.max
 
 
@@ -23,8 +24,8 @@ class ScoreSettings:
 
     Attributes:
         loss_weight: weight of the mean cross-entropy in the objective (lambda in the paper), > 0.
-        radius: half-width of the input box around each image, in pixel units, >= 0; `pattern` demands 0.
-        gate: what a score does to an activation: `published`, `pattern` or `exact`.
+        radius: half-width of the input box around each image, in pixel units, >= 0; `pattern` and `linear` demand 0.
+        gate: what a score does to an activation: `published`, `pattern`, `linear` or `exact`.
         relax: let the ReLU phases (`open`) of undecided activations range over [0, 1].
         layer_weight: the denominator N_k of a layer's sparsity term.
         solver: any solver that linopy knows; `highs` is always there.
@@ -88,9 +89,9 @@ class ScoreSettings:
             _require("pixel_range", bound, lambda v: True, "a pair of finite numbers")
         if not self.pixel_range[0] < self.pixel_range[1]:
             raise InvalidSetting(f"pixel_range={self.pixel_range} is empty; give (lowest, highest) pixel value")
-        if self.gate == "pattern" and self.radius != 0:
+        if self.gate in FIRST_ORDER and self.radius != 0:
             raise InvalidSetting(
-                f"gate='pattern' is defined at radius 0 only, found radius={self.radius}; set radius=0"
+                f"gate='{self.gate}' is defined at radius 0 only, found radius={self.radius}; set radius=0"
             )
         if self.gate == "exact" and self.relax and not self.allow_degenerate:
             raise InvalidSetting(

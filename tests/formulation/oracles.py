@@ -124,7 +124,7 @@ class Unreduced:
                     made = [self._weighted(row, b, read) for row, b in rows]
                 case Relu(score):
                     scores = [self._score(k) for k in score]
-                    if settings.gate == "pattern":
+                    if settings.gate in ("pattern", "linear"):
                         made = [self._pattern(*each) for each in zip(read, scores, nominal[node.name][0], strict=True)]
                     else:
                         made = [self._relu(*each) for each in zip(read, scores, *bounds[node.name], strict=True)]
@@ -174,9 +174,11 @@ class Unreduced:
     def _pattern(self, y: Expression, s: Expression, centre: float) -> Expression:
         if centre > 0:
             h = y.plus(s, centre).plus(Expression(-centre))
-            self.at_least_zero(h)
+            if self.settings.gate == "pattern":
+                self.at_least_zero(h)
             return h
-        self.at_least_zero(Expression().plus(y, -1.0))
+        if self.settings.gate == "pattern":
+            self.at_least_zero(Expression().plus(y, -1.0))
         return Expression()
 
     def _window(self, members: list[tuple[Expression, float, float]]) -> Expression:
@@ -193,8 +195,9 @@ class Unreduced:
         for k, (h, low, _) in enumerate(members):
             least, most = (0, 1) if decided is None else (int(k == decided),) * 2
             picks.append(Expression(0.0, {self.column(least, most, whole=not settings.relax): 1.0}))
-            self.at_least_zero(out.plus(h, -1.0))  # (5)
-            if settings.gate != "pattern" or k == decided:
+            if settings.gate != "linear" or k == decided:
+                self.at_least_zero(out.plus(h, -1.0))  # (5)
+            if settings.gate in ("published", "exact") or k == decided:
                 slack = top - low
                 self.at_least_zero(h.plus(Expression(slack)).plus(picks[-1], -slack).plus(out, -1.0))  # (6)
         total = Expression(-1.0)

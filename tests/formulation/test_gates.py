@@ -1,4 +1,4 @@
-"""The three gate semantics, activation by activation, against inequalities (1) to (4) solved for h."""
+"""The four gate semantics, activation by activation, against inequalities (1) to (4) solved for h."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from formulation.gates import (
     UNDECIDED,
     Gate,
     exact,
+    linear,
     pattern,
     pool_gate,
     published,
@@ -231,3 +232,25 @@ def test_published_windows_keep_both_rows_and_exact_ones_none() -> None:
     np.testing.assert_array_equal(kept.upper[:, :, 0], [[np.inf, 3, 4], [np.inf, np.inf, 3]])
     assert np.isinf(free.lower).all()
     assert np.isinf(free.upper).all()
+
+
+# linear -------------------------------------------------------------------------------------------------------------
+
+
+@repeatable
+@given(st.floats(-10, 10))
+def test_linear_has_the_phases_of_pattern_and_no_rows(centre: float) -> None:
+    values = np.array([[centre]])
+    made, kept = linear(values), pattern(values)
+    assert (made.state == kept.state).all()
+    assert (made.cap == kept.cap).all()
+    assert np.isneginf(made.lower).all()
+    assert np.isposinf(made.upper).all()
+
+
+def test_linear_picks_the_first_maximum_of_a_window_and_has_no_rows() -> None:
+    values = np.array([[1.0], [3.0], [3.0], [0.5]])
+    made, kept = (pool_gate(name, POOL, Box(values, values)) for name in ("linear", "pattern"))
+    assert (made.pick == kept.pick).all()
+    assert np.isneginf(made.lower).all()
+    assert np.isposinf(made.upper).all()

@@ -27,7 +27,14 @@ from tests.formulation.cases import (
 from tests.formulation.oracles import Unreduced, repeatable
 
 CLOSE = 1e-6
-SEMANTICS = [("published", 0.05), ("published", 0.0), ("pattern", 0.0), ("exact", 0.0), ("exact", 0.02)]
+SEMANTICS = [
+    ("published", 0.05),
+    ("published", 0.0),
+    ("pattern", 0.0),
+    ("linear", 0.0),
+    ("exact", 0.0),
+    ("exact", 0.02),
+]
 every_semantics = pytest.mark.parametrize(("gate", "radius"), SEMANTICS)
 phases = pytest.mark.parametrize("relax", [True, False], ids=["relaxed", "integer"])
 
@@ -97,7 +104,7 @@ def test_reduced_and_unreduced_integer_programs_agree_with_undecided_windows_sum
 @pytest.mark.parametrize("make", [conv_pool, strided_grouped])
 @pytest.mark.parametrize(
     ("gate", "radius", "layer_weight"),
-    [("published", 0.02, "kernel"), ("pattern", 0.0, "network"), ("exact", 0.0, "kernel")],
+    [("published", 0.02, "kernel"), ("pattern", 0.0, "network"), ("linear", 0.0, "units"), ("exact", 0.0, "kernel")],
 )
 def test_reduced_and_unreduced_relaxations_agree_in_every_layer_weight(
     make: Callable[..., Case], gate: str, radius: float, layer_weight: str
@@ -108,7 +115,7 @@ def test_reduced_and_unreduced_relaxations_agree_in_every_layer_weight(
 
 @pytest.mark.parametrize("seed", range(2))
 @phases
-@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.0)])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("linear", 0.0), ("exact", 0.0)])
 def test_reduced_and_unreduced_optima_agree_with_integer_scores(
     gate: str, radius: float, relax: bool, seed: int
 ) -> None:
@@ -126,7 +133,7 @@ def written_out(case: Case, settings: ScoreSettings) -> float | None:
 
 
 @phases
-@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.0)])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("linear", 0.0), ("exact", 0.0)])
 @pytest.mark.parametrize("make", [tabular, batchnorm_after_relu])
 def test_the_program_written_out_in_linopy_has_the_same_optimum(
     make: Callable[..., Case], gate: str, radius: float, relax: bool
@@ -139,7 +146,7 @@ def test_the_program_written_out_in_linopy_has_the_same_optimum(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["residual", "concatenated", "max-pooled", "series", "average pool"])
-@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("exact", 0.02)])
+@pytest.mark.parametrize(("gate", "radius"), [("published", 0.05), ("pattern", 0.0), ("linear", 0.0), ("exact", 0.02)])
 def test_the_relaxation_written_out_in_linopy_has_the_same_optimum_on_every_operation(
     gate: str, radius: float, case: str
 ) -> None:

@@ -19,6 +19,7 @@ SETTINGS = {
     "published": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20),
     "published, integer": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20, relax=False),
     "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7, loss_weight=20),
+    "linear": ScoreSettings(gate="linear", radius=0, gap=1e-7, loss_weight=20),
     "exact": ScoreSettings(gate="exact", relax=False, radius=0, gap=1e-7, loss_weight=20),
     "exact, relaxed": ScoreSettings(gate="exact", allow_degenerate=True, radius=0, gap=1e-7, loss_weight=20),
 }
@@ -47,7 +48,7 @@ def changed(case: Case, change: Callable[[nn.Sequential], None]) -> Case:
 
 
 @pytest.mark.parametrize("operation", sorted(SMALL))
-@pytest.mark.parametrize("name", ["published", "published, integer", "pattern", "exact, relaxed"])
+@pytest.mark.parametrize("name", ["published", "published, integer", "pattern", "linear", "exact, relaxed"])
 def test_there_is_one_score_in_0_to_1_per_unit_of_every_gated_layer(name: str, operation: str) -> None:
     case = SMALL[operation]()
     solution = scored(case, replace(SETTINGS[name], gap=1e-3))
@@ -116,7 +117,7 @@ def test_the_order_of_the_units_does_not_matter(name: str) -> None:
     assert optimum(changed(case, permute), SETTINGS[name]) == pytest.approx(optimum(case, SETTINGS[name]), abs=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["published", "pattern"])
+@pytest.mark.parametrize("name", ["published", "pattern", "linear"])
 def test_the_order_of_the_feature_maps_does_not_matter(name: str) -> None:
     case, order = conv_pool(1), torch.tensor([2, 0, 1])
 
@@ -170,7 +171,7 @@ def test_a_unit_scaled_up_and_its_outgoing_weights_scaled_down_scores_the_same(n
 
 
 @pytest.mark.parametrize("make", [max_pooled, concatenated])
-@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+@pytest.mark.parametrize("name", ["published", "pattern", "linear", "exact, relaxed"])
 def test_feature_maps_before_max_pools_and_concatenations_may_be_reordered_and_scaled(
     name: str, make: Callable[[], Case]
 ) -> None:
@@ -190,7 +191,7 @@ def test_feature_maps_before_max_pools_and_concatenations_may_be_reordered_and_s
 
 
 @pytest.mark.parametrize("make", [max_pooled, concatenated])
-@pytest.mark.parametrize("name", ["published", "pattern", "exact, relaxed"])
+@pytest.mark.parametrize("name", ["published", "pattern", "linear", "exact, relaxed"])
 def test_images_may_be_reordered_and_doubled_with_max_pools_and_concatenations(
     name: str, make: Callable[[], Case]
 ) -> None:
@@ -237,7 +238,7 @@ def test_a_unit_that_nothing_reads_scores_0_in_a_layer_that_counts(layer_weight:
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("factor", [1e-12, 1e8])
-@pytest.mark.parametrize("gate", ["pattern", "published"])
+@pytest.mark.parametrize("gate", ["pattern", "linear", "published"])
 def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: float, layer: int) -> None:
     """The scores come with a note, or a solver that cannot cope is an error that says why: never nothing."""
     case = dense(1, images=5)
@@ -246,7 +247,7 @@ def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: floa
         linear.weight.mul_(factor)
         linear.bias.mul_(factor)
     labels = case.model(case.images).argmax(1)
-    settings = ScoreSettings(gate=gate, radius=0 if gate == "pattern" else 0.01)
+    settings = ScoreSettings(gate=gate, radius=0.01 if gate == "published" else 0)
     try:
         said = score(case.model, case.images, labels, settings).certificate.notes[-1]
     except FormulationError as error:
