@@ -74,7 +74,7 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     """
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
-    rows, columns = _kept(dict(model.named_modules()), masks, links)
+    rows, columns = kept_axes(dict(model.named_modules()), masks, links)
     positions = _positions(model, example_input)
     layers = tuple(
         _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
@@ -95,7 +95,7 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     )
 
 
-def _kept(
+def kept_axes(
     modules: Mapping[str, nn.Module], masks: Masks, links: Mapping[str, Links]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Per layer which outputs (rows) and which inputs (columns) stay; layers that keep all are absent."""
@@ -107,7 +107,7 @@ def _kept(
         for norm in links[layer].norms:
             _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         for reader in links[layer].readers:
-            _cut(columns, reader, removed, _inputs(modules[reader.layer]))
+            _cut(columns, reader, removed, input_width(modules[reader.layer]))
     return rows, columns
 
 
@@ -117,7 +117,8 @@ def _cut(kept: dict[str, Tensor], reader: Reader, removed: Tensor, width: int) -
     kept[reader.layer] = before & ~reader.spread(removed, width)
 
 
-def _inputs(module: nn.Module) -> int:
+def input_width(module: nn.Module) -> int:
+    """How many inputs a layer reads on axis 1, over all groups."""
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
