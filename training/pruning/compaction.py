@@ -50,7 +50,9 @@ def compact(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
     difference = _difference(masked, compacted, images)
     # Written so that a NaN is refused as well.
     if difference is None or not difference <= TOLERANCE * torch.finfo(weight_type(model)).eps:
-        found = "its forward fails with fewer units" if difference is None else f"the outputs differ by {difference:.1e}"
+        found = (
+            "its forward fails with fewer units" if difference is None else f"the outputs differ by {difference:.1e}"
+        )
         raise UnsupportedGraph(
             f"model {type(model).__name__} cannot be compacted: {found} in {', '.join(masks)}; "
             f"take sizes from the tensors in its forward, or leave layers out of the masks"

@@ -64,7 +64,7 @@ class Placed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.reads is None else x.index_select(1, self.reads)
-        units: Tensor = super().forward(x)  # type: ignore[misc]  # that of the layer this is mixed into
+        units: Tensor = super().forward(x)  # that of the layer this is mixed into
         return units if self.places is None else put_back(units, self.places)
 
 
@@ -100,7 +100,7 @@ PLACED: Mapping[type[nn.Module], type[Placed]] = {
 class GroupwiseConv(nn.Module):
     """What is left of a grouped convolution whose groups keep unequal numbers: one convolution for each shape of group.
 
-    Units whose inputs are all gone emit their bias, which `bias` holds. `order` puts everything in its place.
+    Units whose inputs are all gone emit what `bias` holds, after the parts' units. `order` puts all in their places.
     """
 
     bias: Tensor | None
@@ -109,7 +109,10 @@ class GroupwiseConv(nn.Module):
     def __init__(self, conv: Conv, parts: list[nn.Module], bias: Tensor | None, order: Tensor) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
-        self.register_parameter("bias", bias)  # type: ignore[arg-type]
+        if isinstance(bias, nn.Parameter) or bias is None:
+            self.register_parameter("bias", bias)
+        else:
+            self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("order", order, persistent=False)
         self.spans = tuple(d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
         self.stride = tuple(conv.stride)
@@ -171,10 +174,13 @@ def _shrink_conv(layer: Conv, units: Axis, inputs: Axis) -> nn.Module:
         return _conv(layer, units, inputs, fed[0], units.places())
     parts = [_conv(layer, units, inputs, groups, None) for groups in fed]
     lying = [_chosen(units.kept, layer.groups, groups) for groups in fed]
-    bias = None
+    bias: Tensor | None = None
     if starved and layer.bias is not None:
         lying.append(_chosen(units.kept, layer.groups, starved))
         bias = nn.Parameter(layer.bias.detach()[lying[-1]].clone(), layer.bias.requires_grad)
+    elif not parts:  # nothing but zeros is left, which have to come from somewhere
+        lying.append(_chosen(units.kept, layer.groups, starved))
+        bias = layer.weight.new_zeros(len(lying[-1]))
     return GroupwiseConv(layer, parts, bias, _order(lying, units.present).to(layer.weight.device)).train(layer.training)
 
 
@@ -182,15 +188,11 @@ def _conv(layer: Conv, units: Axis, inputs: Axis, groups: list[int], places: Ten
     """The convolution of these groups alone, which keep equally many units and equally many inputs."""
     rows = _chosen(units.kept, layer.groups, groups)
     columns = _chosen(inputs.kept, layer.groups, groups)
-    own = inputs.kept.chunk(layer.groups)
-    weight = torch.cat(
-        [layer.weight.chunk(layer.groups)[group][units.kept.chunk(layer.groups)[group]][:, own[group]] for group in groups]
-    )
+    weights, own, read = (axis.chunk(layer.groups) for axis in (layer.weight, units.kept, inputs.kept))
+    weight = torch.cat([weights[group][own[group]][:, read[group]] for group in groups])
     reads = None if torch.equal(columns, inputs.present.nonzero()[:, 0]) else _positions(columns, inputs.present)
     kind = nn.Conv1d if isinstance(layer, nn.Conv1d) else nn.Conv2d
-    options = {
-        name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-    }
+    options = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
     options |= {"groups": len(groups), "bias": layer.bias is not None}
     values = {"weight": weight, "bias": _some(layer.bias, rows)}
     return _make(kind, (len(columns), len(rows)), options, layer, values, reads, places)
