@@ -131,6 +131,7 @@ def _read_spec(content: object, path: str | Path) -> CompactSpec:
         spec = CompactSpec(**found)
         sound = (
             set(spec.units) == set(spec.kept)
+            and (spec.model not in MODELS or len(spec.input_shape) == 3)
             and all(isinstance(size, int) for size in (*spec.input_shape, spec.classes, *spec.units.values()))
             and all(
                 kept and all(isinstance(unit, int) and 0 <= unit < spec.units[layer] for unit in kept)

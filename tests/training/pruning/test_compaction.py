@@ -65,7 +65,7 @@ def test_a_chain_equals_the_masked_one_and_has_the_weights_of_the_one_compacted_
 
 
 class Grouped(nn.Module):
-    """A convolution, a grouped one behind it (depthwise as well), a residual around both, a reader of all."""
+    """A convolution, a grouped one behind it (depthwise as well), a reader of that."""
 
     def __init__(self, groups: int, width: int, stride: int, padding: int | str, bias: bool, norm: bool) -> None:
         super().__init__()
