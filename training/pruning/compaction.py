@@ -33,7 +33,8 @@ def compact(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
     Where every unit is needed in its place (before a sum, or where the forward counts on the old width, as
     `x.view(-1, 800)` does), the layer puts its units back among zeros and its readers pick theirs out. A grouped
     convolution whose groups keep unequal numbers becomes a `GroupwiseConv`: one convolution for each shape of group,
-    its weights under `<layer>.parts.<k>`.
+    its weights under `<layer>.parts.<k>`. Layers of these kinds cannot be masked again: remove more from the masked
+    model and compact that.
     Raises MaskError and UnsupportedGraph, the latter also where no such copy equals the masked model.
     """
     masked = prune(model, masks, example_input)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from training.inference import check_finite_weights, check_forward, weight_type
 BATCHES = (1, 63)
 TRACED = 2
 # What torch's exporters raise where a forward is beyond them.
-EXPORT_FAILURES = (
+FAILURES = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -92,14 +92,14 @@ def export_onnx(
                 external_data=False,
                 verbose=False,
             )
-        except torch.onnx.OnnxExporterError as error:
+        except FAILURES as error:
             found = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(error))
             what = f"operation {found[1]!r} has no ONNX counterpart" if found else _first_words(_deepest(error))
             raise ExportError(
                 f"model {type(model).__name__} cannot be exported to ONNX: {what}; "
                 f"replace it in the model, or use export_program"
             ) from error
-        return _onnx_session(partial)
+        return _onnx_session(partial, (1, *example_input.shape[1:]), weight_type(still))
 
     return _write_compared(still, example_input, target, write, tolerance, seed)
 
@@ -126,23 +126,31 @@ def _program(still: nn.Module, example_input: Tensor) -> torch.export.ExportedPr
     try:
         with torch.no_grad():
             return torch.export.export(still, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    except EXPORT_FAILURES as error:
+    except FAILURES as error:
         raise ExportError(
             f"model {type(still).__name__} cannot be exported by torch.export ({_first_words(error)}): "
             f"write its forward in torch operations, without branches on values or a fixed batch size"
         ) from error
 
 
-def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
+def _onnx_session(path: Path, shape: Sequence[int], kind: torch.dtype) -> Callable[[Tensor], Tensor]:
     import onnxruntime  # here, because it takes as long to import as the rest of this room
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except RuntimeError as error:
-        raise ExportError(f"ONNX Runtime cannot load the exported model ({_first_words(error)})") from error
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        run(torch.zeros(shape, dtype=kind))
+    except Exception as error:  # its errors share no narrower class
+        raise ExportError(
+            f"ONNX Runtime cannot run the exported model ({_first_words(error)}): "
+            f"export in float32, or use export_program"
+        ) from error
+    return run
 
 
 def _write_compared(

@@ -52,7 +52,7 @@ def check(model: nn.Module, seed: int = 0, keep: float = 0.5, masks: Masks | Non
     return compacted
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(chains(), st.integers(0, 1000), st.sampled_from([0.2, 0.5, 0.8]))
 def test_a_chain_equals_the_masked_one_and_has_the_weights_of_the_one_compacted_by_hand(
     model: nn.Sequential, seed: int, keep: float
@@ -80,7 +80,7 @@ class Grouped(nn.Module):
         return self.output(torch.relu(self.last(self.norm(x))).mean((2, 3)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from([(1, 4), (2, 4), (3, 6), (6, 6), (6, 12)]),
     st.sampled_from([(1, 0), (2, 1), (1, "same"), (2, "valid")]),
@@ -121,7 +121,7 @@ def test_units_whose_inputs_are_all_gone_emit_their_bias(bias: bool) -> None:
     assert not len(compacted.grouped.parts)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from([Functional, Residual, Forked, Series]), st.integers(0, 1000), st.sampled_from([0.2, 0.5, 0.8]))
 def test_branches_sums_and_concatenations_keep_their_ways(kind: type[nn.Module], seed: int, keep: float) -> None:
     torch.manual_seed(seed)
@@ -147,7 +147,7 @@ class Block(nn.Module):
         return self.output(torch.flatten(self.pool(x), 1))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.booleans(), st.integers(1, 2), st.integers(2, 5), st.integers(0, 1000), st.sampled_from([0.2, 0.5, 0.8]))
 def test_residual_networks_equal_the_masked_ones(
     norm_last: bool, blocks: int, width: int, seed: int, keep: float
@@ -297,6 +297,15 @@ def test_a_layer_with_two_names_is_replaced_under_both() -> None:
     model.other = model.first
     compacted = check(model, masks={"first": np.array([True, False, True])})
     assert compacted.other is compacted.first
+
+
+def test_a_compact_network_can_be_compacted_further() -> None:
+    model = build("lenet5", input_shape=(1, 28, 28), classes=10, seed=0)
+    images = torch.zeros(1, 1, 28, 28)
+    once = compact(model, {"conv2": np.arange(16) < 12}, images)
+    twice = compact(once, {"conv2": np.arange(12) >= 4, "fc1": np.arange(120) < 60}, images)
+    both = {"conv2": (np.arange(16) >= 4) & (np.arange(16) < 12), "fc1": np.arange(120) < 60}
+    assert model_digest(twice) == model_digest(compact(model, both, images))
 
 
 def test_masks_that_keep_everything_change_nothing() -> None:

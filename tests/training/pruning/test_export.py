@@ -13,6 +13,7 @@ from training import build
 from training.digests import model_digest
 from training.errors import ExportError, ModelError
 from training.pruning import compact, consumers, export_onnx, export_program, prune
+from training.pruning.smaller import GroupwiseConv
 
 
 def compacted(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -27,11 +28,16 @@ def lenet5() -> nn.Module:
     return model
 
 
-MODELS = [lenet5(), mixed(), stir(Forked(), 1), stir(Residual(), 2)]
+MODELS = [
+    pytest.param(lenet5(), id="lenet5"),
+    pytest.param(stir(Residual(), 2), id="residual"),
+    pytest.param(mixed(), id="mixed", marks=pytest.mark.slow),
+    pytest.param(stir(Forked(), 1), id="forked", marks=pytest.mark.slow),
+]
 SIZES = [1, 2, 7]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", MODELS)
 def test_an_exported_program_computes_what_the_masked_network_does(model: nn.Module, tmp_path: Path) -> None:
     small, masked = compacted(model)
     done = export_program(small, example(model, 1), tmp_path / "a.pt2")
@@ -46,7 +52,7 @@ def test_an_exported_program_computes_what_the_masked_network_does(model: nn.Mod
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt2"]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", MODELS)
 def test_onnx_runtime_computes_what_the_masked_network_does(
     model: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +69,23 @@ def test_onnx_runtime_computes_what_the_masked_network_does(
     assert small.training
     assert model_digest(small) == before
     assert capsys.readouterr().out == ""
+
+
+def test_unequal_groups_are_exported_for_any_batch(tmp_path: Path) -> None:
+    model = mixed()
+    images = example(model, 7)
+    # The first group has lost its inputs: its units emit their bias.
+    masks = {"0": np.arange(6) > 2, "4": np.array([1, 1, 0, 0, 1, 1, 1, 0], dtype=bool)}
+    small = compact(model, masks, images)
+    assert isinstance(small[4], GroupwiseConv)
+    export_program(small, images, tmp_path / "a.pt2")
+    export_onnx(small, images, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    for found in (
+        torch.export.load(tmp_path / "a.pt2").module()(images).detach(),
+        torch.from_numpy(session.run(None, {"images": images.numpy()})[0]),
+    ):
+        torch.testing.assert_close(found, prune(model, masks, images)(images).detach(), atol=1e-5, rtol=0.0)
 
 
 class Ending(nn.Module):
@@ -102,6 +125,14 @@ def test_a_forward_that_torch_cannot_export_is_refused_with_its_reason(way: str,
             export(Ending(way), torch.zeros(1, 1, 4, 4), tmp_path / name)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 500
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_onnx_runtime_cannot_run_is_refused(tmp_path: Path) -> None:
+    """It has no convolution in float64."""
+    with pytest.raises(ExportError, match=r"ONNX Runtime cannot run the exported model \(.*Conv") as caught:
+        export_onnx(lenet5().double(), torch.zeros(1, 1, 28, 28), tmp_path / "a.onnx")
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
