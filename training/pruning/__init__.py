@@ -12,7 +12,7 @@ from training.pruning.compaction import compact
 from training.pruning.cost import Cost, costs
 from training.pruning.export import Exported, export_onnx, export_program
 from training.pruning.latency import Latency, measure_latencies, measure_latency
-from training.pruning.layer_latency import LayerLatency, layer_latencies
+from training.pruning.layer_latency import LayerLatency, estimated_seconds, layer_latencies
 from training.pruning.masks import (
     Masks,
     hold_at_zero,
@@ -45,6 +45,7 @@ __all__ = [
     "costs",
     "counts",
     "critical_masks",
+    "estimated_seconds",
     "export_onnx",
     "export_program",
     "hold_at_zero",

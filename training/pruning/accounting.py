@@ -75,9 +75,9 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
     rows, columns = kept_axes(dict(model.named_modules()), masks, links)
-    positions = _positions(model, example_input)
+    emitted = {name: shape for name, (_, shape) in layer_shapes(model, example_input).items()}
     layers = tuple(
-        _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
+        _account(name, module, rows.get(name), columns.get(name), emitted.get(name, torch.Size([0])))
         for name, module in model.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     )
@@ -123,15 +123,18 @@ def input_width(module: nn.Module) -> int:
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
-def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
-    """At how many places each Linear and convolutional layer is applied for one image."""
-    found: dict[str, int] = {}
+def layer_shapes(model: nn.Module, example_input: Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """The shapes that each Linear and convolutional layer reads and emits for one image, in the order of the calls."""
+    found: dict[str, tuple[torch.Size, torch.Size]] = {}
 
-    def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            found[name] = output[0].numel() // module.weight.shape[0]
+    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found[name] = (inputs[0].shape[1:], output.shape[1:])
 
-    hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules()]
+    hooks = [
+        part.register_forward_hook(partial(note, name))
+        for name, part in model.named_modules()
+        if isinstance(part, WEIGHTED)
+    ]
     weight = next(model.parameters(), example_input)
     try:
         with evaluating(model), torch.no_grad():
@@ -142,7 +145,9 @@ def _positions(model: nn.Module, example_input: Tensor) -> dict[str, int]:
     return found
 
 
-def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, positions: int) -> LayerRemoval:
+def _account(
+    name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, emitted: torch.Size
+) -> LayerRemoval:
     parameters = sum(value.numel() for value in module.parameters(recurse=False))
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         weights, weights_after = module.weight.numel(), _weights_after(module, rows, columns)
@@ -150,6 +155,7 @@ def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor 
         removed = 0 if rows is None else int((~rows).sum())
         bias = 0 if module.bias is None else 1
         after = weights_after + bias * (units - removed)
+        positions = emitted.numel() // units  # at how many places of one image the layer is applied
         work, work_after = weights * positions, weights_after * positions
     else:
         # Of the other layers only a BatchNorm on a unit's way shrinks: weight and bias per channel.

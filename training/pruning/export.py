@@ -25,7 +25,6 @@ FAILURES = (
     AssertionError,
     AttributeError,
     LookupError,
-    NotImplementedError,
 )
 LONGEST = 240
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,23 +16,26 @@ from torch import Tensor, nn
 
 from training.devices import torch_threads
 from training.errors import SelectionError
-from training.inference import evaluating, weight_type
-from training.pruning.accounting import input_width
+from training.inference import weight_type
+from training.pruning.accounting import input_width, layer_shapes
 from training.pruning.channels import Links, consumers
+from training.pruning.compaction import compact
 from training.pruning.latency import check_measurement, take_turns, time_pass
-from training.pruning.operations import WEIGHTED
 from training.pruning.smaller import Axis, shrink
+
+# What to time, and a table's place for each: rows by the producer's widths, columns by the consumer's.
+Grid = list[list[Callable[[], float]]]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerLatency:
-    """Median seconds of `layer` by how many units its producer keeps (rows) and how many it keeps itself (columns).
+    """Median seconds by how many units `producer` keeps (rows) and how many `consumer` keeps (columns).
 
-    `seconds[i, j]` belongs to `widths[producer][i]` and `widths[consumer][j]`; a side that is None has one entry: no
-    layer of `widths` feeds these inputs, or `layer` itself is none of them (then all its units stay).
+    `seconds[i, j]` belongs to `widths[producer][i]` and `widths[consumer][j]`; a side that is None has one entry.
+    `layer` is the layer measured; None where the table holds what lies between the layers, as `layer_latencies` says.
     """
 
-    layer: str
+    layer: str | None
     producer: str | None
     consumer: str | None
     seconds: NDArray[np.float64]
@@ -46,12 +50,16 @@ def layer_latencies(
     seconds: float = 0.02,
     threads: int = 1,
 ) -> tuple[LayerLatency, ...]:
-    """The seconds of every Linear and convolutional layer on a grid of kept widths, on the CPU: data for a budget.
+    """Tables whose sum, see `estimated_seconds`, is the network's latency at any choice of one width for each layer.
 
-    The cost of a choice of widths is the sum over the tables of their entries. A layer that several others feed has
-    one table for each, measured with these inputs alone, and one more for inputs that none of them feeds; what lies
-    between the layers (BatchNorm, ReLU, pools) is not measured. The units of a width are spread evenly over the
-    layer, so that groups keep as equal numbers as they can. `seconds` are spent on each entry, entries in turns.
+    - One table for each Linear and convolutional layer and each layer of `widths` that feeds it, measured with these
+      inputs alone, and one for inputs that none of them feeds. The units of a width lie evenly over the layer.
+    - What lies between (BatchNorm, ReLU, pools, sums): a constant, and one column for each layer of `widths`. They are
+      what the compacted network takes beyond the tables, all layers at their largest widths but this one. So the sum
+      is the measured latency where at most one layer differs from its largest width, and an estimate elsewhere;
+      entries may be negative.
+
+    On the CPU; `seconds` are spent on each entry, all of them taking turns.
     Raises SelectionError for widths out of range, UnsupportedGraph, SettingsError.
     """
     check_measurement(batch, seconds)
@@ -59,14 +67,29 @@ def layer_latencies(
     for layer, link in links.items():
         if not widths[layer] or not all(1 <= width <= link.units for width in widths[layer]):
             raise SelectionError(f"widths of {layer!r} are {list(widths[layer])}: give numbers from 1 to {link.units}")
-    tables = []
-    for name, shape in _input_shapes(model, example_input).items():
-        module = copy.deepcopy(model.get_submodule(name)).cpu().eval()
-        for producer, grid in _feeding(module, name, links, widths):
-            with torch_threads(threads):
-                medians = _medians(module, grid, widths.get(name), (batch, *shape), seconds)
-            tables.append(LayerLatency(name, producer, name if name in widths else None, medians))
-    return tuple(tables)
+    still = copy.deepcopy(model).cpu().eval()
+    grids: dict[tuple[str, str | None], Grid] = {}
+    for name, (shape, _) in layer_shapes(still, example_input.cpu()).items():
+        for producer, inputs in _feeding(still.get_submodule(name), name, links, widths):
+            grids[name, producer] = _grid(still.get_submodule(name), inputs, widths.get(name), (batch, *shape))
+    networks = _networks(still, example_input, links, widths, batch)
+    passes = [each for grid in (*grids.values(), networks) for row in grid for each in row]
+    with torch_threads(threads):
+        medians = iter([statistics.median(times) for times in take_turns(passes, seconds * len(passes))])
+    tables = [
+        LayerLatency(name, producer, name if name in widths else None, _take(grid, medians))
+        for (name, producer), grid in grids.items()
+    ]
+    whole = [list(islice(medians, len(row))) for row in networks]
+    return (*tables, *_between(tables, widths, whole))
+
+
+def estimated_seconds(tables: Iterable[LayerLatency], positions: Mapping[str, int]) -> float:
+    """The sum of the tables where each layer has the width at this position of its `widths`."""
+    return sum(
+        float(table.seconds[positions.get(table.producer or "", 0), positions.get(table.consumer or "", 0)])
+        for table in tables
+    )
 
 
 def _feeding(
@@ -89,47 +112,58 @@ def _feeding(
     return [*feeding, *([(None, [rest])] if bool(rest.any()) else [])]
 
 
-def _medians(
-    layer: nn.Module, grid: Sequence[Tensor], own: Sequence[int] | None, shape: tuple[int, ...], seconds: float
-) -> NDArray[np.float64]:
-    """Median seconds [inputs, units] of the layer for each choice of inputs and each of its own widths."""
+def _grid(layer: nn.Module, inputs: Sequence[Tensor], own: Sequence[int] | None, shape: tuple[int, ...]) -> Grid:
+    """A pass of the layer for each choice of inputs and each of its own widths."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    own = [len(weight)] if own is None else own
-    passes = []
-    for inputs in grid:
-        images = torch.zeros(shape[0], int(inputs.sum()), *shape[2:]).to(weight.dtype)
-        for width in own:
-            smaller = shrink(layer, _all(_spread(len(weight), width)), _all(inputs))
-            passes.append(partial(time_pass, smaller, images))
-    taken = take_turns(passes, seconds * len(passes))
-    return np.array([statistics.median(times) for times in taken]).reshape(len(grid), len(own))
+    kept = [_spread(len(weight), width) for width in (own or [len(weight)])]
+    grid: Grid = []
+    for read in inputs:
+        images = torch.zeros(shape[0], int(read.sum()), *shape[2:], dtype=weight.dtype)
+        smaller = [shrink(layer, Axis(units, units), Axis(read, read)) for units in kept]
+        grid.append([partial(time_pass, each, images) for each in smaller])
+    return grid
 
 
-def _input_shapes(model: nn.Module, example_input: Tensor) -> dict[str, tuple[int, ...]]:
-    """The shape of what each Linear and convolutional layer reads, for one image, in the order of their calls."""
-    found: dict[str, tuple[int, ...]] = {}
+def _networks(
+    model: nn.Module,
+    example_input: Tensor,
+    links: Mapping[str, Links],
+    widths: Mapping[str, Sequence[int]],
+    batch: int,
+) -> Grid:
+    """A pass of the network with all layers at their largest widths; then a row for each layer, at each of its."""
+    largest = {layer: max(grid) for layer, grid in widths.items()}
+    choices = [[largest], *([{**largest, layer: width} for width in grid] for layer, grid in widths.items())]
+    images = torch.zeros(batch, *example_input.shape[1:], dtype=weight_type(model))
 
-    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found[name] = tuple(inputs[0].shape[1:])
+    def timed(choice: Mapping[str, int]) -> Callable[[], float]:
+        masks = {layer: _spread(links[layer].units, width).numpy() for layer, width in choice.items()}
+        return partial(time_pass, compact(model, masks, images[:1]), images)
 
-    hooks = [
-        part.register_forward_pre_hook(partial(note, name))
-        for name, part in model.named_modules()
-        if isinstance(part, WEIGHTED)
-    ]
-    weight = next(model.parameters(), example_input)
-    try:
-        with evaluating(model), torch.no_grad():
-            model(example_input[:1].to(weight.device, weight_type(model)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return [[timed(choice) for choice in row] for row in choices]
+
+
+def _between(
+    tables: Sequence[LayerLatency], widths: Mapping[str, Sequence[int]], whole: Sequence[Sequence[float]]
+) -> list[LayerLatency]:
+    """What the measured networks take beyond the tables: a constant, and a column for each layer."""
+    largest = {layer: int(np.argmax(grid)) for layer, grid in widths.items()}
+    constant = whole[0][0] - estimated_seconds(tables, largest)
+    found = [LayerLatency(None, None, None, np.array([[constant]]))]
+    for layer, measured in zip(widths, whole[1:], strict=True):
+        beyond = [
+            taken - estimated_seconds(tables, {**largest, layer: position}) - constant
+            for position, taken in enumerate(measured)
+        ]
+        beyond[largest[layer]] = 0.0  # the same network as the constant's, measured twice
+        found.append(LayerLatency(None, None, layer, np.array([beyond])))
     return found
 
 
-def _all(kept: Tensor) -> Axis:
-    return Axis(kept, kept)
+def _take(grid: Grid, medians: Iterator[float]) -> NDArray[np.float64]:
+    """The next medians, in the shape of the grid."""
+    return np.array([list(islice(medians, len(row))) for row in grid])
 
 
 def _spread(units: int, width: int) -> Tensor:

@@ -137,12 +137,12 @@ def test_what_onnx_runtime_cannot_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_difference_above_the_tolerance_is_an_error_and_leaves_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.onnx"
+    path = tmp_path / "a.pt2"
     path.write_text("older")
-    with pytest.raises(ExportError, match=r"a.onnx differs from the model by .* allowed are -1.0e\+00"):
-        export_onnx(lenet5(), torch.zeros(1, 1, 28, 28), path, tolerance=-1.0)
+    with pytest.raises(ExportError, match=r"a\.pt2 differs from the model by .* allowed are -1.0e\+00"):
+        export_program(lenet5(), torch.zeros(1, 1, 28, 28), path, tolerance=-1.0)
     assert path.read_text() == "older"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.onnx"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt2"]
 
 
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
