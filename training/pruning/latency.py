@@ -56,8 +56,9 @@ def measure_latencies(
 ) -> tuple[Latency, ...]:
     """The latency of each model for random batches [batch, *input_shape], without gradients.
 
-    The models take turns, so that what else the machine does hits all alike; rounds go on until `seconds` for each
-    model are spent, at least five, after three that do not count. The models are left as they were.
+    The models take turns in random order, so that what else the machine does hits all alike; before each timed pass
+    the same model runs once untimed. Rounds go on until `seconds` for each model are spent, at least five, after
+    three that do not count. The models are left as they were.
     Raises SettingsError for a value out of range, DeviceError.
     """
     check_measurement(batch, seconds)
@@ -92,16 +93,19 @@ def take_turns(passes: Sequence[Callable[[], float]], seconds: float) -> list[li
         for each in passes:
             each()
     taken: list[list[float]] = [[] for _ in passes]
+    generator = torch.Generator().manual_seed(0)
     end = time.perf_counter() + seconds
     while len(taken[0]) < FEWEST or time.perf_counter() < end:
-        for times, each in zip(taken, passes, strict=True):
-            times.append(each())
+        # In a new order each round: on a busy machine the scheduler's beat can fall on the same pass again and again.
+        for turn in torch.randperm(len(passes), generator=generator).tolist():
+            taken[turn].append(passes[turn]())
     return taken
 
 
 def time_pass(model: nn.Module, images: Tensor) -> float:
     """The seconds of one forward pass, the device's work included."""
     with evaluating(model), torch.inference_mode():
+        model(images)  # so that what other models left in the caches costs nothing
         _finish(images.device)
         start = time.perf_counter()
         model(images)
