@@ -81,7 +81,7 @@ def layer_latencies(
         for (name, producer), grid in grids.items()
     ]
     whole = [list(islice(medians, len(row))) for row in networks]
-    return (*tables, *_between(tables, widths, whole))
+    return (*tables, *what_lies_between(tables, widths, whole))
 
 
 def estimated_seconds(tables: Iterable[LayerLatency], positions: Mapping[str, int]) -> float:
@@ -144,7 +144,7 @@ def _networks(
     return [[timed(choice) for choice in row] for row in choices]
 
 
-def _between(
+def what_lies_between(
     tables: Sequence[LayerLatency], widths: Mapping[str, Sequence[int]], whole: Sequence[Sequence[float]]
 ) -> list[LayerLatency]:
     """What the measured networks take beyond the tables: a constant, and a column for each layer."""
