@@ -25,11 +25,6 @@ class Axis:
     kept: Tensor
     present: Tensor
 
-    @classmethod
-    def whole(cls, width: int) -> Axis:
-        everything = torch.ones(width, dtype=torch.bool)
-        return cls(everything, everything)
-
     def reads(self) -> Tensor | None:
         """Where the kept entries lie among those present, None where they are the same."""
         return None if torch.equal(self.kept, self.present) else self.kept[self.present].nonzero()[:, 0]

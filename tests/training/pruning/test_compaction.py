@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
+from tests.training.compacting import check
 from tests.training.networks import (
     SIDE,
     Forked,
@@ -27,29 +27,8 @@ from tests.training.networks import (
 from training import build
 from training.digests import model_digest
 from training.errors import MaskError, UnsupportedGraph
-from training.pruning import Masks, compact, consumers, hold_at_zero, prune, removal, removed_entries
-from training.pruning.smaller import GroupwiseConv, PlacedConv2d, PlacedLinear
-
-IMAGES = 1000
-
-
-def check(model: nn.Module, seed: int = 0, keep: float = 0.5, masks: Masks | None = None) -> nn.Module:
-    """Compact at random masks: the masked network's outputs, and the cost that the account says."""
-    images = example(model)
-    masks = drawn_masks(model, list(consumers(model, images)), seed, keep) if masks is None else masks
-    before = model_digest(model)
-    compacted, account = compact(model, masks, images), removal(model, masks, images)
-    drawn = example(model, IMAGES, seed=seed + 1)
-    with torch.no_grad():
-        torch.testing.assert_close(compacted(drawn), prune(model, masks, images)(drawn), atol=1e-5, rtol=0.0)
-    assert sum(value.numel() for value in compacted.parameters()) == account.parameters_after
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        compacted(drawn[:1])
-    assert counter.get_total_flops() // 2 == account.multiply_adds_after
-    assert type(compacted) is type(model)
-    assert model_digest(model) == before
-    return compacted
+from training.pruning import compact, consumers, hold_at_zero, prune, removal, removed_entries
+from training.pruning.smaller import PlacedConv2d, PlacedLinear
 
 
 @settings(max_examples=15, deadline=None)
@@ -62,63 +41,6 @@ def test_a_chain_equals_the_masked_one_and_has_the_weights_of_the_one_compacted_
     by_hand = compact_by_hand(model, masks)
     assert list(compacted.state_dict()) == list(model.state_dict())
     assert model_digest(compacted) == model_digest(by_hand)
-
-
-class Grouped(nn.Module):
-    """A convolution, a grouped one behind it (depthwise as well), a reader of that."""
-
-    def __init__(self, groups: int, width: int, stride: int, padding: int | str, bias: bool, norm: bool) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 6, 3, padding=1, bias=bias)
-        self.grouped = nn.Conv2d(6, width, 3, stride, padding, groups=groups, bias=bias, dilation=1)
-        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
-        self.last = nn.Conv2d(width, 4, 1)
-        self.output = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.grouped(torch.relu(self.first(x))))
-        return self.output(torch.relu(self.last(self.norm(x))).mean((2, 3)))
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.sampled_from([(1, 4), (2, 4), (3, 6), (6, 6), (6, 12)]),
-    st.sampled_from([(1, 0), (2, 1), (1, "same"), (2, "valid")]),
-    st.booleans(),
-    st.booleans(),
-    st.integers(0, 1000),
-    st.sampled_from([0.2, 0.5, 0.8]),
-)
-def test_groups_keep_what_the_masks_leave_them(
-    groups: tuple[int, int], moves: tuple[int, int | str], bias: bool, norm: bool, seed: int, keep: float
-) -> None:
-    torch.manual_seed(seed)
-    check(stir(Grouped(*groups, *moves, bias, norm), seed), seed, keep)
-
-
-def test_a_grouped_convolution_with_equal_groups_stays_one_plain_convolution() -> None:
-    model = Grouped(2, 4, 1, 0, True, True).eval()
-    masks = {"first": np.array([1, 1, 0, 1, 0, 1], dtype=bool), "grouped": np.array([1, 0, 1, 0], dtype=bool)}
-    compacted = check(model, masks=masks)
-    assert type(compacted.grouped) is nn.Conv2d
-    assert (compacted.grouped.groups, compacted.grouped.weight.shape) == (2, (2, 2, 3, 3))
-
-
-def test_depthwise_units_that_go_with_their_inputs_leave_a_plain_depthwise_convolution() -> None:
-    model = Grouped(6, 6, 1, 0, True, True).eval()
-    mask = np.array([1, 0, 1, 0, 0, 1], dtype=bool)
-    compacted = check(model, masks={"first": mask, "grouped": mask})
-    assert type(compacted.grouped) is nn.Conv2d
-    assert compacted.grouped.groups == 3
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_units_whose_inputs_are_all_gone_emit_their_bias(bias: bool) -> None:
-    model = stir(Grouped(2, 4, 2, 1, bias, True), 0)
-    masks = {"first": np.arange(6) < 2, "grouped": np.arange(4) >= 2}
-    compacted = check(model, masks=masks)
-    assert isinstance(compacted.grouped, GroupwiseConv)
-    assert not len(compacted.grouped.parts)
 
 
 @settings(max_examples=10, deadline=None)
@@ -247,7 +169,7 @@ def test_a_compact_network_that_computes_something_else_is_refused() -> None:
         compact(model, {"first": np.arange(4) < 2}, torch.zeros(1, 1, SIDE, SIDE))
 
 
-@pytest.mark.parametrize("model", [mixed(), stir(Block(True, 2, 3), 1), stir(Grouped(3, 6, 1, 0, True, True), 2)])
+@pytest.mark.parametrize("model", [mixed(), stir(Block(True, 2, 3), 1), mixed(seed=2)])
 def test_a_step_of_training_moves_the_compact_network_as_the_masked_one(model: nn.Module) -> None:
     for part in model.modules():
         if isinstance(part, nn.Dropout):
