@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.training.networks import drawn_masks, example
 from training.digests import model_digest
 from training.pruning import Masks, compact, consumers, prune, removal
+from training.pruning.smaller import GroupwiseConv
 
 IMAGES = 1000
 
@@ -28,5 +29,7 @@ def check(model: nn.Module, seed: int = 0, keep: float = 0.5, masks: Masks | Non
         compacted(drawn[:1])
     assert counter.get_total_flops() // 2 == account.multiply_adds_after
     assert type(compacted) is type(model)
+    if not any(isinstance(part, GroupwiseConv) for part in compacted.modules()):
+        assert list(compacted.state_dict()) == list(model.state_dict())
     assert model_digest(model) == before
     return compacted

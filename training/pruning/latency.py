@@ -71,7 +71,7 @@ def measure_latencies(
         runs.append((placed, images.to(place, weight_type(placed))))
     with torch_threads(threads):
         taken = take_turns([partial(time_pass, placed, x) for placed, x in runs], seconds * len(models))
-    return tuple(_summarise(times, batch, threads, device) for times in taken)
+    return tuple(summarise(times, batch, threads, device) for times in taken)
 
 
 def check_measurement(batch: int, seconds: float) -> None:
@@ -80,7 +80,7 @@ def check_measurement(batch: int, seconds: float) -> None:
         raise SettingsError(f"batch={batch}, seconds={seconds}: needed are 1 or more images and 0 or more seconds")
 
 
-def _summarise(times: Sequence[float], batch: int, threads: int, device: str) -> Latency:
+def summarise(times: Sequence[float], batch: int, threads: int, device: str) -> Latency:
     """Median and 95th percentile (the next higher of the times measured) of seconds."""
     ordered = sorted(times)
     p95 = ordered[-(-95 * len(ordered) // 100) - 1]

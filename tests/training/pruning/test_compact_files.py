@@ -80,6 +80,7 @@ def drop_weight(content: dict[str, Any]) -> None:
     [
         (change_weight, "is damaged: its weights are not those that its spec records"),
         (drop_weight, "is damaged: its weights are not those"),
+        (lambda c: c["spec"]["shapes"].update({"fc1.bias": [1]}), "is damaged: its weights are not those"),
         (lambda c: c["spec"].update(version=2), "has format version 2, this program reads 1"),
         (lambda c: c["spec"].update(kept={}), "its spec is not one of save_compact"),
         (lambda c: c["spec"]["kept"].update(conv1=[6]), "its spec is not one of save_compact"),

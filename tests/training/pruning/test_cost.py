@@ -21,7 +21,7 @@ from training.pruning import (
     measure_latencies,
     measure_latency,
 )
-from training.pruning.latency import take_turns
+from training.pruning.latency import summarise, take_turns
 from training.pruning.layer_latency import what_lies_between
 
 SHAPE = (1, 28, 28)
@@ -63,6 +63,11 @@ def test_the_models_take_turns_after_rounds_that_do_not_count() -> None:
     assert len(order) == 16
     assert set(rounds) == {"ab", "ba"}
     assert taken == [[1.0] * 5, [2.0] * 5]
+
+
+def test_the_record_holds_the_median_and_the_95th_percentile() -> None:
+    latency = summarise([float(n) for n in range(100, 0, -1)], 64, 1, "cpu")
+    assert (latency.median, latency.p95, latency.repeats) == (50.5, 95.0, 100)
 
 
 def test_measuring_leaves_modes_weights_and_threads_as_they_were() -> None:
