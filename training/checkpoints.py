@@ -17,9 +17,14 @@ NAMED = 3
 
 def save_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Write the model's state dict, on the CPU, to `path`; a file is there whole or not at all."""
+    write_file({key: value.detach().cpu() for key, value in model.state_dict().items()}, path)
+
+
+def write_file(content: object, path: str | Path) -> None:
+    """Write what torch.save can write and `read_file` reads; the file is there whole or not at all."""
     target = Path(path)
     partial = target.with_name(f"{target.name}.partial")
-    torch.save({key: value.detach().cpu() for key, value in model.state_dict().items()}, partial)
+    torch.save(content, partial)
     partial.replace(target)
 
 
@@ -29,7 +34,11 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     Raises CheckpointError where the file is missing or unreadable, its keys or shapes do not fit the model
     (naming those missing, unexpected and misshaped), or it holds NaN or infinite values.
     """
-    state = _read(Path(path))
+    return load_state(model, state_of(read_file(path), path), path)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> nn.Module:
+    """A copy of the model with this state dict; raises CheckpointError as `load_checkpoint` does, naming the path."""
     _check_fit(model.state_dict(), state, path)
     for key, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -39,16 +48,21 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     return loaded
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+def read_file(path: str | Path) -> object:
+    """What torch.save wrote, on the CPU, tensors and plain values only; raises CheckpointError."""
+    if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist: give the file of a state dict")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read as a state dict ({type(error).__name__}): "
             f"write it with torch.save(model.state_dict(), path)"
         ) from error
+
+
+def state_of(content: object, path: str | Path) -> dict[str, Tensor]:
+    """The state dict that a file holds, alone or as "state_dict" of a dict; raises CheckpointError."""
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -23,5 +23,9 @@ def digest_tensors(named: Iterable[tuple[str, Tensor | np.ndarray]]) -> str:
 
 def model_digest(model: nn.Module) -> str:
     """SHA-256 (hex) of a model's state dict: sorted keys, dtype, shape and bytes; the device does not matter."""
-    state = model.state_dict()
+    return state_digest(model.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) of a state dict, as `model_digest` takes it."""
     return digest_tensors((key, state[key]) for key in sorted(state) if isinstance(state[key], Tensor))

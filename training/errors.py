@@ -47,6 +47,10 @@ class CheckpointError(ModelError):
     """A checkpoint cannot be read or does not fit its model."""
 
 
+class ExportError(ModelError):
+    """A model cannot be exported, or what was exported does not compute the same."""
+
+
 class TrainingDiverged(TrainingError):
     """The loss stopped being finite."""
 

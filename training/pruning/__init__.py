@@ -1,13 +1,20 @@
-"""Removing units: who feeds whom, masks, their selection from scores, controls, and accounts of what was removed.
+"""Removing units: who feeds whom, masks, their selection from scores, controls, compaction, and what was saved.
 
-Import order inside the room (a module imports only modules before it): operations, channels, masks, activations,
-limits, selection, baselines, accounting, costs.
+Import order inside the room (a module imports only modules before it): operations, channels, masks, limits,
+activations, selection, baselines, accounting, latency, recalibration, smaller, compaction, cost_terms, compact_files,
+cost, export, layer_latency.
 """
 
 from training.pruning.accounting import LayerRemoval, Removal, removal
 from training.pruning.baselines import RULES, Evidence, Rule, draw_scores
 from training.pruning.channels import Links, Reader, consumers
-from training.pruning.costs import cost_terms
+from training.pruning.compact_files import CompactSpec, load_compact, read_spec, save_compact
+from training.pruning.compaction import compact
+from training.pruning.cost import Cost, costs
+from training.pruning.cost_terms import cost_terms
+from training.pruning.export import Exported, export_onnx, export_program
+from training.pruning.latency import Latency, measure_latencies, measure_latency
+from training.pruning.layer_latency import LayerLatency, estimated_seconds, layer_latencies
 from training.pruning.limits import Limits
 from training.pruning.masks import (
     Masks,
@@ -19,6 +26,7 @@ from training.pruning.masks import (
     save_masks,
     validate_masks,
 )
+from training.pruning.recalibration import recalibrate
 from training.pruning.selection import (
     Scores,
     Selection,
@@ -33,7 +41,12 @@ from training.pruning.selection import (
 
 __all__ = [
     "RULES",
+    "CompactSpec",
+    "Cost",
     "Evidence",
+    "Exported",
+    "Latency",
+    "LayerLatency",
     "LayerRemoval",
     "Limits",
     "Links",
@@ -49,16 +62,28 @@ __all__ = [
     "by_quantile",
     "by_share",
     "by_threshold",
+    "compact",
     "consumers",
     "cost_terms",
+    "costs",
     "counts",
     "draw_scores",
+    "estimated_seconds",
+    "export_onnx",
+    "export_program",
     "hold_at_zero",
+    "layer_latencies",
+    "load_compact",
     "load_masks",
     "masks_digest",
+    "measure_latencies",
+    "measure_latency",
     "prune",
+    "read_spec",
+    "recalibrate",
     "removal",
     "removed_entries",
+    "save_compact",
     "save_masks",
     "validate_masks",
 ]

@@ -74,10 +74,10 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     """
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
-    rows, columns = _kept(dict(model.named_modules()), masks, links)
-    positions = positions_of(model, example_input)
+    rows, columns = kept_axes(dict(model.named_modules()), masks, links)
+    emitted = {name: shape for name, (_, shape) in layer_shapes(model, example_input).items()}
     layers = tuple(
-        _account(name, module, rows.get(name), columns.get(name), positions.get(name, 0))
+        _account(name, module, rows.get(name), columns.get(name), emitted.get(name, torch.Size([0])))
         for name, module in model.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     )
@@ -95,7 +95,7 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     )
 
 
-def _kept(
+def kept_axes(
     modules: Mapping[str, nn.Module], masks: Masks, links: Mapping[str, Links]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Per layer which outputs (rows) and which inputs (columns) stay; layers that keep all are absent."""
@@ -107,7 +107,7 @@ def _kept(
         for norm in links[layer].norms:
             _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         for reader in links[layer].readers:
-            _cut(columns, reader, removed, inputs_of(modules[reader.layer]))
+            _cut(columns, reader, removed, input_width(modules[reader.layer]))
     return rows, columns
 
 
@@ -117,21 +117,24 @@ def _cut(kept: dict[str, Tensor], reader: Reader, removed: Tensor, width: int) -
     kept[reader.layer] = before & ~reader.spread(removed, width)
 
 
-def inputs_of(module: nn.Module) -> int:
-    """The input columns (channels) of a Linear or convolutional layer."""
+def input_width(module: nn.Module) -> int:
+    """How many inputs a layer reads on axis 1, over all groups."""
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
-def positions_of(model: nn.Module, example_input: Tensor) -> dict[str, int]:
-    """At how many places each Linear and convolutional layer is applied for one image of `example_input`."""
-    found: dict[str, int] = {}
+def layer_shapes(model: nn.Module, example_input: Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """The shapes that each Linear and convolutional layer reads and emits for one image, in the order of the calls."""
+    found: dict[str, tuple[torch.Size, torch.Size]] = {}
 
-    def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            found[name] = output[0].numel() // module.weight.shape[0]
+    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found[name] = (inputs[0].shape[1:], output.shape[1:])
 
-    hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules()]
+    hooks = [
+        part.register_forward_hook(partial(note, name))
+        for name, part in model.named_modules()
+        if isinstance(part, WEIGHTED)
+    ]
     weight = next(model.parameters(), example_input)
     try:
         with evaluating(model), torch.no_grad():
@@ -142,7 +145,9 @@ def positions_of(model: nn.Module, example_input: Tensor) -> dict[str, int]:
     return found
 
 
-def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, positions: int) -> LayerRemoval:
+def _account(
+    name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, emitted: torch.Size
+) -> LayerRemoval:
     parameters = sum(value.numel() for value in module.parameters(recurse=False))
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         weights, weights_after = module.weight.numel(), _weights_after(module, rows, columns)
@@ -150,6 +155,7 @@ def _account(name: str, module: nn.Module, rows: Tensor | None, columns: Tensor 
         removed = 0 if rows is None else int((~rows).sum())
         bias = 0 if module.bias is None else 1
         after = weights_after + bias * (units - removed)
+        positions = emitted.numel() // units  # at how many places of one image the layer is applied
         work, work_after = weights * positions, weights_after * positions
     else:
         # Of the other layers only a BatchNorm on a unit's way shrinks: weight and bias per channel.

@@ -55,12 +55,16 @@ class Reader:
 
 @dataclass(frozen=True)
 class Links:
-    """The way of one layer's units: how many there are, the BatchNorms on the way, and the layers that read them."""
+    """The way of one layer's units: how many there are, the BatchNorms on the way, and the layers that read them.
+
+    `summed`: the way also ends in a sum or in a function with weights, where every unit needs its own place.
+    """
 
     layer: str
     units: int
     norms: tuple[Reader, ...]
     readers: tuple[Reader, ...]
+    summed: bool = False
 
 
 def consumers(model: nn.Module, example_input: Tensor, layers: Iterable[str] | None = None) -> dict[str, Links]:
@@ -137,11 +141,13 @@ def _follow(traced: fx.GraphModule, start: fx.Node, live: set[fx.Node]) -> Links
         raise UnsupportedGraph(f"layer {layer!r} emits shape {shape}: its units must be axis 1 of {expected}")
     norms: list[Reader] = []
     readers: list[Reader] = []
+    summed = False
     pending = [(start, Reader(layer, 1))]  # where the units are, and how they lie there
     seen = set(pending)
     while pending:
         source, lying = pending.pop(0)
         for node in users(source):
+            summed = summed or _ends_way(source, node, live)
             for here in positions_after(traced, layer, source, node, lying, live):
                 if isinstance(module_of(traced, node), WEIGHTED):
                     _check_weights(traced, layer, here.layer)
@@ -152,7 +158,7 @@ def _follow(traced: fx.GraphModule, start: fx.Node, live: set[fx.Node]) -> Links
                 if (node, here) not in seen:
                     seen.add((node, here))
                     pending.append((node, here))
-    return Links(layer, shape[1], tuple(dict.fromkeys(norms)), tuple(dict.fromkeys(readers)))
+    return Links(layer, shape[1], tuple(dict.fromkeys(norms)), tuple(dict.fromkeys(readers)), summed)
 
 
 def _check_weights(traced: fx.GraphModule, layer: str, touched: str) -> None:
@@ -178,7 +184,7 @@ def positions_after(
     module, name = module_of(traced, node), str(node.target)
     if node.op == "output":
         raise UnsupportedGraph(f"layer {layer!r} reaches the model's output through {source.name!r}: nothing reads it")
-    if is_sum(node, live) or reads_as_image(node, source):
+    if _ends_way(source, node, live):
         return
     if isinstance(module, nn.Conv1d | nn.Conv2d) or (isinstance(module, nn.Linear) and len(_shape(source)) == 2):
         yield Reader(name, lying.span, lying.offset)
@@ -195,6 +201,10 @@ def positions_after(
             f"layer {layer!r}: its units cannot be followed through {node.name!r} ({kind_of(traced, node)}); "
             f"leave this layer out of the masks"
         )
+
+
+def _ends_way(source: fx.Node, node: fx.Node, live: set[fx.Node]) -> bool:
+    return is_sum(node, live) or reads_as_image(node, source)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from tests.training.networks import Forked, Functional, Residual, Series, example, mixed
 from training.digests import model_digest
 from training.errors import UnsupportedGraph
-from training.pruning import prune
+from training.pruning import compact, prune
 from training.pruning.channels import Links, Reader, consumers
 
 
@@ -50,6 +50,8 @@ def test_a_way_ends_in_a_sum_because_0_adds_nothing() -> None:
     links = consumers(Residual(), torch.zeros(1, 1, 2, 2))
     assert links["first"].readers == (Reader("second", 1),)
     assert links["second"].readers == ()
+    assert links["first"].summed
+    assert links["second"].summed
 
 
 def test_units_lie_behind_those_concatenated_before_them() -> None:
@@ -114,6 +116,7 @@ def test_what_keeps_0_at_0_is_followed(function: Callable[..., Tensor], features
     expected = model(images)
     gate.remove()
     torch.testing.assert_close(prune(model, mask, images)(images), expected)
+    torch.testing.assert_close(compact(model, mask, images)(images), expected)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from training.errors import SelectionError, UnsupportedGraph
-from training.pruning.accounting import inputs_of, positions_of
+from training.pruning.accounting import input_width, layer_shapes
 from training.pruning.channels import Links, consumers
 from training.pruning.operations import WEIGHTED
 
@@ -34,8 +34,13 @@ def cost_terms(
     """
     if what not in ("parameters", "multiply_adds"):
         raise SelectionError(f"what={what!r} is unknown: use parameters or multiply_adds")
+    modules: dict[str, Any] = dict(model.named_modules())
     links = consumers(model, example_input, layers)
-    positions = positions_of(model, example_input)
+    # At each place of what it emits for one image a layer is applied once.
+    positions = {
+        name: emitted.numel() // modules[name].weight.shape[0]
+        for name, (_, emitted) in layer_shapes(model, example_input).items()
+    }
     found: dict[tuple[str | None, str | None], int] = {}
     for name, module in model.named_modules():
         if isinstance(module, WEIGHTED):
@@ -66,7 +71,7 @@ def _of_layer(
     consumer, outputs = (name, 1) if loses else (None, module.weight.shape[0])
     # Of a grouped convolution each input column is read by the outputs of its own group only.
     rate = module.weight[0, 0].numel() * (positions if what == "multiply_adds" else 1)
-    fixed = inputs_of(module) - sum(span * links[producer].units for producer, span in fed)
+    fixed = input_width(module) - sum(span * links[producer].units for producer, span in fed)
     terms: list[tuple[str | None, str | None, int]] = [
         (producer, consumer, rate * span * outputs // (1 if loses else groups)) for producer, span in fed
     ]
