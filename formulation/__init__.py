@@ -23,6 +23,7 @@ from formulation.errors import (
 )
 from formulation.explanation import Pull, explain
 from formulation.export import linopy_program, write_program
+from formulation.importance import importance
 from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.ranges import score_ranges
@@ -66,6 +67,7 @@ __all__ = [
     "check",
     "embed",
     "explain",
+    "importance",
     "keep_within",
     "linopy_program",
     "lower",
