@@ -70,7 +70,7 @@ def consumers(model: nn.Module, example_input: Tensor, layers: Iterable[str] | N
     Raises UnsupportedGraph that names the layer and the operation where the units' way cannot be followed: a constant
     added on the way, a layer that is called twice, a norm over units, a model that torch.fx cannot trace.
     """
-    traced = _trace(model, example_input)
+    traced = trace(model, example_input)
     live = live_nodes(traced.graph)
     nodes = {str(node.target): node for node in traced.graph.nodes if isinstance(module_of(traced, node), WEIGHTED)}
     if layers is None:
@@ -88,7 +88,11 @@ def consumers(model: nn.Module, example_input: Tensor, layers: Iterable[str] | N
     return {name: _follow(traced, nodes[name], live) for name in names}
 
 
-def _trace(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
+def trace(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
+    """The model as a graph with shapes, in evaluation mode, without what nothing uses; its modules are the model's.
+
+    Raises UnsupportedGraph where torch.fx cannot trace it or a layer is called twice.
+    """
     weight = next(model.parameters(), example_input)
     with evaluating(model), torch.no_grad():
         try:
@@ -138,7 +142,7 @@ def _follow(traced: fx.GraphModule, start: fx.Node, live: set[fx.Node]) -> Links
     while pending:
         source, lying = pending.pop(0)
         for node in users(source):
-            for here in _readers(traced, layer, source, node, lying, live):
+            for here in positions_after(traced, layer, source, node, lying, live):
                 if isinstance(module_of(traced, node), WEIGHTED):
                     _check_weights(traced, layer, here.layer)
                     readers.append(here)
@@ -164,10 +168,10 @@ def _check_weights(traced: fx.GraphModule, layer: str, touched: str) -> None:
         )
 
 
-def _readers(
+def positions_after(
     traced: fx.GraphModule, layer: str, source: fx.Node, node: fx.Node, lying: Reader, live: set[fx.Node]
 ) -> Iterator[Reader]:
-    """How `node` reads the units, once for each time it does; refuses what mixes them.
+    """How `node` reads the units that lie so in `source`, once for each time it does; refuses what mixes them.
 
     Not at all where their way ends in a sum or in a function with weights: what emits 0 adds nothing there.
     """
