@@ -1,8 +1,8 @@
 """Data, models, training and pruning in torch; knows nothing of the program, of tracking or of flows.
 
 Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
-folders, data, inference, sampling, checkpoints, own_models, models, pruning/, loop. The loop comes after pruning/
-because it keeps removed units removed while it trains.
+folders, data, inference, sampling, checkpoints, own_models, models, pruning/, loop, schedules. The loop comes after
+pruning/ because it keeps removed units removed while it trains.
 """
 
 from training.checkpoints import load_checkpoint, save_checkpoint
@@ -18,6 +18,7 @@ from training.errors import (
     ModelError,
     PruningError,
     SamplingError,
+    ScheduleError,
     SelectionError,
     SettingsError,
     TrainingDiverged,
@@ -30,15 +31,22 @@ from training.inference import predict
 from training.loop import Epoch, Evaluation, FitResult, FitSettings, evaluate, fit
 from training.models import MODELS, build
 from training.pruning import (
+    Exchange,
+    Exchanger,
     LayerRemoval,
     Masks,
+    Method,
     Removal,
+    Rework,
+    Scorer,
     Scores,
     Selection,
+    Selector,
     by_threshold,
     consumers,
     counts,
     critical_masks,
+    exchange,
     load_masks,
     masks_digest,
     prune,
@@ -48,6 +56,7 @@ from training.pruning import (
     validate_masks,
 )
 from training.sampling import ScoringSet, draw, draw_sets
+from training.schedules import Step, at_initialisation, during_training, even_shares, iterative, one_shot
 from training.splits import Dataset, Split
 
 __all__ = [
@@ -59,27 +68,36 @@ __all__ = [
     "DeviceError",
     "Epoch",
     "Evaluation",
+    "Exchange",
+    "Exchanger",
     "FitResult",
     "FitSettings",
     "LabelError",
     "LayerRemoval",
     "MaskError",
     "Masks",
+    "Method",
     "ModelError",
     "PruningError",
     "Removal",
+    "Rework",
     "SamplingError",
+    "ScheduleError",
+    "Scorer",
     "Scores",
     "ScoringSet",
     "Selection",
     "SelectionError",
+    "Selector",
     "SettingsError",
     "Split",
+    "Step",
     "TrainingDiverged",
     "TrainingError",
     "UnknownDataset",
     "UnknownModel",
     "UnsupportedGraph",
+    "at_initialisation",
     "build",
     "by_threshold",
     "consumers",
@@ -87,14 +105,19 @@ __all__ = [
     "critical_masks",
     "draw",
     "draw_sets",
+    "during_training",
     "evaluate",
+    "even_shares",
+    "exchange",
     "find_device",
     "fit",
+    "iterative",
     "load",
     "load_checkpoint",
     "load_masks",
     "masks_digest",
     "model_digest",
+    "one_shot",
     "predict",
     "prune",
     "random_masks",

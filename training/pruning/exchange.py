@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.errors import SelectionError, SettingsError
+from training.errors import MaskError, SelectionError, SettingsError
 from training.pruning.gating import GatedNetwork, Slopes
 from training.pruning.masks import Masks, validate_masks
 
@@ -102,6 +102,8 @@ def _exchanged(mask: NDArray[np.bool_], back: int, gone: int) -> NDArray[np.bool
 
 def _check(model: nn.Module, masks: Masks, tries: int, tolerance: float, leave_alone: Collection[str]) -> None:
     validate_masks(model, masks)
+    if not masks:
+        raise MaskError("there are no masks: give those of one layer or more")
     if tries < 0:
         raise SettingsError(f"tries={tries} is out of range: use 0 or more")
     if not 0.0 <= tolerance < np.inf:

@@ -88,10 +88,10 @@ class GatedNetwork:
         total, slope, handed_on = 0.0, torch.zeros_like(gates, dtype=torch.float64), []
         for loss, kept in self._losses(gates, self._moved_by(self._units), self._still):
             total += float(loss.detach())
-            slope += torch.autograd.grad(loss, gates, allow_unused=True, materialize_grads=True)[0]
+            slope += torch.autograd.grad(loss, gates)[0]
             handed_on.append(kept)
         mean = (slope / self._images).cpu().numpy()
-        parts = np.split(mean[1:], np.cumsum(list(self._units.values()))[:-1]) if self._units else []
+        parts = np.split(mean[1:], np.cumsum(list(self._units.values()))[:-1])
         by_layer = dict(zip(self._units, parts, strict=True))
         return Slopes(masks, total / self._images, by_layer, tuple(handed_on))
 
