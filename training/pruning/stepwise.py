@@ -124,9 +124,7 @@ def _select(selector: Selector, scores: Scores, masks: Masks, share: float, step
     fewer = range(_whole(share * units), gone, -1)
     works = (n / units for n in fewer if n / units < share and _left(selector, scores, masks, n / units)[0] is not None)
     largest = next(works, None)
-    advice = (
-        "no share above the last one works" if largest is None else f"the largest share that works is {largest:.3g}"
-    )
+    advice = "no more can be removed" if largest is None else f"the largest share that works is {largest:.3g}"
     raise ScheduleError(f"step {step}, up to share {share:.3g} of the units, {reason}; {advice}")
 
 
@@ -169,7 +167,7 @@ def _check_shares(masks: Masks, shares: Sequence[float]) -> None:
         if _whole(share * units) > spare:
             narrowest = min(widths, key=lambda layer: widths[layer])
             raise ScheduleError(
-                f"step {step} would empty a layer, as {narrowest!r} of {widths[narrowest]} units: share {share:.3g} of all "
-                f"{units} units leaves fewer than one for each of {len(widths)} layers; "
+                f"step {step} would empty a layer, as {narrowest!r} of {widths[narrowest]} units: share {share:.3g} of "
+                f"all {units} units leaves fewer than one for each of {len(widths)} layers; "
                 f"the largest share that works is {spare / units:.3g}"
             )

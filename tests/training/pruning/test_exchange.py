@@ -86,10 +86,10 @@ def test_neither_the_model_nor_the_masks_are_touched_and_layers_left_alone_stay(
     images, labels = labelled(mixed(), 30)
     masks = drawn_masks(model, ["0", "4", "9"], seed=3)
     before, digest = {layer: mask.copy() for layer, mask in masks.items()}, model_digest(model)
-    found = exchange(model, masks, images, labels, tolerance=0.0, leave_alone=["9"])
+    found = exchange(model, masks, images, labels, tolerance=0.0, leave_alone=["0"])
     assert sum(found.exchanges.values()) > 0
-    assert found.exchanges["9"] == 0
-    assert np.array_equal(found.masks["9"], before["9"])
+    assert found.exchanges["0"] == 0
+    assert np.array_equal(found.masks["0"], before["0"])
     assert all(np.array_equal(masks[layer], before[layer]) for layer in masks)
     assert model_digest(model) == digest
     assert model.training
