@@ -1,14 +1,25 @@
 """Data, models, training and pruning in torch; knows nothing of the program, of tracking or of flows.
 
 Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
-folders, data, inference, sampling, checkpoints, own_models, models, pruning/, loop. The loop comes after pruning/
-because it keeps removed units removed while it trains.
+folders, data, inference, sampling, checkpoints, own_models, models, pruning/, loop, schedules. The loop comes after
+pruning/ because it keeps removed units removed while it trains.
 """
 
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.data import DATASETS, load
-from training.devices import find_device, torch_threads
-from training.digests import model_digest
+from training.checkpoints import (
+    load_checkpoint,
+    save_checkpoint,
+)
+from training.data import (
+    DATASETS,
+    load,
+)
+from training.devices import (
+    find_device,
+    torch_threads,
+)
+from training.digests import (
+    model_digest,
+)
 from training.errors import (
     CheckpointError,
     DataError,
@@ -19,6 +30,7 @@ from training.errors import (
     ModelError,
     PruningError,
     SamplingError,
+    ScheduleError,
     SelectionError,
     SettingsError,
     TrainingDiverged,
@@ -27,24 +39,42 @@ from training.errors import (
     UnknownModel,
     UnsupportedGraph,
 )
-from training.inference import predict
-from training.loop import Epoch, Evaluation, FitResult, FitSettings, evaluate, fit
-from training.models import MODELS, build
+from training.inference import (
+    predict,
+)
+from training.loop import (
+    Epoch,
+    Evaluation,
+    FitResult,
+    FitSettings,
+    evaluate,
+    fit,
+)
+from training.models import (
+    MODELS,
+    build,
+)
 from training.pruning import (
     RULES,
     CompactSpec,
     Cost,
     Evidence,
+    Exchange,
+    Exchanger,
     Exported,
     Latency,
     LayerLatency,
     LayerRemoval,
     Limits,
     Masks,
+    Method,
     Removal,
+    Rework,
     Rule,
+    Scorer,
     Scores,
     Selection,
+    Selector,
     by_count,
     by_counts,
     by_layer_mean,
@@ -58,6 +88,7 @@ from training.pruning import (
     counts,
     draw_scores,
     estimated_seconds,
+    exchange,
     export_onnx,
     export_program,
     layer_latencies,
@@ -74,8 +105,23 @@ from training.pruning import (
     save_masks,
     validate_masks,
 )
-from training.sampling import ScoringSet, draw, draw_sets
-from training.splits import Dataset, Split
+from training.sampling import (
+    ScoringSet,
+    draw,
+    draw_sets,
+)
+from training.schedules import (
+    Step,
+    at_initialisation,
+    during_training,
+    even_shares,
+    iterative,
+    one_shot,
+)
+from training.splits import (
+    Dataset,
+    Split,
+)
 
 __all__ = [
     "DATASETS",
@@ -90,6 +136,8 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "Evidence",
+    "Exchange",
+    "Exchanger",
     "ExportError",
     "Exported",
     "FitResult",
@@ -101,22 +149,29 @@ __all__ = [
     "Limits",
     "MaskError",
     "Masks",
+    "Method",
     "ModelError",
     "PruningError",
     "Removal",
+    "Rework",
     "Rule",
     "SamplingError",
+    "ScheduleError",
+    "Scorer",
     "Scores",
     "ScoringSet",
     "Selection",
     "SelectionError",
+    "Selector",
     "SettingsError",
     "Split",
+    "Step",
     "TrainingDiverged",
     "TrainingError",
     "UnknownDataset",
     "UnknownModel",
     "UnsupportedGraph",
+    "at_initialisation",
     "build",
     "by_count",
     "by_counts",
@@ -132,12 +187,16 @@ __all__ = [
     "draw",
     "draw_scores",
     "draw_sets",
+    "during_training",
     "estimated_seconds",
     "evaluate",
+    "even_shares",
+    "exchange",
     "export_onnx",
     "export_program",
     "find_device",
     "fit",
+    "iterative",
     "layer_latencies",
     "load",
     "load_checkpoint",
@@ -147,6 +206,7 @@ __all__ = [
     "measure_latencies",
     "measure_latency",
     "model_digest",
+    "one_shot",
     "predict",
     "prune",
     "read_spec",

@@ -67,5 +67,9 @@ class SelectionError(PruningError):
     """Scores or a threshold from which no masks can be made."""
 
 
+class ScheduleError(PruningError):
+    """Shares that do not rise, more removals than epochs, or a step that would empty a layer."""
+
+
 class UnsupportedGraph(PruningError):
     """The way a layer's units take through the model cannot be followed."""

@@ -1,21 +1,64 @@
 """Removing units: who feeds whom, masks, their selection from scores, controls, compaction, and what was saved.
 
 Import order inside the room (a module imports only modules before it): operations, channels, masks, limits,
-activations, selection, baselines, accounting, latency, recalibration, smaller, compaction, cost_terms, compact_files,
-cost, export, layer_latency.
+activations, selection, baselines, accounting, gating, latency, recalibration, smaller, exchange, compaction,
+cost_terms, compact_files, cost, export, layer_latency, stepwise.
 """
 
-from training.pruning.accounting import LayerRemoval, Removal, removal
-from training.pruning.baselines import RULES, Evidence, Rule, draw_scores
-from training.pruning.channels import Links, Reader, consumers
-from training.pruning.compact_files import CompactSpec, load_compact, read_spec, save_compact
-from training.pruning.compaction import compact
-from training.pruning.cost import Cost, costs
-from training.pruning.cost_terms import cost_terms
-from training.pruning.export import Exported, export_onnx, export_program
-from training.pruning.latency import Latency, measure_latencies, measure_latency
-from training.pruning.layer_latency import LayerLatency, estimated_seconds, layer_latencies
-from training.pruning.limits import Limits
+from training.pruning.accounting import (
+    LayerRemoval,
+    Removal,
+    removal,
+)
+from training.pruning.baselines import (
+    RULES,
+    Evidence,
+    Rule,
+    draw_scores,
+)
+from training.pruning.channels import (
+    Links,
+    Reader,
+    consumers,
+)
+from training.pruning.compact_files import (
+    CompactSpec,
+    load_compact,
+    read_spec,
+    save_compact,
+)
+from training.pruning.compaction import (
+    compact,
+)
+from training.pruning.cost import (
+    Cost,
+    costs,
+)
+from training.pruning.cost_terms import (
+    cost_terms,
+)
+from training.pruning.exchange import (
+    Exchange,
+    exchange,
+)
+from training.pruning.export import (
+    Exported,
+    export_onnx,
+    export_program,
+)
+from training.pruning.latency import (
+    Latency,
+    measure_latencies,
+    measure_latency,
+)
+from training.pruning.layer_latency import (
+    LayerLatency,
+    estimated_seconds,
+    layer_latencies,
+)
+from training.pruning.limits import (
+    Limits,
+)
 from training.pruning.masks import (
     Masks,
     hold_at_zero,
@@ -26,7 +69,9 @@ from training.pruning.masks import (
     save_masks,
     validate_masks,
 )
-from training.pruning.recalibration import recalibrate
+from training.pruning.recalibration import (
+    recalibrate,
+)
 from training.pruning.selection import (
     Scores,
     Selection,
@@ -38,12 +83,21 @@ from training.pruning.selection import (
     by_threshold,
     counts,
 )
+from training.pruning.stepwise import (
+    Exchanger,
+    Method,
+    Rework,
+    Scorer,
+    Selector,
+)
 
 __all__ = [
     "RULES",
     "CompactSpec",
     "Cost",
     "Evidence",
+    "Exchange",
+    "Exchanger",
     "Exported",
     "Latency",
     "LayerLatency",
@@ -51,11 +105,15 @@ __all__ = [
     "Limits",
     "Links",
     "Masks",
+    "Method",
     "Reader",
     "Removal",
+    "Rework",
     "Rule",
+    "Scorer",
     "Scores",
     "Selection",
+    "Selector",
     "by_count",
     "by_counts",
     "by_layer_mean",
@@ -69,6 +127,7 @@ __all__ = [
     "counts",
     "draw_scores",
     "estimated_seconds",
+    "exchange",
     "export_onnx",
     "export_program",
     "hold_at_zero",
