@@ -125,7 +125,7 @@ def _sparsity(network: Network, scores: Any, settings: ScoreSettings) -> Any:
         (cvxpy.sum(scores[where]) - 2 * layer.units) / layer_weight(network, layer, settings.layer_weight)
         for layer, where in zip(network.layers, network.score_slices.values(), strict=True)
     ]
-    return cvxpy.sum_largest(cvxpy.hstack(terms), counted(network))
+    return cvxpy.sum_largest(cvxpy.hstack(terms), counted(network, settings.layer_weight))
 
 
 def main() -> int:

@@ -110,4 +110,4 @@ def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearE
     excess = model.add_variables(lower=0.0, coords=[("layer", each)], name="excess")
     terms = linear(model, shares, labels, -2 * units * share, "layer")
     model.add_constraints(excess + level >= terms, name="sparsity")
-    return linopy.merge([counted(network) * level, excess.sum()], dim="_term")
+    return linopy.merge([counted(network, weight) * level, excess.sum()], dim="_term")

@@ -128,7 +128,7 @@ def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit:
 def all_pulls(reduction: Reduction, proof: Proof, made: Lagrangian) -> Pulls:
     """Every image's and every row's pull on every score; `made` is what the proof proves."""
     network, count = reduction.network, reduction.scores
-    proof = proper(proof, network)
+    proof = proper(proof, network, reduction.settings.layer_weight)
     weight = reduction.settings.loss_weight / reduction.images
     price = np.zeros(count)
     for layer, share in zip(network.layers, proof.layers, strict=True):

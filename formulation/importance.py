@@ -34,7 +34,7 @@ def importance(solution: Solution) -> Scores:
     units = {name: len(values) for name, values in solution.scores.items()}
     if {name: len(values) for name, values in solution.reduced_costs.items()} != units:
         raise InvalidSolution("the solution's reduced costs are not one per score; score again")
-    together = solution.certificate.settings["layer_weight"] == "network"
+    together = solution.certificate.settings["layer_weight"] in ("network", "total")
     charged = {name: sum(units.values()) if together else count for name, count in units.items()}
     return {
         name: _priced(values, solution.reduced_costs[name], charged[name]) for name, values in solution.scores.items()

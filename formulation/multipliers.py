@@ -9,6 +9,7 @@ import numpy as np
 
 from formulation.network import Array, Index, MaxPool, Network, Node
 from formulation.reduction import ReducedImages, Reduction
+from formulation.settings import LayerWeight
 from formulation.solution import Proof
 from formulation.sparsity import counted
 
@@ -87,10 +88,10 @@ def _undecided(
     return found
 
 
-def proper(proof: Proof, network: Network) -> Proof:
+def proper(proof: Proof, network: Network, weight: LayerWeight) -> Proof:
     """The proof with probabilities that are some and shares that sum to m: solvers reach them but for a tolerance."""
     p = np.clip(proof.probabilities, 0.0, None)
-    return replace(proof, probabilities=p / p.sum(axis=0), layers=_summing_to(proof.layers, counted(network)))
+    return replace(proof, probabilities=p / p.sum(axis=0), layers=_summing_to(proof.layers, counted(network, weight)))
 
 
 def _summing_to(shares: Array, total: int) -> Array:

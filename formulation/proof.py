@@ -72,7 +72,7 @@ def lagrangian(reduction: Reduction, proof: Proof) -> Lagrangian:
     The bound holds whatever the multipliers: signs are put right, and what nothing bounds makes it minus infinity.
     """
     network, settings = reduction.network, reduction.settings
-    proof = proper(proof, network)
+    proof = proper(proof, network, reduction.settings.layer_weight)
     weight = settings.loss_weight / reduction.images
     constant = weight * float(entr(proof.probabilities).sum())
     gradient = np.zeros(reduction.columns)

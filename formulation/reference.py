@@ -107,14 +107,16 @@ def write_out(network: Network, pixels: Array, labels: Index, settings: ScoreSet
 
 
 def _sum_of_largest(model: Model, network: Network, largest: Variable, settings: ScoreSettings) -> None:
-    """largest >= the sum of any max(1, n - 1) of t_k = sum_j (s_kj - 2) / N_k."""
+    """largest >= the sum of any max(1, n - 1), of all n in `total`, of t_k = sum_j (s_kj - 2) / N_k."""
     score, where = model.variables["score"], network.score_slices
     weights = {
         "units": {layer.name: layer.units for layer in network.layers},
         "kernel": {layer.name: layer.units * layer.kernel for layer in network.layers},
         "network": dict.fromkeys(where, network.score_count),
+        "total": dict.fromkeys(where, network.score_count),
     }[settings.layer_weight]
-    for k, chosen in enumerate(itertools.combinations(network.layers, max(1, len(network.layers) - 1))):
+    count = len(network.layers) if settings.layer_weight == "total" else max(1, len(network.layers) - 1)
+    for k, chosen in enumerate(itertools.combinations(network.layers, count)):
         share, constant = np.zeros(network.score_count + 1), 0.0
         for layer in chosen:
             share[where[layer.name]] = 1 / weights[layer.name]

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from formulation.errors import InvalidSetting
 
 GateName = Literal["published", "pattern", "linear", "exact"]
-LayerWeight = Literal["units", "kernel", "network"]
+LayerWeight = Literal["units", "kernel", "network", "total"]
 Cuts = Literal["tangent", "lifted"]
 
 FIRST_ORDER: tuple[GateName, ...] = ("pattern", "linear")  # phases and picks are those of the unpruned network
@@ -27,7 +27,8 @@ class ScoreSettings:
         radius: half-width of the input box around each image, in pixel units, >= 0; `pattern` and `linear` demand 0.
         gate: what a score does to an activation: `published`, `pattern`, `linear` or `exact`.
         relax: let the ReLU phases (`open`) of undecided activations range over [0, 1].
-        layer_weight: the denominator N_k of a layer's sparsity term.
+        layer_weight: the denominator N_k of a layer's sparsity term; `total`: every layer's term counts, so that the
+            sum is the number of critical units, whatever their layer, over the number of units.
         solver: any solver that linopy knows; `highs` is always there.
         solver_options: passed to the solver as they are, by the options' names.
         time_limit: seconds for the whole call, > 0.

@@ -2,7 +2,9 @@
 
     t_k = sum_j (s_kj - 2) / N_k          one term per scored layer, over its units j
 
-and the objective takes the sum of the n - 1 largest of the n terms (of one term where n = 1). That sum is linear:
+and the objective takes the sum of the n - 1 largest of the n terms (of one term where n = 1). With `total`, which is
+not in the paper, N_k is the number of units of all layers and every term counts: a unit costs the same whatever its
+layer, and scores of different layers can be compared. That sum is linear:
 
     sum of the m largest of t = min  m q + sum_k p_k   with  p_k >= t_k - q,  p_k >= 0,  q free
 
@@ -35,15 +37,15 @@ def layer_weight(network: Network, layer: Layer, weight: LayerWeight) -> int:
             return layer.units
         case "kernel":
             return layer.units * layer.kernel
-        case "network":
+        case "network" | "total":
             return sum(network.units.values())
         case _:
             assert_never(weight)
 
 
-def counted(network: Network) -> int:
+def counted(network: Network, weight: LayerWeight) -> int:
     """m: how many of the largest terms are summed."""
-    return max(1, len(network.layers) - 1)
+    return len(network.layers) if weight == "total" else max(1, len(network.layers) - 1)
 
 
 def terms(network: Network, scores: Array, weight: LayerWeight) -> Array:
@@ -54,7 +56,7 @@ def terms(network: Network, scores: Array, weight: LayerWeight) -> Array:
 
 def sparsity(network: Network, scores: Array, weight: LayerWeight) -> float:
     """The sum of the m largest terms, by sorting."""
-    return float(np.sort(terms(network, scores, weight))[::-1][: counted(network)].sum())
+    return float(np.sort(terms(network, scores, weight))[::-1][: counted(network, weight)].sum())
 
 
 def preference(network: Network, gap: float) -> Array:

@@ -208,7 +208,7 @@ class Unreduced:
         return out
 
     def _sparsity(self) -> int:
-        """One column that is at least the sum of every m of the n layer terms, m = max(1, n - 1)."""
+        """One column that is at least the sum of every m of the n layer terms, m = max(1, n - 1), or n in `total`."""
         column = self.column(-np.inf, np.inf, cost=1.0)
         terms = []
         for layer in self.network.layers:
@@ -216,9 +216,11 @@ class Unreduced:
                 "units": layer.units,
                 "kernel": layer.units * layer.kernel,
                 "network": sum(k.units for k in self.network.layers),
+                "total": sum(k.units for k in self.network.layers),
             }[self.settings.layer_weight]
             terms.append(Expression(-2 * layer.units / share, dict.fromkeys(self.score[layer.name], 1 / share)))
-        for chosen in itertools.combinations(terms, max(1, len(terms) - 1)):
+        count = len(terms) if self.settings.layer_weight == "total" else max(1, len(terms) - 1)
+        for chosen in itertools.combinations(terms, count):
             total = Expression(0.0, {column: 1.0})
             for term in chosen:
                 total = total.plus(term, -1.0)

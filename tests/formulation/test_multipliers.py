@@ -94,9 +94,9 @@ def test_families_that_are_too_short_have_no_price() -> None:
 @pytest.mark.parametrize("shares", [[0.0, 0.0, 0.0], [3.0, 1.0, -1.0], [0.2, 0.3, 0.4], [1.0, 1.0, 1.0]])
 def test_a_proper_proof_has_probabilities_and_shares_that_sum_to_what_they_must(shares: list[float]) -> None:
     network = dense(1, hidden=(4, 3, 2)).reduction(ScoreSettings(radius=0.1)).network
-    assert counted(network) == 2
+    assert counted(network, "units") == 2
     p = np.array([[2.0, 0.0], [1.0, -1.0], [1.0, 3.0]])
-    made = proper(Proof(p, np.array(shares), np.zeros((0, 3), int), np.zeros(0), {}), network)
+    made = proper(Proof(p, np.array(shares), np.zeros((0, 3), int), np.zeros(0), {}), network, "units")
     np.testing.assert_allclose(made.probabilities, [[0.5, 0.0], [0.25, 0.0], [0.25, 1.0]])
     assert made.layers.sum() == pytest.approx(2.0, abs=1e-12)
     assert ((made.layers >= 0) & (made.layers <= 1)).all()

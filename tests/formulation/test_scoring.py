@@ -224,7 +224,7 @@ def test_the_more_the_loss_weighs_the_lower_the_loss_at_the_optimum(name: str) -
     assert losses[0] > losses[-1]  # the weight does something
 
 
-@pytest.mark.parametrize("layer_weight", ["units", "kernel", "network"])
+@pytest.mark.parametrize("layer_weight", ["units", "kernel", "network", "total"])
 def test_a_unit_that_nothing_reads_scores_0_in_a_layer_that_counts(layer_weight: str) -> None:
     """One hidden layer, so that its term is the one that is summed."""
     case = dense(1, hidden=(5,))

@@ -23,8 +23,8 @@ def network_of(units: list[int], kernels: list[int]) -> Network:
 def test_layer_weights_by_hand() -> None:
     network = network_of([6, 120], [25, 1])
     conv, dense = network.layers
-    assert [layer_weight(network, conv, w) for w in ("units", "kernel", "network")] == [6, 150, 126]
-    assert [layer_weight(network, dense, w) for w in ("units", "kernel", "network")] == [120, 120, 126]
+    assert [layer_weight(network, conv, w) for w in ("units", "kernel", "network", "total")] == [6, 150, 126, 126]
+    assert [layer_weight(network, dense, w) for w in ("units", "kernel", "network", "total")] == [120, 120, 126, 126]
 
 
 def test_terms_by_hand() -> None:
@@ -39,19 +39,21 @@ def test_terms_by_hand() -> None:
 
 @pytest.mark.parametrize(("layers", "summed"), [(1, 1), (2, 1), (3, 2), (5, 4)])
 def test_all_but_one_of_the_terms_are_summed_and_one_where_there_is_one(layers: int, summed: int) -> None:
-    assert counted(network_of([2] * layers, [1] * layers)) == summed
+    network = network_of([2] * layers, [1] * layers)
+    assert counted(network, "units") == summed
+    assert counted(network, "total") == layers
 
 
 @repeatable
 @given(
     shape=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_size=1, max_size=5),
-    seed=st.integers(0, 10_000), weight=st.sampled_from(["units", "kernel", "network"]),
+    seed=st.integers(0, 10_000), weight=st.sampled_from(["units", "kernel", "network", "total"]),
 )  # fmt: skip
 def test_sorting_equals_trying_every_subset(shape, seed, weight):
     network = network_of([u for u, _ in shape], [k for _, k in shape])
     scores = np.random.default_rng(seed).random(sum(u for u, _ in shape))
     named = dict(enumerate(terms(network, scores, weight)))
-    assert sparsity(network, scores, weight) == pytest.approx(largest_sum(named, counted(network)), abs=1e-12)
+    assert sparsity(network, scores, weight) == pytest.approx(largest_sum(named, counted(network, weight)), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -60,7 +62,7 @@ def test_the_linear_program_equals_sorting(seed: int) -> None:
     units = rng.integers(1, 5, size=1 + seed % 5).tolist()
     network = network_of(units, rng.integers(1, 9, size=len(units)).tolist())
     scores = rng.random(sum(units))
-    weight = ("units", "kernel", "network")[seed % 3]
+    weight = ("units", "kernel", "network", "total")[seed % 4]
     model = Model()
     for name, where in network.score_slices.items():
         fixed = scores[where]
