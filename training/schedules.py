@@ -104,10 +104,12 @@ def at_initialisation(
 ) -> Iterator[Step]:
     """Prune the untrained model as `iterative` does, then train what is left, in a last step of its own.
 
-    Raises as `iterative` and `fit` do.
+    Raises as `iterative` and `fit` do, both before any work.
     """
     start = begin(model, masks, shares, train.images[:1])
-    return _remove_and_train(start, method, shares, _Training(train, validation, settings, callbacks))
+    training = _Training(train, validation, settings, callbacks)
+    training.check(start)
+    return _remove_and_train(start, method, shares, training)
 
 
 def during_training(
@@ -131,7 +133,8 @@ def during_training(
     weights and masks are all that a run needs to go on from where another stopped. The seed of each stretch of epochs
     comes from that of the settings and the number of its step, lest every stretch see the images in the same order;
     the first has the settings' own.
-    Raises as `iterative` and `fit` do, and ScheduleError where the epochs do not suffice for all removals.
+    Raises as `iterative` and `fit` do, both before any work, and ScheduleError where the epochs do not suffice for all
+    removals.
     """
     start = begin(model, masks, shares, train.images[:1])
     if every < 1:
@@ -141,7 +144,9 @@ def during_training(
             f"{len(shares)} removals, one every {every} epochs, need {every * len(shares)} epochs but there are "
             f"{settings.epochs}: train longer, or remove more often or in fewer steps"
         )
-    return _train_and_remove(start, method, shares, _Training(train, validation, settings, callbacks), every)
+    training = _Training(train, validation, settings, callbacks)
+    training.check(start)
+    return _train_and_remove(start, method, shares, training, every)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +157,10 @@ class _Training:
     validation: Split
     settings: FitSettings
     callbacks: Callbacks
+
+    def check(self, pruned: Pruned) -> None:
+        """Raise what `fit` refuses, before hours of scoring: without epochs it checks and does no more."""
+        fit(pruned.network, self.train, self.validation, replace(self.settings, epochs=0), masks=pruned.masks)
 
     def fit(self, pruned: Pruned, epochs: int, *, step: int, before: int) -> tuple[Pruned, tuple[Epoch, ...]]:
         """The network trained for some epochs more, and those epochs, numbered on from the ones before."""

@@ -13,8 +13,10 @@ from torch import nn
 from tests.training.networks import drawn_masks, example, mixed
 from training import (
     Dataset,
+    DeviceError,
     Epoch,
     FitSettings,
+    LabelError,
     Masks,
     Method,
     ScheduleError,
@@ -258,6 +260,15 @@ def test_training_goes_on_from_masks_that_an_earlier_run_left() -> None:
     check_steps(model, steps, (0.5, 0.5))
     assert counts(steps[-1].masks) == {"0": 3, "9": 3}
     assert not steps[-1].masks["0"][[0, 4]].any()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_scored() -> None:
+    model, data = small()
+    beyond = Split(data.images, data.labels + 1)
+    with pytest.raises(LabelError, match="the model has 3 outputs"):
+        at_initialisation(model, PLAIN, (0.5,), data, beyond, FitSettings())
+    with pytest.raises(DeviceError, match="abacus"):
+        during_training(model, PLAIN, (0.5,), data, data, FitSettings(device="abacus"), every=1)
 
 
 RISING = "above that of the step before"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,12 @@ from training.errors import MaskError, SelectionError, SettingsError
 from training.pruning.gating import GatedNetwork, Slopes
 from training.pruning.masks import Masks, validate_masks
 
-# Per layer so many units to bring back are paired with so many to remove: slopes rank well, but not exactly.
-BREADTH = 3
+# (layer, the unit that comes back, the unit that goes for it)
+Pair = tuple[str, int, int]
+# Per layer so many units that may come back are paired with so many that may go.
+BREADTH = 10
+# How much of what failed pairs have taught is still believed once another pair has changed places.
+MEMORY = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +53,15 @@ def exchange(
     """Exchange removed units for kept ones of their layer as long as that lowers the loss L on the images.
 
     The model is the one that `prune` would be given: a removed unit comes back with the weights it has there. With a
-    gate g_j on every unit j of the pruned network (0 removed, 1 kept), bringing unit i back for unit j changes L by
-    about dL/dg_i - dL/dg_j. In every round the pairs of which this promises most are tried one after another; the
-    first that lowers L by more than `tolerance` stays, and the next round starts from there. It ends with a round
-    whose pairs all fail, or after `tries` masks. How many units each layer keeps never changes, nor does a layer that
-    is left alone. The result is a local optimum, the same for the same input; L never rises.
+    gate g_j on every unit j of the pruned network (0 removed, 1 kept), bringing unit i back for unit j is expected to
+    change L by dL/dg_i + e_i - dL/dg_j + e_j. The pair that promises most is tried; if it lowers L by more than
+    `tolerance` it stays, and the slopes are taken anew. If not, its two units share the surprise: half of what the
+    change of L exceeds the expected one by is added to e_i and e_j, which are 0 at first. So the next pair tried is
+    another one, and what a curved loss hides from its slopes is learned where it matters. The end is a local optimum
+    as far as slopes can tell, or `tries` masks.
+
+    How many units each layer keeps never changes, nor does a layer that is left alone. L never rises. The same input
+    gives the same masks.
 
     Images [n, ...], labels [n], int64. Raises before any work: MaskError, SelectionError for a layer to leave alone
     that has no mask, SettingsError, DeviceError, ModelError, DataError, LabelError, UnsupportedGraph.
@@ -63,35 +72,50 @@ def exchange(
     before = here.loss
     free = [layer for layer in masks if layer not in leave_alone]
     moves = Counter(dict.fromkeys(masks, 0))
+    surprises = {layer: np.zeros(len(masks[layer])) for layer in free}
+    failed: set[Pair] = set()
     evaluated = 0
-    searching = True
-    while searching and evaluated < tries:
-        searching = False
-        for layer, back, gone in _candidates(here, free, tolerance):
-            if evaluated == tries:
+    while evaluated < tries:
+        pair, promise = _most_promising(here, surprises, failed)
+        if promise >= -tolerance:
+            if not any(values.any() for values in surprises.values()):
                 break
-            evaluated += 1
-            trial = here.masks | {layer: _exchanged(here.masks[layer], back, gone)}
-            if network.loss(trial, here) < here.loss - tolerance:
-                here = network.slopes(trial)
-                moves[layer] += 1
-                searching = True
-                break
+            # What was learned may have frightened off good pairs: before giving up, trust the slopes once more.
+            surprises = {layer: np.zeros_like(values) for layer, values in surprises.items()}
+            continue
+        evaluated += 1
+        layer, back, gone = pair
+        trial = here.masks | {layer: _exchanged(here.masks[layer], back, gone)}
+        change = network.loss(trial, here) - here.loss
+        if change < -tolerance:
+            here = network.slopes(trial)
+            moves[layer] += 1
+            surprises = {layer: MEMORY * values for layer, values in surprises.items()}
+            failed.clear()
+        else:
+            surprises[layer][[back, gone]] += (change - promise) / 2
+            failed.add(pair)
     return Exchange(here.masks, before, here.loss, dict(moves), evaluated)
 
 
-def _candidates(here: Slopes, layers: list[str], tolerance: float) -> Iterator[tuple[str, int, int]]:
-    """(layer, unit that comes back, unit that goes), the largest promise first, ties by layer and position."""
-    promises = []
-    for order, layer in enumerate(layers):
-        slopes, kept = here.by_layer[layer], here.masks[layer]
-        removed, stay = np.flatnonzero(~kept), np.flatnonzero(kept)
-        back = removed[np.argsort(slopes[removed], kind="stable")[:BREADTH]]
-        gone = stay[np.argsort(-slopes[stay], kind="stable")[:BREADTH]]
-        promises += [(float(slopes[i] - slopes[j]), order, int(i), int(j)) for i in back for j in gone]
-    for change, order, returning, leaving in sorted(promises):
-        if change < -tolerance:
-            yield layers[order], returning, leaving
+def _most_promising(here: Slopes, surprises: dict[str, NDArray[np.float64]], failed: set[Pair]) -> tuple[Pair, float]:
+    """The pair of which the largest fall of the loss is expected, and the change expected; infinite without one."""
+    best: tuple[Pair, float] = ("", -1, -1), np.inf
+    for layer, surprise in surprises.items():
+        kept = here.masks[layer]
+        changes = np.where(kept, -1.0, 1.0) * here.by_layer[layer] + surprise
+        for back, gone in product(_lowest(changes, ~kept), _lowest(changes, kept)):
+            expected = float(changes[back] + changes[gone])
+            if expected < best[1] and (layer, back, gone) not in failed:
+                best = (layer, back, gone), expected
+    return best
+
+
+def _lowest(values: NDArray[np.float64], among: NDArray[np.bool_]) -> list[int]:
+    """The positions of the lowest values among some, ties by position."""
+    positions = np.flatnonzero(among)
+    chosen: list[int] = positions[np.argsort(values[positions], kind="stable")[:BREADTH]].tolist()
+    return chosen
 
 
 def _exchanged(mask: NDArray[np.bool_], back: int, gone: int) -> NDArray[np.bool_]:

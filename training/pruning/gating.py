@@ -73,10 +73,10 @@ class GatedNetwork:
         self._gates, self._moved = _insert_gates(self._traced, list(self._units), place)
         self._kept = {node for moved in self._moved.values() for node in _read_by(moved)}
         self._ones = torch.ones(1 + sum(self._units.values()), device=place, dtype=kind)
-        self._labels = torch.split(labels.to(place), batch_size)
+        self._labels = torch.split(labels.cpu(), batch_size)
         # What no gate moves is computed once.
         moved = self._moved_by(self._units)
-        still = [node for node in self._traced.graph.nodes if node not in (*moved, self._gates)]
+        still = [node for node in self._traced.graph.nodes if node not in {*moved, self._gates}]
         with torch.no_grad():
             self._still = [
                 self._run({}, still, _read_by(moved), part.to(place, kind)) for part in torch.split(images, batch_size)
@@ -85,13 +85,12 @@ class GatedNetwork:
     def slopes(self, masks: Masks) -> Slopes:
         """The loss under masks of all the layers, and its derivative by every gate: one pass forth and back."""
         gates = self._at(masks).requires_grad_()
-        total, slope, handed_on = 0.0, torch.zeros_like(gates, dtype=torch.float64), []
+        total, slope, handed_on = 0.0, torch.zeros(len(gates), dtype=torch.float64), []
         for loss, kept in self._losses(gates, self._moved_by(self._units), self._still):
             total += float(loss.detach())
-            slope += torch.autograd.grad(loss, gates)[0]
+            slope += torch.autograd.grad(loss, gates)[0].cpu()
             handed_on.append(kept)
-        mean = (slope / self._images).cpu().numpy()
-        parts = np.split(mean[1:], np.cumsum(list(self._units.values()))[:-1])
+        parts = np.split(slope.numpy()[1:] / self._images, np.cumsum(list(self._units.values()))[:-1])
         by_layer = dict(zip(self._units, parts, strict=True))
         return Slopes(masks, total / self._images, by_layer, tuple(handed_on))
 
@@ -125,7 +124,8 @@ class GatedNetwork:
             own = {node: _own(values[node]) for node in read if node is not self._gates}
             kept = self._run(own | {self._gates: gates}, nodes, {*self._kept, output})
             logits = kept.pop(output)
-            yield cross_entropy(logits.double(), labels, reduction="sum"), kept
+            # On the CPU, because not every device knows float64.
+            yield cross_entropy(logits.cpu().double(), labels, reduction="sum"), kept
 
     def _run(self, values: Values, nodes: Sequence[fx.Node], keep: set[fx.Node], *images: Tensor) -> Values:
         """Compute the nodes in their order from the values that they read; returns those to keep."""

@@ -22,7 +22,7 @@ Scorer = Callable[[nn.Module, Masks], Scores]
 Selector = Callable[[Scores, Masks, float], Masks]
 # Better masks of the same counts, of a model that still has the weights of its removed units.
 Exchanger = Callable[[nn.Module, Masks], Exchange]
-# The same network with other weights, its removed units left out: trained, or with BatchNorm statistics measured anew.
+# Another module: the network with other weights, removed units left out; trained, or its BatchNorms measured anew.
 Rework = Callable[[nn.Module, Masks], nn.Module]
 # A share of units that is a whole number but for rounding (0.29 * 100) counts as that number.
 ROUNDING = 1e-9
@@ -120,12 +120,22 @@ def _select(selector: Selector, scores: Scores, masks: Masks, share: float, step
     left, reason = _left(selector, scores, masks, share)
     if left is not None:
         return left
-    units, gone = sum(len(mask) for mask in masks.values()), sum(counts(masks).values())
-    fewer = range(_whole(share * units), gone, -1)
-    works = (n / units for n in fewer if n / units < share and _left(selector, scores, masks, n / units)[0] is not None)
-    largest = next(works, None)
+    largest = _largest_share(selector, scores, masks, share)
     advice = "no more can be removed" if largest is None else f"the largest share that works is {largest:.3g}"
     raise ScheduleError(f"step {step}, up to share {share:.3g} of the units, {reason}; {advice}")
+
+
+def _largest_share(selector: Selector, scores: Scores, masks: Masks, share: float) -> float | None:
+    """The largest share that the selection survives, where larger ones remove more; None where no more can go."""
+    units, gone = sum(len(mask) for mask in masks.values()), sum(counts(masks).values())
+    works, fails = gone, _whole(share * units)
+    while fails - works > 1:
+        middle = (works + fails) // 2
+        if _left(selector, scores, masks, middle / units)[0] is None:
+            fails = middle
+        else:
+            works = middle
+    return works / units if works > gone else None
 
 
 def _left(selector: Selector, scores: Scores, masks: Masks, share: float) -> tuple[Masks | None, str]:

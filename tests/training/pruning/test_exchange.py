@@ -108,6 +108,17 @@ def test_where_nothing_is_removed_nothing_is_tried() -> None:
     )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_on_a_card_the_same_losses_are_found(digits: Dataset, trained: nn.Module) -> None:
+    images, labels = digits.train.images[:200], digits.train.labels[:200]
+    masks = drawn_masks(trained, list(consumers(trained, images)), seed=0, keep=0.3)
+    found = exchange(trained, masks, images, labels, device="cuda")
+    assert found.loss_before == pytest.approx(loss_of_pruned(trained, masks, images, labels), abs=1e-4)
+    assert found.loss_after == pytest.approx(loss_of_pruned(trained, found.masks, images, labels), abs=1e-4)
+    assert found.loss_after < found.loss_before
+    assert {parameter.device.type for parameter in trained.parameters()} == {"cpu"}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
