@@ -31,7 +31,7 @@ DRAWS = 5
 EVIDENCE = 6000
 PROGRAM = "program"
 COUNTINGS = ("own", "uniform")
-SETTINGS = ScoreSettings(gate="linear", radius=0.0, loss_weight=5.0, layer_weight="total", gap=1e-2)
+SETTINGS = ScoreSettings(gate="linear", radius=0.0, loss_weight=5.0, layer_weight="total", gap=1e-3)
 TRIES = 100
 
 Curves = dict[str, list[float]]
@@ -120,7 +120,10 @@ def masks_by_level(bench: Bench, method: Method) -> Iterator[tuple[float, Masks]
 
 def measure(bench: Bench, counting: str) -> dict[str, object]:
     """Curves of the program and of every simple rule at its counts, and what an epoch of training makes of them."""
-    started, method = time.process_time(), Method(program_scorer(bench.chosen), selector_of(counting), _exchange(bench))
+    started, method = (
+        time.process_time(),
+        Method(program_scorer(bench.chosen), selector_of(counting), _exchange(bench, across=counting == "own")),
+    )
     by_level = dict(masks_by_level(bench, method))
     seconds = time.process_time() - started
     curves: Curves = {}
@@ -169,9 +172,11 @@ def ablation(bench: Bench) -> Curves:
     return curves
 
 
-def _exchange(bench: Bench) -> Callable[[nn.Module, Masks], training.Exchange]:
+def _exchange(bench: Bench, *, across: bool = False) -> Callable[[nn.Module, Masks], training.Exchange]:
     chosen = bench.chosen
-    return lambda model, masks: training.exchange(model, masks, chosen.images, chosen.labels, tries=TRIES)
+    return lambda model, masks: training.exchange(
+        model, masks, chosen.images, chosen.labels, tries=TRIES, across=across
+    )
 
 
 def _importance_of(bench: Bench, *, gate: str, loss_weight: float) -> Scores:

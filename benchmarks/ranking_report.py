@@ -131,7 +131,7 @@ def ablation_table(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def curve_figure(groups: Sequence[Group], counting: str) -> Figure:
-    """One panel per network and data set: accuracy against units removed, means over the seeds, standard errors shaded."""
+    """One panel per network and data set: accuracy against units removed, means over the seeds with standard errors."""
     columns = min(len(groups), len(DATASETS))
     rows = -(-len(groups) // columns)
     figure = Figure(figsize=(5.2 * columns, 3.4 * rows + 0.6), layout="constrained")

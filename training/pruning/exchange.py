@@ -15,8 +15,8 @@ from training.errors import MaskError, SelectionError, SettingsError
 from training.pruning.gating import GatedNetwork, Slopes
 from training.pruning.masks import Masks, validate_masks
 
-# (layer, the unit that comes back, the unit that goes for it)
-Pair = tuple[str, int, int]
+Unit = tuple[str, int]  # layer and number
+Pair = tuple[Unit, Unit]  # the unit that comes back, the unit that goes for it
 # Per layer so many units that may come back are paired with so many that may go.
 BREADTH = 10
 # How much of what failed pairs have taught is still believed once another pair has changed places.
@@ -28,7 +28,7 @@ class Exchange:
     """The masks that exchanging led to, and what it took.
 
     Losses are mean cross-entropies (nats) of the pruned network on the images given, before and after. `exchanges`
-    counts, for every layer of the masks, the pairs of units that changed places; `evaluated`, the masks tried.
+    counts, for every layer of the masks, the units that came back; `evaluated`, the masks tried.
     """
 
     masks: Masks
@@ -47,10 +47,11 @@ def exchange(
     tries: int = 40,
     tolerance: float = 1e-4,
     leave_alone: Collection[str] = (),
+    across: bool = False,
     batch_size: int = 512,
     device: str = "cpu",
 ) -> Exchange:
-    """Exchange removed units for kept ones of their layer as long as that lowers the loss L on the images.
+    """Exchange removed units for kept ones, of their own layer or `across` layers, as long as that lowers the loss L.
 
     The model is the one that `prune` would be given: a removed unit comes back with the weights it has there. With a
     gate g_j on every unit j of the pruned network (0 removed, 1 kept), bringing unit i back for unit j is expected to
@@ -60,8 +61,9 @@ def exchange(
     another one, and what a curved loss hides from its slopes is learned where it matters. The end is a local optimum
     as far as slopes can tell, or `tries` masks.
 
-    How many units each layer keeps never changes, nor does a layer that is left alone. L never rises. The same input
-    gives the same masks.
+    How many units each layer keeps never changes; with `across` only how many are kept together, and one of every
+    layer. A layer that is left alone never changes. L, the mean cross-entropy on the images, never rises. The same
+    input gives the same masks.
 
     Images [n, ...], labels [n], int64. Raises before any work: MaskError, SelectionError for a layer to leave alone
     that has no mask, SettingsError, DeviceError, ModelError, DataError, LabelError, UnsupportedGraph.
@@ -76,7 +78,7 @@ def exchange(
     failed: set[Pair] = set()
     evaluated = 0
     while evaluated < tries:
-        pair, promise = _most_promising(here, surprises, failed)
+        pair, promise = _most_promising(here, surprises, failed, across=across)
         if promise >= -tolerance:
             if not any(values.any() for values in surprises.values()):
                 break
@@ -84,30 +86,38 @@ def exchange(
             surprises = {layer: np.zeros_like(values) for layer, values in surprises.items()}
             continue
         evaluated += 1
-        layer, back, gone = pair
-        trial = here.masks | {layer: _exchanged(here.masks[layer], back, gone)}
+        trial = _exchanged(here.masks, *pair)
         change = network.loss(trial, here) - here.loss
         if change < -tolerance:
             here = network.slopes(trial)
-            moves[layer] += 1
+            moves[pair[0][0]] += 1
             surprises = {layer: MEMORY * values for layer, values in surprises.items()}
             failed.clear()
         else:
-            surprises[layer][[back, gone]] += (change - promise) / 2
+            for layer, number in pair:
+                surprises[layer][number] += (change - promise) / 2
             failed.add(pair)
     return Exchange(here.masks, before, here.loss, dict(moves), evaluated)
 
 
-def _most_promising(here: Slopes, surprises: dict[str, NDArray[np.float64]], failed: set[Pair]) -> tuple[Pair, float]:
+def _most_promising(
+    here: Slopes, surprises: dict[str, NDArray[np.float64]], failed: set[Pair], *, across: bool
+) -> tuple[Pair, float]:
     """The pair of which the largest fall of the loss is expected, and the change expected; infinite without one."""
-    best: tuple[Pair, float] = ("", -1, -1), np.inf
+    back: list[tuple[float, Unit]] = []
+    gone: list[tuple[float, Unit]] = []
     for layer, surprise in surprises.items():
         kept = here.masks[layer]
         changes = np.where(kept, -1.0, 1.0) * here.by_layer[layer] + surprise
-        for back, gone in product(_lowest(changes, ~kept), _lowest(changes, kept)):
-            expected = float(changes[back] + changes[gone])
-            if expected < best[1] and (layer, back, gone) not in failed:
-                best = (layer, back, gone), expected
+        back += [(float(changes[number]), (layer, number)) for number in _lowest(changes, ~kept)]
+        gone += [(float(changes[number]), (layer, number)) for number in _lowest(changes, kept)]
+    last = {layer for layer, mask in here.masks.items() if mask.sum() == 1}
+    best: tuple[Pair, float] = (("", -1), ("", -1)), np.inf
+    for (gain, returning), (cost, leaving) in product(back, gone):
+        same = returning[0] == leaving[0]
+        allowed = same or (across and leaving[0] not in last)
+        if allowed and gain + cost < best[1] and (returning, leaving) not in failed:
+            best = (returning, leaving), gain + cost
     return best
 
 
@@ -118,9 +128,10 @@ def _lowest(values: NDArray[np.float64], among: NDArray[np.bool_]) -> list[int]:
     return chosen
 
 
-def _exchanged(mask: NDArray[np.bool_], back: int, gone: int) -> NDArray[np.bool_]:
-    after = mask.copy()
-    after[[back, gone]] = True, False
+def _exchanged(masks: Masks, back: Unit, gone: Unit) -> Masks:
+    after = {layer: mask.copy() for layer, mask in masks.items()}
+    for (layer, number), kept in ((back, True), (gone, False)):
+        after[layer][number] = kept
     return after
 
 

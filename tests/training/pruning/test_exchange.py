@@ -69,6 +69,23 @@ def test_most_often_no_mask_with_these_counts_is_better_and_never_is_the_first_o
     assert best >= 9
 
 
+def test_across_layers_only_the_number_of_all_units_stays_and_the_loss_falls_further() -> None:
+    changed, better = 0, 0
+    for seed in range(8):
+        model, images, labels = narrow(seed)
+        masks = drawn_masks(model, ["1", "3"], seed)
+        inside = exchange(model, masks, images, labels, tolerance=0.0)
+        found = exchange(model, inside.masks, images, labels, tolerance=0.0, across=True)
+        assert found.loss_after <= inside.loss_after + 1e-9
+        assert found.loss_after == pytest.approx(loss_of_pruned(model, found.masks, images, labels), abs=1e-6)
+        assert sum(counts(found.masks).values()) == sum(counts(masks).values())
+        assert all(mask.any() for mask in found.masks.values())
+        changed += counts(found.masks) != counts(masks)
+        better += found.loss_after < inside.loss_after - 1e-4
+    assert changed >= 3
+    assert better >= 3
+
+
 def test_a_pruned_network_reads_more_digits_after_it(digits: Dataset, trained: nn.Module) -> None:
     images, labels = digits.train.images[:200], digits.train.labels[:200]
     masks = drawn_masks(trained, list(consumers(trained, images)), seed=0, keep=0.3)
