@@ -46,6 +46,13 @@ def by_norm(network: nn.Module, masks: Masks) -> Scores:
     return {layer: weight.flatten(1).norm(dim=1).double().numpy() for layer, weight in weights.items()}
 
 
+def by_place(network: nn.Module, masks: Masks) -> Scores:
+    """The place of the norm in its layer, in [0, 1): no two alike, no layer low as a whole."""
+    scores = by_norm(network, masks)
+    places = {layer: np.argsort(np.argsort(values, kind="stable")) for layer, values in scores.items()}
+    return {layer: (place + 0.01 * number) / len(place) for number, (layer, place) in enumerate(places.items())}
+
+
 def everywhere(scores: Scores, masks: Masks, share: float) -> Masks:
     """The lowest of all layers together, without mercy for a layer."""
     pooled = np.sort(np.concatenate(list(scores.values())))
@@ -87,7 +94,7 @@ def test_units_go_step_by_step_and_none_comes_back(
     model, data = small(seed)
     before = model_digest(model)
     shares = even_shares(target, steps)
-    found = list(iterative(model, Method(by_norm, selector), shares, data.images[:1]))
+    found = list(iterative(model, Method(by_place, selector), shares, data.images[:1]))
     check_steps(model, found, shares)
     units = sum(len(mask) for mask in found[-1].masks.values())
     for step in found:
@@ -132,6 +139,15 @@ def test_one_shot_removes_all_at_once_and_an_earlier_run_can_be_gone_on_with() -
     some = {layer: first.masks[layer] for layer in ("0", "9")}
     (part,) = one_shot(model, PLAIN, 0.5, data.images[:1], masks=some)
     assert list(part.masks) == ["0", "9"]
+
+
+def test_a_selection_that_would_keep_what_is_gone_brings_nothing_back() -> None:
+    model, data = small()
+    (first,) = one_shot(model, PLAIN, 0.3, data.images[:1])
+    whole = {layer: np.ones_like(mask) for layer, mask in first.masks.items()}
+    (second,) = one_shot(model, Method(by_norm, lambda s, m, p: whole), 0.5, data.images[:1], masks=first.masks)
+    assert counts(second.masks) == counts(first.masks)
+    assert second.returned == {}
 
 
 def test_a_step_is_worked_when_it_is_asked_for() -> None:
@@ -245,6 +261,9 @@ def test_during_training_every_k_epochs_more_units_go_and_training_goes_on_to_th
     start = fit(model, data, data, FitSettings(epochs=2, batch_size=8, seed=3)).model
     (first,) = one_shot(start, PLAIN, 0.2, data.images[:1])
     assert model_digest(steps[0].network) == model_digest(first.network)
+    # After it the images come in another order than before.
+    same_order = fit(first.network, data, data, FitSettings(epochs=2, batch_size=8, seed=3), masks=first.masks)
+    assert steps[1].epochs[0].train_loss != same_order.epochs[0].train_loss
     assert counts(steps[2].masks) == counts(steps[1].masks) == {"0": 3, "4": 4, "9": 3}
     again = list(during_training(model, PLAIN, (0.2, 0.5), data, data, settings, every=2))
     assert model_digest(again[-1].network) == model_digest(steps[-1].network)

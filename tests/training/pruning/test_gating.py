@@ -33,19 +33,19 @@ class NormedAfter(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Writes over what it has handed on: sums, a factor and ReLUs in place."""
+    """ReLUs in place, and a sum that writes over what no gate moves and layers have read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm, self.act = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
-        self.wide, self.back, self.output = nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1), nn.Linear(4, 3)
+        self.raw, self.stem, self.norm = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.act, self.wide, self.back = nn.ReLU(inplace=True), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1)
+        self.output = nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.norm(self.stem(x)))
-        y = self.back(self.act(self.wide(x)))
-        x += y
-        x *= 0.5
-        return self.output(x.relu_().mean((2, 3)))
+        raw = self.raw(x)
+        x = self.act(self.norm(self.stem(raw)))
+        raw = raw.add_(self.back(self.act(self.wide(x))))
+        return self.output((raw + x).relu_().mean((2, 3)))
 
 
 def networks() -> list[nn.Module]:
