@@ -68,6 +68,8 @@ def cells_of(groups: Sequence[str], datasets: Sequence[str], *, quick: bool) -> 
                     yield Cell(model, dataset, images, "pattern", 1e-4)
                 for images in () if quick else (10, 100, LARGEST):
                     yield Cell(model, dataset, images, "pattern", 1e-3)
+                if not quick:
+                    yield Cell(model, dataset, LARGEST, "linear", 1e-3, {"layer_weight": "total"})
             if "integer" in groups and model != "fc4":
                 whole = {"relax": False, "time_limit": INTEGER_LIMIT}
                 yield Cell(model, dataset, 10, "published", INTEGER_GAP, whole)

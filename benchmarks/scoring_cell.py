@@ -61,7 +61,7 @@ class Cell:
     def score_settings(self) -> ScoreSettings:
         if self.model in GOLDEN:
             return settings_at(self.gap)
-        radius = {"pattern": 0.0}.get(self.gate, 1e-5)
+        radius = 0.0 if self.gate in ("pattern", "linear") else 1e-5
         return ScoreSettings(loss_weight=5, radius=radius, gate=self.gate, gap=self.gap, **self.settings)  # type: ignore[arg-type]
 
 

@@ -158,7 +158,7 @@ def test_a_scoring_set_given_twice_is_the_same_scoring_set(name: str) -> None:
 @pytest.mark.parametrize("factor", [0.01, 8.0])
 @every_semantics
 def test_a_unit_scaled_up_and_its_outgoing_weights_scaled_down_scores_the_same(name: str, factor: float) -> None:
-    """h, u+ and M scale with the unit: inequalities (1) to (4) are homogeneous, in all three semantics."""
+    """h, u+ and M scale with the unit: inequalities (1) to (4) are homogeneous, in every semantics."""
     case = dense(1)
 
     def scale(model: nn.Sequential) -> None:
