@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +98,9 @@ def open_bench(cell: Cell) -> Bench:
     return Bench(cell, dense, data, chosen, rules)
 
 
-def program_scorer(chosen: ScoringSet) -> Callable[[nn.Module, Masks], Scores]:
+def program_scorer(chosen: ScoringSet, settings: ScoreSettings = SETTINGS) -> Callable[[nn.Module, Masks], Scores]:
     """The program on the network as it is by then, solved to its gap and checked."""
-    return lambda network, _: importance(score(network.eval(), chosen.images, chosen.labels, SETTINGS))
+    return lambda network, _: importance(score(network.eval(), chosen.images, chosen.labels, settings))
 
 
 def selector_of(counting: str) -> Selector:
@@ -163,6 +163,16 @@ def ablation(bench: Bench) -> Curves:
         "steps and exchange, `linear` (the program)": Method(program, select, swap),
         "one shot and exchange, `linear`": Method(lambda *_: one_shot["one shot, `linear`"], select, swap),
     }
+    variants = {
+        "loss weight 25": replace(SETTINGS, loss_weight=25.0),
+        "layer_weight `units`": replace(SETTINGS, layer_weight="units"),
+        "`pattern`": replace(SETTINGS, gate="pattern"),
+    }
+    for name, settings in variants.items():
+        methods[f"steps, {name}"] = Method(program_scorer(chosen, settings), select)
+    methods["steps, `linear`, 10 images of each class"] = Method(program_scorer(_drawn(bench, 10)), select)
+    least = _drawn(bench, bench.cell.images_per_class, order="least_confident")
+    methods["steps, `linear`, least confident images"] = Method(program_scorer(least), select)
     for rule in ("l1_norm", "squared_taylor"):
         methods[f"steps, {rule}"] = Method(_rule_scorer(rule, chosen), select)
         methods[f"steps and exchange, {rule}"] = Method(_rule_scorer(rule, chosen), select, swap)
@@ -187,6 +197,13 @@ def _importance_of(bench: Bench, *, gate: str, loss_weight: float) -> Scores:
     settings = ScoreSettings(gate=gate, radius=0.0, loss_weight=loss_weight, gap=1e-3)  # type: ignore[arg-type]
     scored = [importance(score(bench.dense, each.images, each.labels, settings)) for each in sets]
     return {layer: np.mean([scores[layer] for scores in scored], axis=0) for layer in scored[0]}
+
+
+def _drawn(bench: Bench, images_per_class: int, *, order: str = "random") -> ScoringSet:
+    data, seed = bench.data, bench.cell.seed
+    return training.draw(
+        bench.dense, data.validation, images_per_class=images_per_class, classes=data.classes, seed=seed, order=order
+    )
 
 
 def _rule_scorer(rule: str, chosen: ScoringSet) -> Callable[[nn.Module, Masks], Scores]:
