@@ -40,7 +40,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
-    if point.name in ("prune", "retrain"):
+    if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
     if point.name in ("main", "prune"):
@@ -59,7 +59,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
 def _continued(point: EntryPoint, words: Mapping[str, object], settings: Settings, uri: str) -> Settings:
     tracking.require_store(uri, f"run_id={settings.run_id}")
     tracking.reach_store(uri)
-    earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
+    earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), *point.continues)
     return inherit(point, words, handover.load_settings(earlier))
 
 
