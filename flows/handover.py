@@ -17,7 +17,7 @@ from flows.entry_points import settings_of
 from flows.errors import HandOverError
 from flows.settings import Settings
 from flows.tracking import Run
-from flows.translation import network_of
+from flows.translation import export, network_of
 from formulation import InvalidSolution, Solution
 from training import Dataset, Exported, Masks, Scores, ScoringSet
 
@@ -28,8 +28,7 @@ MASKS = "masks.npz"
 SCORING_SET = "scoring_set_{}.npz"
 SOLUTION = "solution"
 COMPACT = "compact.pt"
-PROGRAM = "compact.pt2"
-ONNX = "compact.onnx"
+EXPORTS = {"torch": "compact.pt2", "onnx": "compact.onnx"}
 SCORE_PREFIX = "score/"
 
 
@@ -94,16 +93,16 @@ def load_compacted(run: Run, settings: Settings, dataset: Dataset) -> nn.Module:
         return training.load_compact(path, network)
 
 
-def save_program(run: Run, network: nn.Module, example: Tensor) -> Exported:
-    """Log a network as a torch.export program; raises ExportError."""
-    with _logged(run, PROGRAM) as path:
-        return training.export_program(network, example, path)
+def save_export(run: Run, kind: str, network: nn.Module, example: Tensor) -> Exported:
+    """Log a network for another runtime; raises ExportError."""
+    with _logged(run, EXPORTS[kind]) as path:
+        return export(kind, network, example, path)
 
 
-def save_onnx(run: Run, network: nn.Module, example: Tensor) -> Exported:
-    """Log a network as an ONNX file; raises ExportError."""
-    with _logged(run, ONNX) as path:
-        return training.export_onnx(network, example, path)
+def try_export(kind: str, network: nn.Module, example: Tensor) -> None:
+    """Export a network to a file that is gone afterwards; raises ExportError."""
+    with TemporaryDirectory() as place:
+        export(kind, network, example, Path(place) / EXPORTS[kind])
 
 
 def save_scoring_set(run: Run, scoring_set: ScoringSet, number: int) -> None:

@@ -15,6 +15,7 @@ from flows.settings import Settings
 from flows.translation import (
     dataset_of,
     device_of,
+    exports_of,
     fit_settings_of,
     network_of,
     score_settings_of,
@@ -52,6 +53,10 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
         scoring_sets_of(settings, network, dataset)
+    if point.name == "main":
+        # An operation that another runtime lacks shows here, and not after the hours of training.
+        for kind in exports_of(settings):
+            handover.try_export(kind, network, dataset.test.images[:1])
     tracking.open_store(uri, settings.experiment)
     return settings
 

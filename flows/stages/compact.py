@@ -1,7 +1,7 @@
 """Compacting: the pruned network with smaller layers, equal to the one it was made from, and what that saves."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -12,18 +12,14 @@ from flows import figures, handover, tracking
 from flows.errors import CompactRefused
 from flows.settings import Settings
 from flows.tracking import Run
-from flows.translation import dataset_of, device_of
-from training import Cost, Dataset, Exported, ExportError
+from flows.translation import dataset_of, device_of, exports_of
+from training import Cost, Dataset
 
 LOG = logging.getLogger(__name__)
 RANDOM_IMAGES = 1000
 TOLERANCE = 1e-5  # of the outputs' scale: roundings in float32 stay below, a wrong cut is far larger
 BATCHES = (1, 64)
-SECONDS = 0.5  # for measuring each network and batch
-EXPORTS: Mapping[str, Callable[[Run, nn.Module, Tensor], Exported]] = {
-    "torch": handover.save_program,
-    "onnx": handover.save_onnx,
-}
+SECONDS = 0.3  # for measuring each network and batch
 COUNTED = ("parameters", "multiply_adds", "file_bytes")
 
 
@@ -135,13 +131,8 @@ def _log_costs(run: Run, dense: Cost, compacted: Cost) -> None:
 
 
 def _log_exports(settings: Settings, run: Run, compacted: nn.Module, example: Tensor) -> None:
-    for name, save in EXPORTS.items():
-        if settings.export not in (name, "all"):
-            continue
-        try:
-            exported = save(run, compacted, example)
-        except ExportError as error:
-            raise ExportError(f"{error}; all else is logged, and export=none leaves the files out") from error
+    for kind in exports_of(settings):
+        exported = handover.save_export(run, kind, compacted, example)
         difference, size = exported.max_difference, exported.file_bytes
-        tracking.log_metrics(run, {f"export_difference.{name}": difference, f"export_bytes.{name}": size})
-        LOG.info("compact  exported to %s: %d bytes, largest difference %.1e", name, size, difference)
+        tracking.log_metrics(run, {f"export_difference.{kind}": difference, f"export_bytes.{kind}": size})
+        LOG.info("compact  exported to %s: %d bytes, largest difference %.1e", handover.EXPORTS[kind], size, difference)
