@@ -72,7 +72,7 @@ class Settings(BaseModel):
 
     # compacting
     export: Literal["none", "torch", "onnx", "all"] = Field(
-        "all", description="also log the compacted network for other runtimes"
+        "all", description="also log the compacted network for other runtimes: torch (.pt2), onnx, all of them, or none"
     )
 
     # the machine and the tracking store

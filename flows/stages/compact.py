@@ -68,7 +68,7 @@ def compaction_in_words(metrics: Mapping[str, float]) -> str:
         f"{100 * metrics['multiply_adds_ratio']:.1f} % of the multiply-adds and "
         f"{100 * metrics['file_bytes_ratio']:.1f} % of the file stay, and of the seconds for a batch of "
         f"{' and of '.join(map(str, BATCHES))} images {latencies}; its outputs differ by at most "
-        f"{max(metrics['difference.random'], metrics['difference.test']):.1e} of their scale."
+        f"{max(metrics['difference.random'], metrics['difference.test']):.2g} of their scale."
     )
 
 

@@ -17,7 +17,7 @@ from flows.preparation import prepare
 from flows.tracking import Run
 from flows.translation import dataset_of
 from tests.flows.small_run import RunStage
-from training import ExportError
+from training import ExportError, UnsupportedGraph
 
 Stages = dict[str, MlflowRun]
 
@@ -27,6 +27,19 @@ from torch import nn
 def net():
     pooled = [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(4), nn.Flatten()]
     return nn.Sequential(*pooled, nn.Linear(96, 10), nn.ReLU(), nn.Linear(10, 10))
+"""
+
+INSISTING = """
+import torch
+from torch import nn
+
+class Insisting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.output = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.output(torch.relu(self.first(x.flatten(1)))) + self.first.bias[:10]
 """
 
 
@@ -133,6 +146,7 @@ def test_masks_that_are_not_those_of_the_weights_are_refused(
     assert "compact.pt" not in _artifacts(client, failed)
 
 
+@pytest.mark.slow
 def test_an_operation_that_cannot_be_exported_fails_the_run_and_leaves_what_was_made(
     run_stage: RunStage, client: MlflowClient, own_run: str
 ) -> None:
@@ -156,3 +170,22 @@ def test_such_an_operation_is_refused_by_main_before_anything_is_written(tmp_pat
     with pytest.raises(ExportError, match=r"adaptive_max_pool2d.*; export=torch leaves it out"):
         prepare(ENTRY_POINTS["main"], words)
     assert not store.exists()
+
+
+def test_a_network_that_cannot_be_compacted_fails_the_main_run_after_its_summary(
+    run_stage: RunStage, client: MlflowClient, tmp_path: Path, main_run: MlflowRun
+) -> None:
+    (tmp_path / "insisting.py").write_text(INSISTING)
+    words = {"model": f"{tmp_path / 'insisting.py'}:Insisting", "image_size": "8", "epochs": "8", "draws": "1"}
+    with pytest.raises(UnsupportedGraph, match=r"Insisting cannot be compacted: .* in first; ") as caught:
+        run_stage("main", **words, learning_rate="0.01", images_per_class="1", scoring_sets="1", export="none")
+    assert "\n" not in str(caught.value)
+    newest = client.search_runs([main_run.info.experiment_id], "tags.flow = 'main'", max_results=1)[0]
+    below = client.search_runs([newest.info.experiment_id], f"tags.mlflow.parentRunId = '{newest.info.run_id}'")
+    status = {run.data.tags["stage"]: run.info.status for run in below}
+    assert newest.info.status == status.pop("compact") == "FAILED"
+    assert set(status.values()) == {"FINISHED"}
+    assert newest.data.metrics["accuracy_retrained"] > 0.5
+    assert "Compacted" not in newest.data.tags["mlflow.note.content"]
+    retrain = _stage(client, newest.info.run_id, "retrain")
+    assert _artifacts(client, retrain) >= {"weights.pt", "masks.npz"}
