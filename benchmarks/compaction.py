@@ -107,8 +107,8 @@ def cells(measured: Measured) -> Iterator[tuple[str, str, str]]:
     for one, other in ((dense.latencies, smaller.latencies), measured.onnx):
         for slow, fast in zip(one, other, strict=True):
             yield _milliseconds(slow), _milliseconds(fast), f"{fast.median / slow.median:.3f}"
-    yield "", f"{measured.difference:.1e}", ""
-    yield "", f"{measured.onnx_difference:.1e}", ""
+    yield "", f"{measured.difference:.2g}", ""
+    yield "", f"{measured.onnx_difference:.2g}", ""
 
 
 def head() -> tuple[str, str]:

@@ -87,7 +87,7 @@ def _log_differences(settings: Settings, run: Run, network: nn.Module, compacted
                 f"{name} images, allowed are {TOLERANCE:.0e}: prune again, its masks are not those of its weights"
             )
     LOG.info(
-        "compact  largest difference to the masked network: %.1e of the outputs' scale on %d random, %.1e on %d test "
+        "compact  largest difference to the masked network: %.2g of the outputs' scale on %d random, %.2g on %d test "
         "images",
         *(differences["random"], RANDOM_IMAGES, differences["test"], len(dataset.test)),
     )
@@ -135,4 +135,4 @@ def _log_exports(settings: Settings, run: Run, compacted: nn.Module, example: Te
         exported = handover.save_export(run, kind, compacted, example)
         difference, size = exported.max_difference, exported.file_bytes
         tracking.log_metrics(run, {f"export_difference.{kind}": difference, f"export_bytes.{kind}": size})
-        LOG.info("compact  exported to %s: %d bytes, largest difference %.1e", handover.EXPORTS[kind], size, difference)
+        LOG.info("compact  exported to %s: %d bytes, largest difference %.2g", handover.EXPORTS[kind], size, difference)
