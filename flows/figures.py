@@ -93,13 +93,12 @@ def accuracy_figure(accuracies: dict[str, float]) -> Figure:
 
 
 def share_figure(shares: Mapping[str, float]) -> Figure:
-    """A bar per share that stays, 1 being all; a line marks where nothing is saved."""
+    """A bar per share that stays, 1 being all."""
     figure = Figure(figsize=(7, 0.5 * len(shares) + 1.0), layout="constrained")
     panel = figure.subplots()
     names = list(shares)[::-1]
     bars = panel.barh(names, [100 * shares[name] for name in names], color=KEPT / 255)
     panel.bar_label(bars, fmt="%.1f %%", padding=3)
-    panel.axvline(100, color=REMOVED / 255, linewidth=2)
     panel.set_xlim(0, 115 * max(1.0, *shares.values()))
     panel.set_xlabel("stays, in %")
     return figure
