@@ -19,6 +19,7 @@ PROGRAM = (
 )
 PRUNE = ("threshold", "draws")
 RETRAIN = ("retrain_epochs",)
+COMPACT = ("export",)
 MACHINE = ("device", "threads", "tracking_uri", "experiment")
 
 IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint", "seed")
@@ -28,8 +29,8 @@ IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint",
 class EntryPoint:
     """One entry point: the settings it takes, those it inherits from the run it continues, those it may override.
 
-    `after` is the stage whose run it continues; `fixed` settings say which network and which data that run was about:
-    naming another value is refused.
+    `after` is the stage whose run it continues, `or_after` the one that serves where there is none of it; `fixed`
+    settings say which network and which data that run was about: naming another value is refused.
     """
 
     name: str
@@ -38,6 +39,12 @@ class EntryPoint:
     free: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     after: str = ""
+    or_after: str = ""
+
+    @property
+    def continues(self) -> tuple[str, ...]:
+        """The stages that it may continue, the preferred one first."""
+        return tuple(stage for stage in (self.after, self.or_after) if stage)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -50,8 +57,8 @@ ENTRY_POINTS = {
     for point in (
         EntryPoint(
             "main",
-            "train, score, prune and retrain a network",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *PRUNE, *RETRAIN, "seed", *MACHINE),
+            "train, score, prune, retrain and compact a network",
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *PRUNE, *RETRAIN, *COMPACT, "seed", *MACHINE),
         ),
         EntryPoint("train", "train a network", (*DATA, *NETWORK, *FIT, "seed", *MACHINE)),
         EntryPoint(
@@ -77,6 +84,15 @@ ENTRY_POINTS = {
             free=("data_root", "learning_rate", "batch_size", "optimiser", "weight_decay"),
             fixed=IDENTITY,
             after="prune",
+        ),
+        EntryPoint(
+            "compact",
+            "make the network that an earlier run pruned or retrained smaller, and measure what that saves",
+            ("run_id", *COMPACT, *MACHINE),
+            free=("data_root", "batch_size"),
+            fixed=IDENTITY,
+            after="retrain",
+            or_after="prune",
         ),
         EntryPoint(
             "check",
@@ -127,7 +143,8 @@ def require_words(point: EntryPoint, words: Mapping[str, object]) -> None:
     for name in words:
         _require_known(point, name)
     if point.after and not words.get("run_id"):
-        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {point.after} stage")
+        stages = " or ".join(point.continues)
+        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {stages} stage")
 
 
 def settings_of(values: Mapping[str, object]) -> Settings:

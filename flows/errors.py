@@ -17,5 +17,9 @@ class StoreError(FlowError):
     """A tracking store that cannot be reached or opened."""
 
 
+class CompactRefused(FlowError):
+    """A compacted network whose outputs are not those of the network it was made from."""
+
+
 class CheckRefused(FlowError):
     """At least one stored solution that does not hold when it is computed again."""

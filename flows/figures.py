@@ -92,6 +92,18 @@ def accuracy_figure(accuracies: dict[str, float]) -> Figure:
     return figure
 
 
+def share_figure(shares: Mapping[str, float]) -> Figure:
+    """A bar per share that stays, 1 being all."""
+    figure = Figure(figsize=(7, 0.5 * len(shares) + 1.0), layout="constrained")
+    panel = figure.subplots()
+    names = list(shares)[::-1]
+    bars = panel.barh(names, [100 * shares[name] for name in names], color=KEPT / 255)
+    panel.bar_label(bars, fmt="%.1f %%", padding=3)
+    panel.set_xlim(0, 115 * max(1.0, *shares.values()))
+    panel.set_xlabel("stays, in %")
+    return figure
+
+
 def pull_figure(pulls: Mapping[str, NDArray[np.float64]], classes: Sequence[str]) -> Figure:
     """A heat map per layer of what each class's images pull at each unit, [units, classes]."""
     height = max(1.6, 0.16 * len(classes))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import training
 from flows import tracking
@@ -17,9 +17,9 @@ from flows.entry_points import settings_of
 from flows.errors import HandOverError
 from flows.settings import Settings
 from flows.tracking import Run
-from flows.translation import network_of
+from flows.translation import export, network_of
 from formulation import InvalidSolution, Solution
-from training import Dataset, Masks, Scores, ScoringSet
+from training import Dataset, Exported, Masks, Scores, ScoringSet
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
@@ -27,6 +27,8 @@ SCORES = "scores.npz"
 MASKS = "masks.npz"
 SCORING_SET = "scoring_set_{}.npz"
 SOLUTION = "solution"
+COMPACT = "compact.pt"
+EXPORTS = {"torch": "compact.pt2", "onnx": "compact.onnx"}
 SCORE_PREFIX = "score/"
 
 
@@ -76,6 +78,31 @@ def load_masks(run: Run) -> Masks:
     """The masks that a run logged."""
     with tracking.downloaded(run, MASKS) as path:
         return training.load_masks(path)
+
+
+def save_compacted(run: Run, compacted: nn.Module, masks: Masks, settings: Settings, dataset: Dataset) -> None:
+    """Log a compacted network: its spec and its weights."""
+    with _logged(run, COMPACT) as path:
+        training.save_compact(compacted, masks, dataset.input_shape, path, model=settings.model)
+
+
+def load_compacted(run: Run, settings: Settings, dataset: Dataset) -> nn.Module:
+    """The compacted network that a run logged, in evaluation mode."""
+    network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
+    with tracking.downloaded(run, COMPACT) as path:
+        return training.load_compact(path, network)
+
+
+def save_export(run: Run, kind: str, network: nn.Module, example: Tensor) -> Exported:
+    """Log a network for another runtime; raises ExportError."""
+    with _logged(run, EXPORTS[kind]) as path:
+        return export(kind, network, example, path)
+
+
+def try_export(kind: str, network: nn.Module, example: Tensor) -> None:
+    """Export a network to a file that is gone afterwards; raises ExportError."""
+    with TemporaryDirectory() as place:
+        export(kind, network, example, Path(place) / EXPORTS[kind])
 
 
 def save_scoring_set(run: Run, scoring_set: ScoringSet, number: int) -> None:

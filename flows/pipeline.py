@@ -1,4 +1,4 @@
-"""The Prefect flows: train -> sample -> score (mapped, averaged) -> prune -> evaluate -> retrain -> evaluate.
+"""The Prefect flows: train -> sample -> score (mapped, averaged) -> prune -> evaluate -> retrain -> compact.
 
 Every flow has one MLflow run with a nested run per stage; single stages continue from what an earlier run logged.
 """
@@ -12,8 +12,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import handover, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
+from flows.errors import FlowError
 from flows.settings import Settings
 from flows.tracking import Run
+from training import TrainingError
 
 
 @flow(name="main")
@@ -25,6 +27,12 @@ def main(settings: Settings) -> str:
         pruned = _prune(settings, parent, scored, trained)
         retrained = _retrain(settings, parent, pruned)
         stages = {"train": trained, "score": scored, "prune": pruned, "retrain": retrained}
+        try:
+            stages["compact"] = _compact(settings, parent, retrained)
+        except (FlowError, TrainingError):
+            # The way so far is worth its summary: a network that cannot be made smaller is pruned all the same.
+            tasks.summarise(settings, parent, stages)
+            raise
         tasks.summarise(settings, parent, stages)
     return parent.run_id
 
@@ -62,6 +70,14 @@ def retrain(settings: Settings) -> str:
     return parent.run_id
 
 
+@flow(name="compact")
+def compact(settings: Settings) -> str:
+    """Compact the network that run `settings.run_id` retrained, or pruned; the id of the run on top."""
+    with _flow_run("compact", settings) as parent:
+        _compact(settings, parent, _earlier(settings, *ENTRY_POINTS["compact"].continues))
+    return parent.run_id
+
+
 @flow(name="check")
 def check(settings: Settings) -> str:
     """Check every solution of run `settings.run_id` again; the id of the run on top."""
@@ -73,7 +89,7 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, check)}
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, check)}
 
 
 def _train(settings: Settings, parent: Run) -> Run:
@@ -108,6 +124,13 @@ def _retrain(settings: Settings, parent: Run, pruned: Run) -> Run:
     return run
 
 
+def _compact(settings: Settings, parent: Run, source: Run) -> Run:
+    stage = tracking.logged_tags(source)["stage"]
+    with _stage_run("compact", settings, parent, **{stage: source}) as run:
+        tasks.compact(settings, run, source)
+    return run
+
+
 def run_flow(name: str, settings: Settings) -> str:
     """Run a flow by its name, `settings.workers` tasks at a time; the id of the run on top."""
     # Threads: process workers would each start a Prefect server of their own.
@@ -134,8 +157,8 @@ def _stage_run(stage: str, settings: Settings, parent: Run, **sources: Run) -> I
         yield run
 
 
-def _earlier(settings: Settings, stage: str) -> Run:
-    return tracking.find_stage(tracking.find_run(tracking.store_uri(settings.tracking_uri), settings.run_id), stage)
+def _earlier(settings: Settings, *stages: str) -> Run:
+    return tracking.find_stage(tracking.find_run(tracking.store_uri(settings.tracking_uri), settings.run_id), *stages)
 
 
 def _params(flow_name: str, settings: Settings) -> dict[str, object]:

@@ -15,6 +15,7 @@ from flows.settings import Settings
 from flows.translation import (
     dataset_of,
     device_of,
+    exports_of,
     fit_settings_of,
     network_of,
     score_settings_of,
@@ -40,7 +41,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
-    if point.name in ("prune", "retrain"):
+    if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
     if point.name in ("main", "prune"):
@@ -52,6 +53,10 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
         scoring_sets_of(settings, network, dataset)
+    if point.name == "main":
+        # An operation that another runtime lacks shows here, and not after the hours of training.
+        for kind in exports_of(settings):
+            handover.try_export(kind, network, dataset.test.images[:1])
     tracking.open_store(uri, settings.experiment)
     return settings
 
@@ -59,7 +64,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
 def _continued(point: EntryPoint, words: Mapping[str, object], settings: Settings, uri: str) -> Settings:
     tracking.require_store(uri, f"run_id={settings.run_id}")
     tracking.reach_store(uri)
-    earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
+    earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), *point.continues)
     return inherit(point, words, handover.load_settings(earlier))
 
 

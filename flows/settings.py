@@ -70,6 +70,11 @@ class Settings(BaseModel):
     draws: Count = Field(5, description="random masks to compare with, at the same counts per layer")
     retrain_epochs: CountOrNone = Field(1, description="epochs of training after pruning")
 
+    # compacting
+    export: Literal["none", "torch", "onnx", "all"] = Field(
+        "all", description="also log the compacted network for other runtimes: torch (.pt2), onnx, all of them, or none"
+    )
+
     # the machine and the tracking store
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes cuda where there is one")

@@ -2,20 +2,25 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import training
 from flows.errors import SettingsError
 from flows.settings import Settings
 from flows.tracking import load_logged_network, store_uri
 from formulation import ScoreSettings
-from training import Dataset, FitSettings, ScoringSet
+from training import Dataset, Exported, ExportError, FitSettings, ScoringSet
 
 MODEL_URIS = ("models:/", "runs:/")
+EXPORTERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Exported]] = {
+    "torch": training.export_program,
+    "onnx": training.export_onnx,
+}
 DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"
 
 
@@ -100,6 +105,19 @@ def score_settings_of(settings: Settings) -> ScoreSettings:
         break_ties=settings.break_ties,
         threads=settings.threads,
     )
+
+
+def exports_of(settings: Settings) -> tuple[str, ...]:
+    """The runtimes that the compacted network is exported for."""
+    return tuple(kind for kind in EXPORTERS if settings.export in (kind, "all"))
+
+
+def export(kind: str, network: nn.Module, example: Tensor, path: Path) -> Exported:
+    """Write a network for a runtime, compared with torch; raises ExportError with the setting that leaves it out."""
+    try:
+        return EXPORTERS[kind](network, example, path)
+    except ExportError as error:
+        raise ExportError(f"{error}; export={'torch' if kind == 'onnx' else 'none'} leaves it out") from error
 
 
 def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) -> tuple[ScoringSet, ...]:

@@ -1,6 +1,7 @@
 """The work of each stage, in plain functions that write to an open run; Prefect calls them through `flows.tasks`."""
 
 from flows.stages.check import check_solutions
+from flows.stages.compact import compact_network
 from flows.stages.evaluate import compare_masks, evaluate_network
 from flows.stages.fit import log_final_network, retrain_network, train_network
 from flows.stages.prune import prune_network
@@ -10,6 +11,7 @@ from flows.stages.summary import summarise
 __all__ = [
     "average_scores",
     "check_solutions",
+    "compact_network",
     "compare_masks",
     "draw_scoring_sets",
     "evaluate_network",

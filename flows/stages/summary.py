@@ -4,6 +4,7 @@ import logging
 
 from flows import figures, handover, tracking
 from flows.settings import Settings
+from flows.stages.compact import compaction_in_words
 from flows.stages.prune import log_mask_pictures
 from flows.stages.score import change_in_words
 from flows.tracking import Run
@@ -26,6 +27,9 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     shares = {name: value for name, value in metrics["prune"].items() if name.endswith("_removed_share")}
     seconds = {f"seconds_{stage}": values["seconds"] for stage, values in metrics.items()}
     spread = {"accuracy_random_stdev": metrics["prune"]["random_accuracy_stdev"]}
+    if "compact" in metrics:
+        shares |= {name: value for name, value in metrics["compact"].items() if "_ratio" in name}
+        spread["accuracy_compacted"] = metrics["compact"]["test_accuracy"]
     tracking.log_metrics(parent, {**dict(zip(names, accuracies.values(), strict=True)), **spread, **shares, **seconds})
     tracking.log_figure(parent, figures.accuracy_figure(accuracies), "accuracy.png")
     scores, masks = handover.load_scores(stages["score"]), handover.load_masks(stages["prune"])
@@ -56,5 +60,6 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
         f"orange: removed), the final network is a model of the *retrain* run."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
-    parts = [what, "\n".join(table), change_in_words(metrics["score"]), removed, where]
+    smaller = compaction_in_words(metrics.get("compact", {}))
+    parts = [what, "\n".join(table), change_in_words(metrics["score"]), removed, smaller, where]
     return "\n\n".join(part for part in parts if part)

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,26 +38,31 @@ def is_finished(run: Run) -> bool:
     return bool(MlflowClient(run.uri).get_run(run.run_id).info.status == "FINISHED")
 
 
-def find_stage(run: Run, stage: str) -> Run:
+def find_stage(run: Run, *stages: str) -> Run:
     """The finished run of a stage that belongs to a run: itself, the one it came from, below it, or beside it.
 
-    The one it came from may lie in another experiment.
+    Of several stages that of the run itself, else the first that is found. The run it came from may lie in another
+    experiment.
     Raises HandOverError that says which stage to run first.
     """
-    client = MlflowClient(run.uri)
-    tags = client.get_run(run.run_id).data.tags
+    tags = MlflowClient(run.uri).get_run(run.run_id).data.tags
+    own = tags.get(STAGE_TAG, "")
+    for stage in (own,) if own in stages else stages:
+        for each in _belonging(run, tags, stage):
+            if is_finished(each):
+                return each
+    wanted = " or ".join(stages)
+    remedy = f"give the run of a finished {wanted}, or one above it"
+    raise HandOverError(f"run_id={run.run_id}: neither it nor a run below it is a finished {wanted} stage; {remedy}")
+
+
+def _belonging(run: Run, tags: Mapping[str, str], stage: str) -> list[Run]:
     if tags.get(STAGE_TAG) == stage:
-        found = [run]
-    elif source := tags.get(SOURCE_TAG + stage):
-        found = [find_run(run.uri, source)]
-    else:
-        parents = [run.run_id, tags.get("mlflow.parentRunId", "")]
-        found = [below for parent in parents if parent for below in _below(run, parent, stage)]
-    for each in found:
-        if is_finished(each):
-            return each
-    remedy = f"give the run of a finished {stage}, or one above it"
-    raise HandOverError(f"run_id={run.run_id}: neither it nor a run below it is a finished {stage} stage; {remedy}")
+        return [run]
+    if source := tags.get(SOURCE_TAG + stage):
+        return [find_run(run.uri, source)]
+    parents = [run.run_id, tags.get("mlflow.parentRunId", "")]
+    return [below for parent in parents if parent for below in _below(run, parent, stage)]
 
 
 def runs_below(run: Run, stage: str) -> list[Run]:

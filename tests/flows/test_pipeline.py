@@ -30,7 +30,7 @@ def address(client: MlflowClient, run: MlflowRun) -> Run:
 
 
 def test_there_is_one_finished_run_per_stage_below_the_main_one(main_run: MlflowRun, stage_runs: Stages) -> None:
-    assert set(stage_runs) == {"train", "score", "prune", "retrain"}
+    assert set(stage_runs) == {"train", "score", "prune", "retrain", "compact"}
     assert {run.info.status for run in [main_run, *stage_runs.values()]} == {"FINISHED"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import main_job
+from benchmarks import compaction, main_job
 from flows.entry_points import ENTRY_POINTS, settings_of
 from flows.settings import Settings
 
@@ -131,3 +131,12 @@ def _metrics_in(line: str) -> dict[str, float]:
     figures = map(float, re.findall(r"[\d.]+", line.split("|", 2)[2]))
     pairs = zip(names, figures, strict=True)
     return {name: figure if name.startswith("seconds_") else figure / 100 for name, figure in pairs}
+
+
+def test_the_table_of_compaction_has_the_lines_that_its_command_prints() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = lines.index(compaction.head()[0])
+    assert lines[start + 1] == compaction.head()[1]
+    shown = lines[start + 2 : start + 2 + len(compaction.FIGURES)]
+    assert [line.split(" | ")[0] for line in shown] == [f"| {figure}" for figure in compaction.FIGURES]
+    assert {line.count("|") for line in shown} == {compaction.head()[1].count("|")}
