@@ -17,7 +17,9 @@ PROGRAM = (
     *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
     *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties", "workers", "explain", "ranges"),
 )
-PRUNE = ("threshold", "draws")
+LIMITS = ("share", "budget", "budget_on", "floor", "round_to", "leave_alone")
+REMOVAL = ("steps", "exchange", "recalibrate")
+PRUNE = ("rule", "selection", "threshold", *LIMITS, "schedule", *REMOVAL, "compare", "draws")
 RETRAIN = ("retrain_epochs",)
 MACHINE = ("device", "threads", "tracking_uri", "experiment")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,7 +12,9 @@ import training
 from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
+from flows.selection import account_of, free_layers, keep_within, plan_of
 from flows.settings import Settings
+from flows.stages.remove import all_kept
 from flows.translation import (
     dataset_of,
     device_of,
@@ -20,7 +23,7 @@ from flows.translation import (
     score_settings_of,
     scoring_sets_of,
 )
-from training import Dataset
+from training import Dataset, Method
 
 
 def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
@@ -45,6 +48,7 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         units = formulation.lower(network, dataset.train.images[:1]).units
     if point.name in ("main", "prune"):
         training.consumers(network, dataset.train.images[:1], units)
+        _check_selection(settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
     if point.name in ("main", "score"):
@@ -61,6 +65,27 @@ def _continued(point: EntryPoint, words: Mapping[str, object], settings: Setting
     tracking.reach_store(uri)
     earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), point.after)
     return inherit(point, words, handover.load_settings(earlier))
+
+
+def _check_selection(settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset) -> None:
+    """Whatever selection, limits, budget and schedule have against the network, from its shapes alone."""
+    if settings.selection == "threshold" and settings.rule != "program":
+        raise SettingsError(
+            f"selection=threshold is one of the program's scores, found rule={settings.rule}: give selection="
+            f"layer_mean, share, quantile or budget"
+        )
+    free_layers(settings, widths)
+    example = dataset.train.images[:1]
+    values = {layer: np.ones(units) for layer, units in widths.items()}
+    account = account_of(settings, network, widths, example, measured=False)
+    if account is not None:
+        keep_within(settings, account, values, settings.budget)
+    if settings.schedule == "iterative":
+        plan = plan_of(settings, widths, account)
+        # Asked for no step, a schedule only checks its shares.
+        training.iterative(
+            network, Method(lambda *_: values, plan.selector), plan.shares, example, masks=all_kept(widths)
+        )
 
 
 def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:

@@ -10,12 +10,14 @@ from torch import nn
 
 import training
 from flows.errors import SettingsError
-from flows.settings import Settings
+from flows.settings import CONTROLS, Settings
 from flows.tracking import load_logged_network, store_uri
 from formulation import ScoreSettings
-from training import Dataset, FitSettings, ScoringSet
+from training import Dataset, FitSettings, Limits, ScoringSet
 
 MODEL_URIS = ("models:/", "runs:/")
+ALL_RULES = "all"
+TRIES = 100  # masks tried after each of many small removals, where nothing else is said
 DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"
 
 
@@ -115,3 +117,25 @@ def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) ->
         device=device_of(settings),
         batch_size=settings.batch_size,
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What no selection may remove."""
+    return Limits(settings.floor, settings.round_to, _names(settings.leave_alone))
+
+
+def rules_of(settings: Settings) -> tuple[str, ...]:
+    """The rules to compare with, each once."""
+    names = _names(settings.compare)
+    return CONTROLS if names == (ALL_RULES,) else tuple(dict.fromkeys(names))
+
+
+def tries_of(settings: Settings) -> int:
+    """How many masks are tried by exchanging units after a removal."""
+    if settings.exchange >= 0:
+        return settings.exchange
+    return TRIES if settings.schedule == "iterative" else 0
+
+
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in words.split(",") if name.strip())
