@@ -46,7 +46,7 @@ def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run
 
 
 def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> None:
-    """Log scores and importance, means over all sets, as arrays, a table and a histogram, and integer rounds' change."""
+    """Log scores and importance, means over all sets, as arrays, table and histogram; also what integer rounds did."""
     scores = formulation.mean_scores([handover.load_scores(each) for each in scored_sets])
     handover.save_scores(run, scores)
     solutions = [handover.load_solution(each) for each in scored_sets]
