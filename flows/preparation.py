@@ -14,6 +14,7 @@ from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
 from flows.selection import account_of, free_layers, keep_within, plan_of
 from flows.settings import Settings
+from flows.stages.gradual import schedule_of
 from flows.stages.remove import all_kept
 from flows.translation import (
     dataset_of,
@@ -33,25 +34,25 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     against them.
     """
     require_words(point, words)
-    settings = settings_of(words)
+    settings = settings_of({**point.defaults, **words})
     uri = tracking.store_uri(settings.tracking_uri)
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)
     dataset = dataset_of(settings)
-    if point.name in ("main", "train"):
+    if point.name in ("main", "train", "gradual"):
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
     if point.name in ("prune", "retrain"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
-    if point.name in ("main", "prune"):
+    if point.name in ("main", "prune", "gradual"):
         training.consumers(network, dataset.train.images[:1], units)
-        _check_selection(settings, network, dict(units), dataset)
+        _check_selection(point, settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
-    if point.name in ("main", "score"):
+    if point.name in ("main", "score") or (point.name == "gradual" and settings.rule == "program"):
         _check_scoring(settings, dataset)
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
@@ -67,12 +68,18 @@ def _continued(point: EntryPoint, words: Mapping[str, object], settings: Setting
     return inherit(point, words, handover.load_settings(earlier))
 
 
-def _check_selection(settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset) -> None:
+def _check_selection(
+    point: EntryPoint, settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset
+) -> None:
     """Whatever selection, limits, budget and schedule have against the network, from its shapes alone."""
     if settings.selection == "threshold" and settings.rule != "program":
         raise SettingsError(
             f"selection=threshold is one of the program's scores, found rule={settings.rule}: give selection="
             f"layer_mean, share, quantile or budget"
+        )
+    if point.name == "gradual" and settings.rule == "critical":
+        raise SettingsError(
+            "rule=critical turns round the scores of a score stage, which gradual has none of: give another"
         )
     free_layers(settings, widths)
     example = dataset.train.images[:1]
@@ -80,12 +87,15 @@ def _check_selection(settings: Settings, network: nn.Module, widths: dict[str, i
     account = account_of(settings, network, widths, example, measured=False)
     if account is not None:
         keep_within(settings, account, values, settings.budget)
-    if settings.schedule == "iterative":
-        plan = plan_of(settings, widths, account)
-        # Asked for no step, a schedule only checks its shares.
-        training.iterative(
-            network, Method(lambda *_: values, plan.selector), plan.shares, example, masks=all_kept(widths)
-        )
+    if point.name != "gradual" and settings.schedule == "one_shot":
+        return
+    plan = plan_of(settings, widths, account)
+    method = Method(lambda *_: values, plan.selector)
+    # Asked for no step, a schedule only checks its shares.
+    if point.name == "gradual":
+        schedule_of(settings, network, method, plan, dataset, widths)
+    else:
+        training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
 
 
 def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:

@@ -97,7 +97,7 @@ class Settings(BaseModel):
     schedule: Literal["one_shot", "iterative"] = Field(
         "one_shot", description="remove at once, or in steps and rank the pruned network again at each"
     )
-    steps: Count = Field(16, description="removals of schedule=iterative")
+    steps: Count = Field(16, description="removals of schedule=iterative and of gradual")
     exchange: Annotated[int, Field(ge=-1)] = Field(
         -1, description="masks tried by exchanging units after a removal; -1: 100 if iterative, else 0"
     )
@@ -105,6 +105,11 @@ class Settings(BaseModel):
     compare: str = Field("random,critical", description="rules to compare with at the same counts, by commas, or all")
     draws: Count = Field(5, description="random masks to compare with, at the same counts per layer")
     retrain_epochs: CountOrNone = Field(1, description="epochs of training after pruning")
+
+    when: Literal["during_training", "at_initialisation"] = Field(
+        "during_training", description="when gradual removes: between epochs, or before the first"
+    )
+    every: Count = Field(1, description="epochs before each removal of when=during_training")
 
     # the machine and the tracking store
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")

@@ -104,8 +104,13 @@ def score_settings_of(settings: Settings) -> ScoreSettings:
     )
 
 
-def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) -> tuple[ScoringSet, ...]:
-    """The settings' scoring sets, of validation images that the network classifies correctly; raises TrainingError."""
+def scoring_sets_of(
+    settings: Settings, network: nn.Module, dataset: Dataset, *, correct_only: bool = True
+) -> tuple[ScoringSet, ...]:
+    """The settings' scoring sets, of validation images that the network classifies correctly, or of any.
+
+    Raises TrainingError.
+    """
     return training.draw_sets(
         network,
         dataset.validation,
@@ -114,6 +119,7 @@ def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) ->
         classes=dataset.classes,
         seed=settings.seed,
         order=settings.order,
+        correct_only=correct_only,
         device=device_of(settings),
         batch_size=settings.batch_size,
     )

@@ -70,8 +70,7 @@ def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> No
     line = settings.threshold if settings.selection == "threshold" else None
     tracking.log_figure(run, figures.score_histogram(scores, line), "scores.png")
     removal = training.removal(network, masks, example)
-    _log_removal(run, removal, pruned.selection)
-    _say_what_was_removed(removal, pruned.selection)
+    log_removal(run, removal, pruned.selection)
 
 
 def _at_once(task: _Task) -> _Pruned:
@@ -107,11 +106,12 @@ def _in_steps(task: _Task) -> _Pruned:
     method = Method(ranking, plan.selector, exchange_of(settings, images), rework_of(settings, dataset))
     example = dataset.test.images[:1]
     steps = training.iterative(task.network, method, plan.shares, example, masks=all_kept(widths))
-    last, times = follow(settings, task.run, steps, plan, task.network, dataset, ranking.certificates)
-    return _Pruned(Selection(last.masks, {}), last.network, {"step": times})
+    done = follow(settings, task.run, steps, plan, task.network, dataset, ranking.certificates)
+    return _Pruned(Selection(done.last.masks, {}), done.last.network, {"step": done.times})
 
 
-def _log_removal(run: Run, removal: Removal, selection: Selection) -> None:
+def log_removal(run: Run, removal: Removal, selection: Selection) -> None:
+    """Log both accounts of what a selection removes, and say it."""
     removed = training.counts(selection.masks)
     tracking.log_metrics(
         run,
@@ -127,6 +127,7 @@ def _log_removal(run: Run, removal: Removal, selection: Selection) -> None:
     kept_by = {name: getattr(selection, name) for name in KEPT_BY}
     tracking.log_json(run, {**asdict(removal), **kept_by}, "removal.json")
     tracking.log_tags(run, {"masks": training.masks_digest(selection.masks)[:16]})
+    _say_what_was_removed(removal, selection)
 
 
 def _say_what_was_removed(removal: Removal, selection: Selection) -> None:
@@ -134,7 +135,7 @@ def _say_what_was_removed(removal: Removal, selection: Selection) -> None:
         LOG.warning("prune    nothing is removed: no unit falls under the selection")
     for name, reason in KEPT_BY.items():
         for layer, count in getattr(selection, name).items():
-            LOG.warning("prune    %s: %d units stay only because of %s", layer, count, reason)
+            LOG.info("prune    %s: %d units stay only because of %s", layer, count, reason)
     LOG.info(
         "prune    %d of %d units removed (%.1f %%): %.1f %% of the parameters (%.1f %% as published), "
         "%.1f %% of the multiply-adds",

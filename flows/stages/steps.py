@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,19 @@ from flows.stages.evaluate import evaluation_of
 from flows.stages.pictures import log_mask_pictures
 from flows.tracking import Run
 from formulation import Certificate
-from training import Dataset, Evaluation, Step
+from training import Dataset, Evaluation, Scores, Step
 
 LOG = logging.getLogger(__name__)
 STEP_FILE = "steps/step_{:03}.json"
 
-Times = dict[str, NDArray[np.int64]]
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """The last step, what the first one saw of each unit, and the step at which each unit went (0: none), by layer."""
+
+    last: Step
+    values: Scores
+    times: dict[str, NDArray[np.int64]]
 
 
 def follow(
@@ -32,13 +39,15 @@ def follow(
     network: nn.Module,
     dataset: Dataset,
     certificates: Sequence[Certificate],
-) -> tuple[Step, Times]:
-    """Go through a schedule and log every step; the last one, and by layer the step at which each unit went (0: none).
+) -> Followed:
+    """Go through a schedule of at least one step and log every step.
 
     `certificates` is where the ranking leaves what the program proved; `network` is the whole one, for the pictures.
     """
-    times: Times = {}
+    times: dict[str, NDArray[np.int64]] = {}
+    values: Scores = {}
     for step in steps:
+        values = values or step.scores or {}
         certificate = certificates[-1] if certificates and step.scores is not None else None
         validation = evaluation_of(settings, step.network, dataset, "validation")
         target = plan.targets[min(step.index, len(plan.targets)) - 1]
@@ -49,7 +58,7 @@ def follow(
         for layer, mask in step.masks.items():
             before = times.get(layer, np.zeros(len(mask), np.int64))
             times[layer] = np.where(mask, 0, np.where(before > 0, before, step.index))
-    return step, times
+    return Followed(step, values, times)
 
 
 def _figures(step: Step, target: float, certificate: Certificate | None, validation: Evaluation) -> dict[str, float]:
