@@ -140,13 +140,16 @@ def plan_of(settings: Settings, widths: dict[str, int], account: Account | None)
     units = sum(widths.values())
     last = min(1.0 - settings.budget, (units - len(widths)) / units)
     shares = training.even_shares(last, settings.steps)
-    targets = tuple(1.0 - (1.0 - settings.budget) * share / last for share in shares)
+
+    def remaining(share: float) -> float:
+        # Rounded, so that the last step aims at the budget itself.
+        return settings.budget + (1.0 - settings.budget) * (1.0 - round(share / last, 12))
 
     def within(scores: Scores, left: Masks, share: float) -> Masks:
         assert account is not None
-        return keep_within(settings, account, scores, 1.0 - (1.0 - settings.budget) * share / last, left)
+        return keep_within(settings, account, scores, remaining(share), left)
 
-    return Plan(shares, within, targets)
+    return Plan(shares, within, tuple(map(remaining, shares)))
 
 
 def choice_in_words(settings: Settings) -> str:
