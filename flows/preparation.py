@@ -12,7 +12,7 @@ import training
 from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
-from flows.selection import account_of, free_layers, keep_within, plan_of
+from flows.selection import free_layers, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
 from flows.stages.remove import all_kept
@@ -84,12 +84,11 @@ def _check_selection(
     free_layers(settings, widths)
     example = dataset.train.images[:1]
     values = {layer: np.ones(units) for layer, units in widths.items()}
-    account = account_of(settings, network, widths, example, measured=False)
-    if account is not None:
-        keep_within(settings, account, values, settings.budget)
+    if settings.selection == "budget":
+        require_budget(settings, network, widths, example)
     if point.name != "gradual" and settings.schedule == "one_shot":
         return
-    plan = plan_of(settings, widths, account)
+    plan = plan_of(settings, widths, None)
     method = Method(lambda *_: values, plan.selector)
     # Asked for no step, a schedule only checks its shares.
     if point.name == "gradual":

@@ -1,5 +1,6 @@
 """What goes: the settings' selection over ranked units, within their limits and their budget."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,14 +58,12 @@ def free_layers(settings: Settings, widths: dict[str, int]) -> tuple[str, ...]:
     return found
 
 
-def account_of(
-    settings: Settings, network: nn.Module, widths: dict[str, int], example: Tensor, *, measured: bool = True
-) -> Account | None:
-    """The account of the settings' budget; None for other selections, and for a latency that is not to be measured.
+def account_of(settings: Settings, network: nn.Module, widths: dict[str, int], example: Tensor) -> Account | None:
+    """The account of the settings' budget; None for other selections.
 
     `widths` are those of the layers with scores, `example` [n, ...] gives the shapes. Raises PruningError.
     """
-    if settings.selection != "budget" or (settings.budget_on == "latency" and not measured):
+    if settings.selection != "budget":
         return None
     layers = free_layers(settings, widths)
     if settings.budget_on == "latency":
@@ -74,6 +73,32 @@ def account_of(
         cost * widths.get(producer or "", 1) * widths.get(consumer or "", 1) for producer, consumer, cost in terms
     )
     return Account(layers, tuple((producer, consumer, cost / whole) for producer, consumer, cost in terms))
+
+
+def require_budget(settings: Settings, network: nn.Module, widths: dict[str, int], example: Tensor) -> None:
+    """Raise before any work for a counted budget that no widths meet, and for a solver that cannot choose widths.
+
+    What a network takes in seconds is not measured here.
+    """
+    layers = free_layers(settings, widths)
+    keep_within(settings, Account(layers, ()), {layer: np.ones(widths[layer]) for layer in layers}, settings.budget)
+    account = None if settings.budget_on == "latency" else account_of(settings, network, widths, example)
+    if account is None:
+        return
+    limits = limits_of(settings)
+    narrowest = {layer: limits.widened(settings.floor, widths[layer]) for layer in layers}
+    # Counts never fall with a width.
+    least = sum(
+        float(cost) * narrowest.get(producer or "", 1) * narrowest.get(consumer or "", 1)
+        for producer, consumer, cost in account.costs
+    )
+    if least > settings.budget:
+        kept = ", ".join(f"{layer}: {width}" for layer, width in narrowest.items())
+        nearest = math.ceil(1e6 * least) / 1e6  # rounded up: as it is written, it can be met
+        raise SettingsError(
+            f"budget={settings.budget:g} of the {TERMS[settings.budget_on]} cannot be met; the nearest that can is "
+            f"{nearest:g}, at the widths {kept}; give that much, or lower floor, round_to or leave_alone"
+        )
 
 
 def keep_within(

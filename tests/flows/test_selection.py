@@ -7,7 +7,7 @@ from torch import nn
 
 import training
 from flows.errors import SettingsError
-from flows.selection import Account, account_of, keep_within, plan_of, select
+from flows.selection import Account, account_of, keep_within, plan_of, require_budget, select
 from flows.settings import Settings
 
 EXAMPLE = torch.zeros(1, 1, 4, 4)
@@ -35,8 +35,8 @@ def test_a_budget_is_used_up_whatever_the_sign_of_the_values(sign: float) -> Non
     rng = np.random.default_rng(0)
     values = {layer: sign * rng.random(units) for layer, units in WIDTHS.items()}
     masks = select(BUDGET, values, values, account(BUDGET)).masks
-    # 17 parameters more for a unit of the first layer, and what its readers have: less than 30 of 343
-    assert 0.5 - 30 / 343 <= remaining(masks) <= 0.5
+    # 17 parameters more for a unit of the first layer, and what its readers have: less than 30 of 335
+    assert 0.5 - 30 / 335 <= remaining(masks) <= 0.5
     for layer, mask in masks.items():
         assert values[layer][mask].min() >= values[layer][~mask].max(initial=-np.inf)
 
@@ -54,7 +54,7 @@ def test_a_layer_left_alone_keeps_all_units_under_a_budget() -> None:
     values = {layer: np.linspace(0, 1, units) for layer, units in WIDTHS.items()}
     masks = select(settings, values, values, account(settings)).masks
     assert masks["1"].all()
-    assert 0.8 - 16 / 343 < remaining(masks) <= 0.8
+    assert 0.8 - 16 / 335 < remaining(masks) <= 0.8
 
 
 def test_the_steps_of_a_budget_fall_evenly_to_it() -> None:
@@ -88,3 +88,13 @@ def test_the_least_a_latency_grid_holds_is_the_floor_and_the_most_the_width() ->
 def test_leaving_every_layer_alone_is_refused() -> None:
     with pytest.raises(SettingsError, match="leaves no layer to prune"):
         account_of(BUDGET.model_copy(update={"leave_alone": "1,3"}), network(), WIDTHS, EXAMPLE)
+
+
+def test_a_budget_that_no_widths_meet_is_refused_with_the_nearest_that_does() -> None:
+    settings = Settings(selection="budget", budget=0.05)
+    with pytest.raises(SettingsError) as caught:
+        require_budget(settings, network(), WIDTHS, EXAMPLE)
+    # with one unit each 16 + 1, 1 + 1 and 3 + 3 parameters of 335, rounded up
+    assert "the nearest that can is 0.074627, at the widths 1: 1, 3: 1" in str(caught.value)
+    require_budget(settings.model_copy(update={"budget": 0.074627}), network(), WIDTHS, EXAMPLE)
+    require_budget(settings.model_copy(update={"budget_on": "latency"}), network(), WIDTHS, EXAMPLE)

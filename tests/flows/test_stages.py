@@ -86,7 +86,7 @@ def test_a_spoilt_solution_is_refused_and_its_run_fails(
         ("main", {"leave_alone": "*"}, FlowError, "leave_alone=* leaves no layer"),
         ("main", {"floor": "7"}, TrainingError, "floor=7 is above the width of layer 'conv1', which has 6"),
         ("main", {"rule": "dead"}, FlowError, "found rule=dead"),
-        ("main", {"selection": "budget", "budget": "0.0001"}, FormulationError, "the nearest that can is 0.00"),
+        ("main", {"selection": "budget", "budget": "0.0001"}, FlowError, "the nearest that can is 0.00"),
         ("main", {"schedule": "iterative"}, FlowError, "selection=threshold cannot be taken in steps"),
         ("main", {"schedule": "iterative", "selection": "share", "share": "0.99"}, TrainingError, "empty a layer"),
         ("gradual", {"epochs": "3"}, TrainingError, "need 16 epochs but there are 3"),
