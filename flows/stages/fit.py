@@ -51,7 +51,7 @@ def log_final_network(settings: Settings, run: Run) -> None:
     network = handover.load_network(run, settings, dataset)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     uri = tracking.log_network(run, network, dataset.test.images[:2], requirements)
-    LOG.info("retrain  final network logged as %s", uri)
+    LOG.info("model    final network logged as %s", uri)
 
 
 def _fit(

@@ -105,4 +105,7 @@ def _say(step: Step, steps: int, certificate: Certificate | None, validation: Ev
     if step.exchanged is not None:
         parts.append(f"{sum(step.exchanged.exchanges.values())} exchanges")
     parts.append(f"validation accuracy {100 * validation.accuracy:.2f} %")
-    LOG.info("prune    step %d of %d: %s", step.index, steps, ", ".join(parts))
+    if step.scores is None:
+        LOG.info("prune    trained on after the last removal: %s", ", ".join(parts))
+    else:
+        LOG.info("prune    step %d of %d: %s", step.index, steps, ", ".join(parts))
