@@ -69,7 +69,7 @@ ENTRY_POINTS = {
         ),
         EntryPoint(
             "prune",
-            "remove the units that an earlier run scored low, and compare with random and critical masks",
+            "remove units that an earlier run scored, at once or in steps, and compare with other rules",
             ("run_id", *PRUNE, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,

@@ -77,9 +77,10 @@ class Settings(BaseModel):
     ranges: bool = Field(False, description="log each score's range over the near-optimal set")
 
     # pruning and retraining
-    rule: Ranking = Field("program", description="what ranks the units: program, or one of the simple rules")
+    rule: Ranking = Field("program", description="what ranks the units: program, or a simple rule such as l1_norm")
     selection: Literal["threshold", "layer_mean", "share", "quantile", "budget"] = Field(
-        "threshold", description="what goes: below threshold, below the layer's mean, a share, or over a budget"
+        "threshold",
+        description="what goes by: threshold, layer_mean, share (of each layer), quantile (of all units), budget",
     )
     threshold: Share = Field(0.5, description="a unit with a score below this is removed")
     share: Part = Field(0.5, description="part of each layer (share) or of all units (quantile) that is removed")
