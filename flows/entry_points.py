@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -13,11 +13,15 @@ DATA = ("dataset", "data_root", "image_size", "channels", "limit")
 NETWORK = ("model", "checkpoint")
 FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
 SAMPLE = ("images_per_class", "scoring_sets", "order")
-PROGRAM = (
+SOLVE = (
     *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
-    *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties", "workers", "explain", "ranges"),
+    *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties"),
 )
-PRUNE = ("threshold", "draws")
+PROGRAM = (*SOLVE, "workers", "explain", "ranges")
+LIMITS = ("share", "budget", "budget_on", "floor", "round_to", "leave_alone")
+REMOVAL = ("steps", "exchange", "recalibrate")
+PRUNE = ("rule", "selection", "threshold", *LIMITS, "schedule", *REMOVAL, "compare", "draws")
+GRADUAL = ("rule", "selection", *LIMITS, "when", "every", *REMOVAL)
 RETRAIN = ("retrain_epochs",)
 COMPACT = ("export",)
 MACHINE = ("device", "threads", "tracking_uri", "experiment")
@@ -30,7 +34,8 @@ class EntryPoint:
     """One entry point: the settings it takes, those it inherits from the run it continues, those it may override.
 
     `after` is the stage whose run it continues, `or_after` the one that serves where there is none of it; `fixed`
-    settings say which network and which data that run was about: naming another value is refused.
+    settings say which network and which data that run was about: naming another value is refused. `defaults` are its
+    own where those of the settings make no sense for it.
     """
 
     name: str
@@ -40,6 +45,7 @@ class EntryPoint:
     fixed: tuple[str, ...] = ()
     after: str = ""
     or_after: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def continues(self) -> tuple[str, ...]:
@@ -71,7 +77,7 @@ ENTRY_POINTS = {
         ),
         EntryPoint(
             "prune",
-            "remove the units that an earlier run scored low, and compare with random and critical masks",
+            "remove units that an earlier run scored, at once or in steps, and compare with other rules",
             ("run_id", *PRUNE, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
@@ -93,6 +99,12 @@ ENTRY_POINTS = {
             fixed=IDENTITY,
             after="retrain",
             or_after="prune",
+        ),
+        EntryPoint(
+            "gradual",
+            "train a network and remove units in steps, between epochs or before the first",
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, *GRADUAL, "seed", *MACHINE),
+            defaults={"selection": "share"},
         ),
         EntryPoint(
             "check",
@@ -173,7 +185,7 @@ def inherit(point: EntryPoint, words: Mapping[str, object], earlier: Settings) -
 def help_of(point: EntryPoint) -> str:
     """The entry point's help: one line per setting, with its default."""
     lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary, ""]
-    lines += [_help_line(name, _default(name)) for name in point.own]
+    lines += [_help_line(name, point.defaults.get(name) or _default(name)) for name in point.own]
     if point.after:
         lines += ["", "as in the earlier run, unless given:"]
         lines += [_help_line(name, "as before") for name in point.free]

@@ -135,10 +135,12 @@ def range_figure(ranges: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floa
     return figure
 
 
-def unit_columns(scores: Scores, masks: Masks | None = None, costs: Scores | None = None) -> dict[str, list[object]]:
+def unit_columns(
+    scores: Scores, masks: Masks | None = None, others: Mapping[str, Mapping[str, NDArray[np.generic]]] | None = None
+) -> dict[str, list[object]]:
     """Scores as a table with one row per unit: its name (layer and number), score, and what else is given about it.
 
-    `masks` say whether it is kept, `costs` are reduced costs.
+    `others` are further columns by name, one value per unit by layer; `masks` say whether it is kept.
 
     The UI's comparison groups rows by the first column and compares the second between runs.
     """
@@ -147,8 +149,8 @@ def unit_columns(scores: Scores, masks: Masks | None = None, costs: Scores | Non
         "unit": [f"{layer} {number}" for layer, number in units],
         "score": [float(scores[layer][number]) for layer, number in units],
     }
-    if costs is not None:
-        columns["reduced_cost"] = [float(costs[layer][number]) for layer, number in units]
+    for name, values in (others or {}).items():
+        columns[name] = [values[layer][number].item() for layer, number in units]
     if masks is not None:
         columns["kept"] = [bool(masks[layer][number]) for layer, number in units]
     return columns | {"layer": [layer for layer, _ in units], "number": [number for _, number in units]}

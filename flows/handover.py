@@ -24,6 +24,7 @@ from training import Dataset, Exported, Masks, Scores, ScoringSet
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
 SCORES = "scores.npz"
+IMPORTANCE = "importance.npz"
 MASKS = "masks.npz"
 SCORING_SET = "scoring_set_{}.npz"
 SOLUTION = "solution"
@@ -58,14 +59,22 @@ def load_network(run: Run, settings: Settings, dataset: Dataset) -> nn.Module:
 
 def save_scores(run: Run, scores: Scores) -> None:
     """Log scores, exactly."""
-    with _logged(run, SCORES) as path:
-        # Under a prefix, because a layer may bear the name of one of numpy's own arguments.
-        np.savez(path, allow_pickle=False, **{SCORE_PREFIX + layer: values for layer, values in scores.items()})
+    _save_values(run, SCORES, scores)
 
 
 def load_scores(run: Run) -> Scores:
     """The scores that a run logged."""
-    return {name.removeprefix(SCORE_PREFIX): values for name, values in _arrays(run, SCORES).items()}
+    return _values(run, SCORES)
+
+
+def save_importance(run: Run, importance: Scores) -> None:
+    """Log what ranks the units: scores with the price that tells ties apart."""
+    _save_values(run, IMPORTANCE, importance)
+
+
+def load_importance(run: Run) -> Scores:
+    """The importance that a score run logged."""
+    return _values(run, IMPORTANCE)
 
 
 def save_masks(run: Run, masks: Masks) -> None:
@@ -127,6 +136,12 @@ def save_solution(run: Run, solution: Solution) -> None:
         solution.save(folder)
 
 
+def load_joined_set(run: Run, numbers: int) -> ScoringSet:
+    """All scoring sets of a score run, 1 to `numbers`, as one."""
+    sets = [load_scoring_set(run, number) for number in range(1, numbers + 1)]
+    return ScoringSet(*(torch.cat([getattr(each, name) for each in sets]) for name in ("images", "labels", "indices")))
+
+
 def load_solution(run: Run) -> Solution:
     """The solution that a run logged; raises HandOverError where it cannot be read."""
     with tracking.downloaded(run, SOLUTION) as folder:
@@ -144,6 +159,16 @@ def _logged(run: Run, name: str) -> Iterator[Path]:
         path = Path(place) / name
         yield path
         tracking.log_files(run, path, name if path.is_dir() else None)
+
+
+def _save_values(run: Run, name: str, values: Scores) -> None:
+    with _logged(run, name) as path:
+        # Under a prefix, because a layer may bear the name of one of numpy's own arguments.
+        np.savez(path, allow_pickle=False, **{SCORE_PREFIX + layer: each for layer, each in values.items()})
+
+
+def _values(run: Run, name: str) -> Scores:
+    return {key.removeprefix(SCORE_PREFIX): values for key, values in _arrays(run, name).items()}
 
 
 def _arrays(run: Run, name: str) -> dict[str, np.ndarray]:

@@ -78,6 +78,17 @@ def compact(settings: Settings) -> str:
     return parent.run_id
 
 
+@flow(name="gradual")
+def gradual(settings: Settings) -> str:
+    """Train a network and remove units in steps; the id of the run on top."""
+    with _flow_run("gradual", settings) as parent, _stage_run("gradual", settings, parent) as run:
+        tasks.gradual(settings, run)
+        tasks.evaluate(settings, run, "gradually pruned")
+        # Last, because MLflow ends the run with it.
+        tasks.log_network(settings, run)
+    return parent.run_id
+
+
 @flow(name="check")
 def check(settings: Settings) -> str:
     """Check every solution of run `settings.run_id` again; the id of the run on top."""
@@ -89,7 +100,7 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, check)}
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check)}
 
 
 def _train(settings: Settings, parent: Run) -> Run:

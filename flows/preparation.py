@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,7 +12,10 @@ import training
 from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
+from flows.selection import free_layers, plan_of, require_budget
 from flows.settings import Settings
+from flows.stages.gradual import schedule_of
+from flows.stages.remove import all_kept
 from flows.translation import (
     dataset_of,
     device_of,
@@ -21,7 +25,7 @@ from flows.translation import (
     score_settings_of,
     scoring_sets_of,
 )
-from training import Dataset
+from training import Dataset, Method
 
 
 def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
@@ -31,24 +35,25 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     against them.
     """
     require_words(point, words)
-    settings = settings_of(words)
+    settings = settings_of({**point.defaults, **words})
     uri = tracking.store_uri(settings.tracking_uri)
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)
     dataset = dataset_of(settings)
-    if point.name in ("main", "train"):
+    if point.name in ("main", "train", "gradual"):
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
     if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
-    if point.name in ("main", "prune"):
+    if point.name in ("main", "prune", "gradual"):
         training.consumers(network, dataset.train.images[:1], units)
+        _check_selection(point, settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
-    if point.name in ("main", "score"):
+    if point.name in ("main", "score") or (point.name == "gradual" and settings.rule == "program"):
         _check_scoring(settings, dataset)
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
@@ -66,6 +71,35 @@ def _continued(point: EntryPoint, words: Mapping[str, object], settings: Setting
     tracking.reach_store(uri)
     earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), *point.continues)
     return inherit(point, words, handover.load_settings(earlier))
+
+
+def _check_selection(
+    point: EntryPoint, settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset
+) -> None:
+    """Whatever selection, limits, budget and schedule have against the network, from its shapes alone."""
+    if settings.selection == "threshold" and settings.rule != "program":
+        raise SettingsError(
+            f"selection=threshold is one of the program's scores, found rule={settings.rule}: give selection="
+            f"layer_mean, share, quantile or budget"
+        )
+    if point.name == "gradual" and settings.rule == "critical":
+        raise SettingsError(
+            "rule=critical turns round the scores of a score stage, which gradual has none of: give another"
+        )
+    free_layers(settings, widths)
+    example = dataset.train.images[:1]
+    values = {layer: np.ones(units) for layer, units in widths.items()}
+    if settings.selection == "budget":
+        require_budget(settings, network, widths, example)
+    if point.name != "gradual" and settings.schedule == "one_shot":
+        return
+    plan = plan_of(settings, widths, None)
+    method = Method(lambda *_: values, plan.selector)
+    # Asked for no step, a schedule only checks its shares.
+    if point.name == "gradual":
+        schedule_of(settings, network, method, plan, dataset, widths)
+    else:
+        training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
 
 
 def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:

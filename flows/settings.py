@@ -1,15 +1,24 @@
 """The settings: one frozen object behind the command line, the logged parameters and the flows' parameters."""
 
+import difflib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Part = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
+# training.RULES, spelled out because importing torch takes seconds and help needs none of it.
+Control = Literal[
+    "random", "critical", "l1_norm", "l2_norm", "mean_activation", "dead", "taylor", "mean_taylor", "squared_taylor",
+    "snip",
+]  # fmt: skip
+Ranking = Literal["program", Control]
+CONTROLS: tuple[str, ...] = get_args(Control)
 
 
 class Settings(BaseModel):
@@ -48,10 +57,12 @@ class Settings(BaseModel):
     order: Literal["random", "least_confident"] = Field("random", description="how scoring images are drawn")
     loss_weight: Positive = Field(5.0, description="weight of the cross-entropy against the sparsity")
     radius: NotNegative = Field(0.0, description="half-width of the input box around each image, in pixel units")
-    gate: Literal["published", "pattern", "exact"] = Field("pattern", description="what a score does to an activation")
+    gate: Literal["published", "pattern", "linear", "exact"] = Field(
+        "pattern", description="what a score does to an activation"
+    )
     relax: bool = Field(True, description="relax the binary open variables to [0, 1]")
     integer_scores: bool = Field(False, description="scores 0 or 1 only")
-    layer_weight: Literal["units", "kernel", "network"] = Field(
+    layer_weight: Literal["units", "kernel", "network", "total"] = Field(
         "units", description="what a layer's term is divided by"
     )
     allow_degenerate: bool = Field(False, description="allow gate=exact with relax=true, whose scores mean little")
@@ -66,7 +77,33 @@ class Settings(BaseModel):
     ranges: bool = Field(False, description="log each score's range over the near-optimal set")
 
     # pruning and retraining
+    rule: Ranking = Field("program", description="what ranks the units: program, or a simple rule such as l1_norm")
+    selection: Literal["threshold", "layer_mean", "share", "quantile", "budget"] = Field(
+        "threshold",
+        description="what goes by: threshold, layer_mean, share (of each layer), quantile (of all units), budget",
+    )
     threshold: Share = Field(0.5, description="a unit with a score below this is removed")
+    share: Part = Field(0.5, description="part of each layer (share) or of all units (quantile) that is removed")
+    budget: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.5, description="part of the whole network's cost that may remain"
+    )
+    budget_on: Literal["parameters", "multiply_adds", "latency"] = Field(
+        "parameters", description="parameters, multiply_adds, or latency (seconds, measured on this machine's CPU)"
+    )
+    floor: Count = Field(1, description="units that every layer keeps at least")
+    round_to: Count = Field(1, description="kept widths are rounded up to a multiple of this")
+    leave_alone: str = Field(
+        "", description="layers that keep all units: names or patterns such as features.*, by commas"
+    )
+    schedule: Literal["one_shot", "iterative"] = Field(
+        "one_shot", description="remove at once, or in steps and rank the pruned network again at each"
+    )
+    steps: Count = Field(16, description="removals of schedule=iterative and of gradual")
+    exchange: Annotated[int, Field(ge=-1)] = Field(
+        -1, description="masks tried by exchanging units after a removal; -1: 100 if iterative, else 0"
+    )
+    recalibrate: bool = Field(False, description="measure BatchNorm statistics anew after a removal")
+    compare: str = Field("random,critical", description="rules to compare with at the same counts, by commas, or all")
     draws: Count = Field(5, description="random masks to compare with, at the same counts per layer")
     retrain_epochs: CountOrNone = Field(1, description="epochs of training after pruning")
 
@@ -74,6 +111,11 @@ class Settings(BaseModel):
     export: Literal["none", "torch", "onnx", "all"] = Field(
         "all", description="also log the compacted network for other runtimes: torch (.pt2), onnx, all of them, or none"
     )
+
+    when: Literal["during_training", "at_initialisation"] = Field(
+        "during_training", description="when gradual removes: between epochs, or before the first"
+    )
+    every: Count = Field(1, description="epochs before each removal of when=during_training")
 
     # the machine and the tracking store
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")
@@ -100,6 +142,19 @@ class Settings(BaseModel):
     def _not_empty(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("must not be empty")
+        return value
+
+    @field_validator("compare")
+    @classmethod
+    def _known_rules(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        if names == ["all"]:
+            return value
+        for name in names:
+            if name not in CONTROLS:
+                close = difflib.get_close_matches(name, CONTROLS, n=3, cutoff=0.5)
+                nearest = f" (nearest: {', '.join(close)})" if close else ""
+                raise ValueError(f"must be all, or some of {', '.join(CONTROLS)}: there is no rule {name!r}{nearest}")
         return value
 
     @field_validator("solver_options")

@@ -15,6 +15,7 @@ evaluate = task(name="evaluate", task_run_name="evaluate {name} network", cache_
     stages.evaluate_network
 )
 retrain = task(name="retrain", cache_policy=NO_CACHE)(stages.retrain_network)
+gradual = task(name="gradual", cache_policy=NO_CACHE)(stages.train_gradually)
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
 compact = task(name="compact", cache_policy=NO_CACHE)(stages.compact_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 import training
 from flows.errors import SettingsError
-from flows.settings import Settings
+from flows.settings import CONTROLS, Settings
 from flows.tracking import load_logged_network, store_uri
 from formulation import ScoreSettings
-from training import Dataset, Exported, ExportError, FitSettings, ScoringSet
+from training import Dataset, Exported, ExportError, FitSettings, Limits, ScoringSet
 
 MODEL_URIS = ("models:/", "runs:/")
+ALL_RULES = "all"
+TRIES = 100  # masks tried after each of many small removals, where nothing else is said
 EXPORTERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Exported]] = {
     "torch": training.export_program,
     "onnx": training.export_onnx,
@@ -120,8 +122,13 @@ def export(kind: str, network: nn.Module, example: Tensor, path: Path) -> Export
         raise ExportError(f"{error}; export={'torch' if kind == 'onnx' else 'none'} leaves it out") from error
 
 
-def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) -> tuple[ScoringSet, ...]:
-    """The settings' scoring sets, of validation images that the network classifies correctly; raises TrainingError."""
+def scoring_sets_of(
+    settings: Settings, network: nn.Module, dataset: Dataset, *, correct_only: bool = True
+) -> tuple[ScoringSet, ...]:
+    """The settings' scoring sets, of validation images that the network classifies correctly, or of any.
+
+    Raises TrainingError.
+    """
     return training.draw_sets(
         network,
         dataset.validation,
@@ -130,6 +137,29 @@ def scoring_sets_of(settings: Settings, network: nn.Module, dataset: Dataset) ->
         classes=dataset.classes,
         seed=settings.seed,
         order=settings.order,
+        correct_only=correct_only,
         device=device_of(settings),
         batch_size=settings.batch_size,
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What no selection may remove."""
+    return Limits(settings.floor, settings.round_to, _names(settings.leave_alone))
+
+
+def rules_of(settings: Settings) -> tuple[str, ...]:
+    """The rules to compare with, each once."""
+    names = _names(settings.compare)
+    return CONTROLS if names == (ALL_RULES,) else tuple(dict.fromkeys(names))
+
+
+def tries_of(settings: Settings) -> int:
+    """How many masks are tried by exchanging units after a removal."""
+    if settings.exchange >= 0:
+        return settings.exchange
+    return TRIES if settings.schedule == "iterative" else 0
+
+
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in words.split(",") if name.strip())

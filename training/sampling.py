@@ -43,6 +43,7 @@ def draw(
     classes: Sequence[str],
     seed: int,
     order: str = "random",
+    correct_only: bool = True,
     device: str = "cpu",
     batch_size: int = 512,
 ) -> ScoringSet:
@@ -55,6 +56,7 @@ def draw(
         classes=classes,
         seed=seed,
         order=order,
+        correct_only=correct_only,
         device=device,
         batch_size=batch_size,
     )
@@ -70,6 +72,7 @@ def draw_sets(
     classes: Sequence[str],
     seed: int,
     order: str = "random",
+    correct_only: bool = True,
     device: str = "cpu",
     batch_size: int = 512,
 ) -> tuple[ScoringSet, ...]:
@@ -77,6 +80,7 @@ def draw_sets(
 
     - `order` "random": a seeded permutation of each class's correctly classified images; "least_confident": those
       to whose class the model gives the lowest probability first, ties by position.
+    - `correct_only` false draws from all images of a class, whatever the model makes of them: of an untrained one.
     - `classes[k]` names label k.
 
     Raises SettingsError for a value out of range, SamplingError that names the class and its counts where it is
@@ -93,18 +97,26 @@ def draw_sets(
     probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)
     generator = torch.Generator().manual_seed(seed) if order == "random" else None
     wanted = sets * images_per_class
-    chosen = [_draw_class(split, probabilities, label, name, wanted, generator) for label, name in enumerate(classes)]
+    right = probabilities.argmax(1) == split.labels if correct_only else torch.ones(len(split), dtype=torch.bool)
+    chosen = [
+        _draw_class(split, probabilities, right, label, name, wanted, generator) for label, name in enumerate(classes)
+    ]
     # [sets, images_per_class, classes]: flattening the last two gives rounds of one image per class.
     table = torch.stack(chosen, dim=1).reshape(sets, images_per_class, len(classes))
     return tuple(_take(split, rows.reshape(-1)) for rows in table)
 
 
 def _draw_class(
-    split: Split, probabilities: Tensor, label: int, name: str, wanted: int, generator: torch.Generator | None
+    split: Split,
+    probabilities: Tensor,
+    right: Tensor,
+    label: int,
+    name: str,
+    wanted: int,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """Positions of `wanted` images of one class: permuted by the generator, or the least confident without one."""
-    correct = (split.labels == label) & (probabilities.argmax(1) == label)
-    members = torch.nonzero(correct)[:, 0]
+    """Positions of `wanted` of the right images of one class: permuted by the generator, or the least confident."""
+    members = torch.nonzero((split.labels == label) & right)[:, 0]
     if len(members) < wanted:
         raise SamplingError(
             f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "

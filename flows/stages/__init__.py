@@ -4,6 +4,7 @@ from flows.stages.check import check_solutions
 from flows.stages.compact import compact_network
 from flows.stages.evaluate import compare_masks, evaluate_network
 from flows.stages.fit import log_final_network, retrain_network, train_network
+from flows.stages.gradual import train_gradually
 from flows.stages.prune import prune_network
 from flows.stages.score import average_scores, draw_scoring_sets, score_set
 from flows.stages.summary import summarise
@@ -20,5 +21,6 @@ __all__ = [
     "retrain_network",
     "score_set",
     "summarise",
+    "train_gradually",
     "train_network",
 ]

@@ -12,7 +12,7 @@ import formulation
 from flows import handover, tracking
 from flows.errors import CheckRefused, HandOverError
 from flows.settings import Settings
-from flows.stages.score import SET_TAG
+from flows.stages.score import SET_TAG, mean_importance
 from flows.tracking import Run
 from flows.translation import dataset_of, score_settings_of
 from formulation import FormulationError, Solution, Verdict
@@ -54,6 +54,8 @@ def check_solutions(settings: Settings, run: Run, scored: Run, trained: Run) -> 
     mean = formulation.mean_scores([solution.scores for solution in solutions])
     if not _agree(handover.load_scores(scored), mean, tolerance=ROUNDING):
         raise CheckRefused(f"run_id={scored.run_id}: scores.npz is not the mean over its scoring sets; score again")
+    if not _agree(handover.load_importance(scored), mean_importance(solutions), tolerance=ROUNDING):
+        raise CheckRefused(f"run_id={scored.run_id}: importance.npz is not that of its solutions; score again")
 
 
 def _runs_by_number(scored: Run) -> dict[str, list[Run]]:

@@ -1,26 +1,31 @@
-"""Accuracies: of the network of a run, and of the controls that a pruned network is compared with."""
+"""Accuracies: of the network of a run, and of the rules that a pruned network is compared with."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from torch import nn
 
 import training
-from flows import handover, tracking
+from flows import figures, handover, tracking
 from flows.settings import Settings
+from flows.stages.rank import rule_values
+from flows.stages.remove import without
 from flows.tracking import Run
-from flows.translation import dataset_of, device_of
-from training import Dataset, Evaluation, Evidence, Masks
+from flows.translation import dataset_of, device_of, rules_of
+from training import Dataset, Evaluation
 
 LOG = logging.getLogger(__name__)
+RULES = "rules.json"
+CHANCE = "random"
 
 
 def evaluate_network(settings: Settings, run: Run, name: str) -> None:
     """Log accuracy and loss, on test and validation images, of the network whose weights a run logged."""
     dataset = dataset_of(settings)
     network = handover.load_network(run, settings, dataset)
-    test = _evaluate(settings, network, dataset)
-    validation = _evaluate(settings, network, dataset, split="validation")
+    test = evaluation_of(settings, network, dataset)
+    validation = evaluation_of(settings, network, dataset, split="validation")
     figures = {
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
@@ -33,38 +38,54 @@ def evaluate_network(settings: Settings, run: Run, name: str) -> None:
 
 
 def compare_masks(settings: Settings, run: Run, scored: Run, trained: Run) -> None:
-    """Log test accuracies under random masks and under the mask of the highest scores, at a pruned run's counts."""
+    """Log the test accuracy of every rule to compare with, at a pruned run's counts, as metrics, table and picture."""
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
-    masks, scores = handover.load_masks(run), handover.load_scores(scored)
-    evidence = Evidence(
-        network, dataset.validation.images, dataset.validation.labels, tuple(masks), settings.seed, scores
-    )
-    removed = training.counts(masks)
-    random, (critical,) = (
-        [
-            _accuracy_under(settings, network, dataset, training.by_counts(drawn, removed))
-            for drawn in training.draw_scores(rule, evidence, settings.draws)
+    removed, scores = training.counts(handover.load_masks(run)), handover.load_scores(scored)
+    found = {"pruned": [tracking.logged_metrics(run)["test_accuracy"]]}
+    for rule in rules_of(settings):
+        drawn = rule_values(settings, rule, network, dataset, scores, settings.draws)
+        found[rule] = [
+            evaluation_of(
+                settings, without(settings, network, training.by_counts(values, removed), dataset), dataset
+            ).accuracy
+            for values in drawn
         ]
-        for rule in ("random", "critical")
-    )
-    for draw, accuracy in enumerate(random):
-        tracking.log_metrics(run, {"random_accuracy": accuracy}, step=draw)
-    spread = stdev(random) if len(random) > 1 else 0.0
-    figures = {"random_accuracy_mean": mean(random), "random_accuracy_stdev": spread, "critical_accuracy": critical}
-    tracking.log_metrics(run, figures)
-    LOG.info(
-        "evaluate same counts: random masks %.2f %% (mean of %d, standard deviation %.2f), critical mask %.2f %%",
-        *(100 * mean(random), len(random), 100 * spread, 100 * critical),
-    )
+        _log_rule(run, rule, found[rule])
+    tracking.log_table(run, rule_columns(found), RULES)
+    means = {rule: mean(accuracies) for rule, accuracies in found.items()}
+    ordered = dict(sorted(means.items(), key=lambda each: each[1], reverse=True))
+    tracking.log_figure(run, figures.accuracy_figure(ordered), "rules.png")
 
 
-def _accuracy_under(settings: Settings, network: nn.Module, dataset: Dataset, masks: Masks) -> float:
-    pruned = training.prune(network, masks, dataset.test.images[:1])
-    return _evaluate(settings, pruned, dataset).accuracy
+def rule_columns(found: Mapping[str, Sequence[float]]) -> dict[str, list[object]]:
+    """Accuracies as a table with one row per rule: mean and standard deviation over its draws."""
+    return {
+        "rule": list(found),
+        "accuracy": [mean(accuracies) for accuracies in found.values()],
+        "stdev": [_spread(accuracies) for accuracies in found.values()],
+        "draws": [len(accuracies) for accuracies in found.values()],
+    }
 
 
-def _evaluate(settings: Settings, network: nn.Module, dataset: Dataset, split: str = "test") -> Evaluation:
+def evaluation_of(settings: Settings, network: nn.Module, dataset: Dataset, split: str = "test") -> Evaluation:
+    """Accuracy and loss of a network on the test or the validation images."""
     images = dataset.test if split == "test" else dataset.validation
     with training.torch_threads(settings.threads):
         return training.evaluate(network, images, batch_size=settings.batch_size, device=device_of(settings))
+
+
+def _log_rule(run: Run, rule: str, accuracies: Sequence[float]) -> None:
+    for draw, accuracy in enumerate(accuracies):
+        tracking.log_metrics(run, {f"{rule}_accuracy": accuracy}, step=draw)
+    if rule != CHANCE:
+        LOG.info("evaluate same counts: %s %.2f %%", rule, 100 * accuracies[0])
+        return
+    spread = {f"{rule}_accuracy_mean": mean(accuracies), f"{rule}_accuracy_stdev": _spread(accuracies)}
+    tracking.log_metrics(run, spread)
+    words = (rule, 100 * mean(accuracies), len(accuracies), 100 * _spread(accuracies))
+    LOG.info("evaluate same counts: %s %.2f %% (mean of %d, standard deviation %.2f)", *words)
+
+
+def _spread(accuracies: Sequence[float]) -> float:
+    return stdev(accuracies) if len(accuracies) > 1 else 0.0

@@ -1,6 +1,7 @@
 """Training a network, before pruning and after it."""
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 from torch import nn
@@ -20,13 +21,18 @@ def train_network(settings: Settings, run: Run) -> None:
     """Train the settings' network; leaves its weights."""
     dataset = dataset_of(settings)
     network = network_of(settings, dataset)
+    log_data(settings, run, network, dataset)
+    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs))
+
+
+def log_data(settings: Settings, run: Run, network: nn.Module, dataset: Dataset) -> None:
+    """Log what is trained on what: the network's size and the data set's parts."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     sizes = f"{len(dataset.train)} training, {len(dataset.validation)} validation, {len(dataset.test)} test images"
     LOG.info("train    %s, %d parameters, on %s: %s", settings.model, parameters, settings.dataset, sizes)
     tracking.log_metrics(run, {"parameters": parameters})
     for context, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
         tracking.log_dataset(run, settings.dataset, split.images, split.labels, context=context, digest=split.digest())
-    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs))
 
 
 def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
@@ -45,7 +51,7 @@ def log_final_network(settings: Settings, run: Run) -> None:
     network = handover.load_network(run, settings, dataset)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     uri = tracking.log_network(run, network, dataset.test.images[:2], requirements)
-    LOG.info("retrain  final network logged as %s", uri)
+    LOG.info("model    final network logged as %s", uri)
 
 
 def _fit(
@@ -58,6 +64,23 @@ def _fit(
     masks: Masks | None = None,
     name: str = "train",
 ) -> nn.Module:
+    if epochs == 0:
+        LOG.info("%-8s no epochs: the weights stay as they are", name)
+        return network
+    fit_settings = fit_settings_of(settings, epochs)
+    return training.fit(
+        network,
+        dataset.train,
+        dataset.validation,
+        fit_settings,
+        masks=masks,
+        callbacks=[report_epochs(run, name, epochs)],
+    ).model
+
+
+def report_epochs(run: Run, name: str, epochs: int) -> Callable[[Epoch], None]:
+    """What logs an epoch, as a line that begins with the stage's name and as figures of the run."""
+
     def report(epoch: Epoch) -> None:
         LOG.info(
             "%-8s epoch %d of %d: loss %.4f, validation accuracy %.2f %% (%.1f s)",
@@ -71,8 +94,4 @@ def _fit(
         }
         tracking.log_metrics(run, figures, step=epoch.index)
 
-    if epochs == 0:
-        LOG.info("%-8s no epochs: the weights stay as they are", name)
-        return network
-    fit_settings = fit_settings_of(settings, epochs)
-    return training.fit(network, dataset.train, dataset.validation, fit_settings, masks=masks, callbacks=[report]).model
+    return report

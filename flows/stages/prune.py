@@ -1,53 +1,117 @@
 """Pruning: masks from scores, the network without the removed units, and what that saved."""
 
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 import training
 from flows import figures, handover, tracking
+from flows.selection import Account, account_of, choice_in_words, plan_of, select
 from flows.settings import Settings
+from flows.stages.pictures import log_mask_pictures
+from flows.stages.rank import Ranking, rule_values
+from flows.stages.remove import all_kept, exchange_of, rework_of, without
+from flows.stages.steps import follow
 from flows.tracking import Run
-from flows.translation import dataset_of
-from training import Masks, Removal, Selection
+from flows.translation import dataset_of, tries_of
+from training import Dataset, Method, Removal, Scores, ScoringSet, Selection
 
 LOG = logging.getLogger(__name__)
+COSTS = "layer_seconds.json"
+KEPT_BY = {"kept_by_floor": "the floor", "kept_by_rounding": "round_to", "kept_by_protection": "leave_alone"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is pruned, and where that is logged."""
+
+    settings: Settings
+    run: Run
+    scored: Run
+    network: nn.Module
+    dataset: Dataset
+    scores: Scores
+    account: Account | None
+
+    @property
+    def images(self) -> ScoringSet:
+        """All scoring sets as one."""
+        return handover.load_joined_set(self.scored, self.settings.scoring_sets)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pruned:
+    """What pruning came to: the selection, the network without the removed units, and further columns of the table."""
+
+    selection: Selection
+    network: nn.Module
+    columns: Mapping[str, Mapping[str, NDArray[np.generic]]] = field(default_factory=dict)
 
 
 def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> None:
-    """Remove the units whose score is below the threshold; leaves masks, weights, pictures and both accounts."""
+    """Remove the units that the settings choose; leaves masks, weights, pictures and both accounts."""
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
-    scores = handover.load_scores(scored)
-    selection = training.by_threshold(scores, settings.threshold)
+    scores, example = handover.load_scores(scored), dataset.test.images[:1]
+    account = account_of(settings, network, {layer: len(values) for layer, values in scores.items()}, example)
+    if account is not None and account.seconds:
+        tracking.log_table(run, account.seconds, COSTS)
+    LOG.info("prune    %s", choice_in_words(settings))
+    task = _Task(settings, run, scored, network, dataset, scores, account)
+    pruned = _in_steps(task) if settings.schedule == "iterative" else _at_once(task)
+    masks = pruned.selection.masks
+    handover.save_masks(run, masks)
+    handover.save_weights(run, pruned.network)
+    tracking.log_table(run, figures.unit_columns(scores, masks, pruned.columns), "scores.json")
+    line = settings.threshold if settings.selection == "threshold" else None
+    tracking.log_figure(run, figures.score_histogram(scores, line), "scores.png")
+    removal = training.removal(network, masks, example)
+    log_removal(run, removal, pruned.selection)
+
+
+def _at_once(task: _Task) -> _Pruned:
+    settings, network, dataset, scores = task.settings, task.network, task.dataset, task.scores
+    if settings.rule == "program":
+        values = handover.load_importance(task.scored)
+        selection = select(settings, scores, values, task.account)
+    else:
+        values = rule_values(settings, settings.rule, network, dataset, scores)[0]
+        selection = select(settings, values, values, task.account)
+    if tries_of(settings):
+        selection = _exchanged(task, selection)
+    log_mask_pictures(task.run, network, selection.masks)
+    name: str = "importance" if settings.rule == "program" else settings.rule
+    return _Pruned(selection, without(settings, network, selection.masks, dataset), {name: values})
+
+
+def _exchanged(task: _Task, selection: Selection) -> Selection:
+    exchange = exchange_of(task.settings, task.images)
+    assert exchange is not None
+    found = exchange(task.network, selection.masks)
+    count = sum(found.exchanges.values())
+    figures_of = {"loss_before_exchange": found.loss_before, "loss_after_exchange": found.loss_after}
+    tracking.log_metrics(task.run, {"exchanges": count, **figures_of})
+    LOG.info("prune    %d exchanges: cross-entropy %.4f, was %.4f", count, found.loss_after, found.loss_before)
+    return replace(selection, masks=found.masks)
+
+
+def _in_steps(task: _Task) -> _Pruned:
+    settings, dataset, images = task.settings, task.dataset, task.images
+    widths = {layer: len(values) for layer, values in task.scores.items()}
+    plan, ranking = plan_of(settings, widths, task.account), Ranking(settings, dataset, images, task.scores)
+    method = Method(ranking, plan.selector, exchange_of(settings, images), rework_of(settings, dataset))
     example = dataset.test.images[:1]
-    handover.save_masks(run, selection.masks)
-    handover.save_weights(run, training.prune(network, selection.masks, example))
-    tracking.log_table(run, figures.unit_columns(scores, selection.masks), "scores.json")
-    tracking.log_figure(run, figures.score_histogram(scores, settings.threshold), "scores.png")
-    log_mask_pictures(run, network, selection.masks)
-    removal = training.removal(network, selection.masks, example)
-    _log_removal(run, removal, selection)
-    _say_what_was_removed(settings, removal, selection)
+    steps = training.iterative(task.network, method, plan.shares, example, masks=all_kept(widths))
+    done = follow(settings, task.run, steps, plan, task.network, dataset, ranking.certificates)
+    return _Pruned(Selection(done.last.masks, {}), done.last.network, {"step": done.times})
 
 
-def log_mask_pictures(run: Run, network: nn.Module, masks: Masks) -> None:
-    """Log one picture per layer: kernels for a convolution in one or two dimensions, squares for a linear layer."""
-    modules = dict(network.named_modules())
-    for layer, mask in masks.items():
-        module = modules[layer]
-        if isinstance(module, nn.Conv1d | nn.Conv2d):
-            weights = module.weight.detach().numpy().astype(np.float32)
-            # A kernel in one dimension is one of height 1.
-            picture = figures.kernel_picture(mask, weights[:, :, None] if weights.ndim == 3 else weights)
-        else:
-            picture = figures.mask_picture(mask)
-        tracking.log_picture(run, picture, f"mask {layer}")
-
-
-def _log_removal(run: Run, removal: Removal, selection: Selection) -> None:
+def log_removal(run: Run, removal: Removal, selection: Selection) -> None:
+    """Log both accounts of what a selection removes, and say it."""
     removed = training.counts(selection.masks)
     tracking.log_metrics(
         run,
@@ -60,15 +124,18 @@ def _log_removal(run: Run, removal: Removal, selection: Selection) -> None:
             **{f"units_removed.{layer}": count for layer, count in removed.items()},
         },
     )
-    tracking.log_json(run, {**asdict(removal), "kept_by_floor": selection.kept_by_floor}, "removal.json")
+    kept_by = {name: getattr(selection, name) for name in KEPT_BY}
+    tracking.log_json(run, {**asdict(removal), **kept_by}, "removal.json")
     tracking.log_tags(run, {"masks": training.masks_digest(selection.masks)[:16]})
+    _say_what_was_removed(removal, selection)
 
 
-def _say_what_was_removed(settings: Settings, removal: Removal, selection: Selection) -> None:
+def _say_what_was_removed(removal: Removal, selection: Selection) -> None:
     if not removal.units_removed:
-        LOG.warning("prune    no score is below threshold %g: nothing is removed", settings.threshold)
-    for layer, count in selection.kept_by_floor.items():
-        LOG.warning("prune    %s: all its scores are below the threshold, %d unit stays all the same", layer, count)
+        LOG.warning("prune    nothing is removed: no unit falls under the selection")
+    for name, reason in KEPT_BY.items():
+        for layer, count in getattr(selection, name).items():
+            LOG.info("prune    %s: %d units stay only because of %s", layer, count, reason)
     LOG.info(
         "prune    %d of %d units removed (%.1f %%): %.1f %% of the parameters (%.1f %% as published), "
         "%.1f %% of the multiply-adds",

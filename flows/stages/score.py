@@ -9,7 +9,8 @@ from flows.settings import Settings
 from flows.stages.explain import log_explanation, log_ranges
 from flows.tracking import Run
 from flows.translation import dataset_of, score_settings_of, scoring_sets_of
-from formulation import Certificate, Round
+from formulation import Certificate, Round, Solution
+from training import Scores
 
 LOG = logging.getLogger(__name__)
 STATUS_TAG = "certificate.status"
@@ -45,13 +46,16 @@ def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run
 
 
 def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> None:
-    """Log the mean of the scores of all sets, as arrays, table and histogram, and what integer rounds changed."""
+    """Log scores and importance, means over all sets, as arrays, table and histogram; also what integer rounds did."""
     scores = formulation.mean_scores([handover.load_scores(each) for each in scored_sets])
     handover.save_scores(run, scores)
     solutions = [handover.load_solution(each) for each in scored_sets]
-    costs = [solution.reduced_costs for solution in solutions if solution.reduced_costs]
-    mean_costs = formulation.mean_scores(costs) if costs else None
-    tracking.log_table(run, figures.unit_columns(scores, costs=mean_costs), "scores.json")
+    importance = mean_importance(solutions)
+    handover.save_importance(run, importance)
+    others = {"importance": importance}
+    if costs := [solution.reduced_costs for solution in solutions if solution.reduced_costs]:
+        others["reduced_cost"] = formulation.mean_scores(costs)
+    tracking.log_table(run, figures.unit_columns(scores, others=others), "scores.json")
     tracking.log_figure(run, figures.score_histogram(scores), "scores.png")
     certificates = [solution.certificate for solution in solutions]
     tracking.log_tags(run, {STATUS_TAG: ", ".join(sorted({certificate.status for certificate in certificates}))})
@@ -63,6 +67,11 @@ def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> 
     low = {layer: int((values < settings.threshold).sum()) for layer, values in scores.items()}
     counts = ", ".join(f"{layer} {low[layer]} of {len(values)}" for layer, values in scores.items())
     LOG.info("score    units below %g: %s", settings.threshold, counts)
+
+
+def mean_importance(solutions: Sequence[Solution]) -> Scores:
+    """The mean over scoring sets of what ranks the units: scores with the price that tells ties apart."""
+    return formulation.mean_scores([formulation.importance(solution) for solution in solutions])
 
 
 def change_in_words(metrics: Mapping[str, float]) -> str:

@@ -1,32 +1,35 @@
 """The run on top: what the whole flow came to, in figures and in a few words."""
 
-import logging
-
 from flows import figures, handover, tracking
+from flows.selection import choice_in_words
 from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
-from flows.stages.prune import log_mask_pictures
+from flows.stages.pictures import log_mask_pictures
 from flows.stages.score import change_in_words
 from flows.tracking import Run
-from flows.translation import dataset_of
+from flows.translation import dataset_of, rules_of
 
-LOG = logging.getLogger(__name__)
+NAMES = {"random": "pruned at random (mean)", "critical": "most critical units pruned"}
 
 
 def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     """Log the figures of all stages on the run above them, with a table as its description."""
     metrics = {stage: tracking.logged_metrics(run) for stage, run in stages.items()}
+    pruned = metrics["prune"]
+    rules = {
+        rule: pruned["random_accuracy_mean" if rule == "random" else f"{rule}_accuracy"] for rule in rules_of(settings)
+    }
     accuracies = {
         "trained": metrics["train"]["test_accuracy"],
-        "pruned": metrics["prune"]["test_accuracy"],
-        "pruned at random (mean)": metrics["prune"]["random_accuracy_mean"],
-        "most critical units pruned": metrics["prune"]["critical_accuracy"],
+        "pruned": pruned["test_accuracy"],
+        **{NAMES.get(rule, f"pruned by {rule}"): accuracy for rule, accuracy in rules.items()},
         "pruned and retrained": metrics["retrain"]["test_accuracy"],
     }
-    names = ("accuracy_trained", "accuracy_pruned", "accuracy_random", "accuracy_critical", "accuracy_retrained")
-    shares = {name: value for name, value in metrics["prune"].items() if name.endswith("_removed_share")}
+    names = [f"accuracy_{name}" for name in ("trained", "pruned", *rules, "retrained")]
+    # Not those of single steps, whose names begin with `step.`.
+    shares = {name: value for name, value in pruned.items() if name.endswith("_removed_share") and "." not in name}
     seconds = {f"seconds_{stage}": values["seconds"] for stage, values in metrics.items()}
-    spread = {"accuracy_random_stdev": metrics["prune"]["random_accuracy_stdev"]}
+    spread = {f"accuracy_{rule}_stdev": pruned[f"{rule}_accuracy_stdev"] for rule in rules if rule == "random"}
     if "compact" in metrics:
         shares |= {name: value for name, value in metrics["compact"].items() if "_ratio" in name}
         spread["accuracy_compacted"] = metrics["compact"]["test_accuracy"]
@@ -47,8 +50,8 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
     what = (
         f"**{settings.model} on {settings.dataset}**: every unit scored by a mixed-integer program ({settings.gate} "
-        f"gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per class); units with a "
-        f"score below {settings.threshold:g} removed."
+        f"gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per class); "
+        f"{choice_in_words(settings)}."
     )
     removed = (
         f"Removed: {pruned['units_removed']:.0f} units ({100 * pruned['units_removed_share']:.1f} %), "

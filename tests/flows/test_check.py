@@ -29,8 +29,10 @@ def sets(scored: Run) -> Iterator[list[Run]]:
     """Its two scoring sets; whatever a test makes of them is put right after it."""
     found = sorted(tracking.runs_below(scored, "scoring set"), key=lambda run: tracking.logged_tags(run)["scoring_set"])
     mean, solutions = handover.load_scores(scored), [handover.load_solution(each) for each in found]
+    importance = handover.load_importance(scored)
     yield found
     handover.save_scores(scored, mean)
+    handover.save_importance(scored, importance)
     for each, solution in zip(found, solutions, strict=True):
         handover.save_solution(each, solution)
         handover.save_scores(each, solution.scores)
@@ -128,6 +130,12 @@ def test_scores_that_are_not_those_of_the_solution_are_refused(scored: Run, sets
 def test_mean_scores_that_are_not_the_mean_are_refused(scored: Run, sets: list[Run]) -> None:
     handover.save_scores(scored, moved(handover.load_scores(scored)))
     with pytest.raises(CheckRefused, match=f"run_id={scored.run_id}: scores.npz is not the mean"):
+        check(scored)
+
+
+def test_importance_that_is_not_that_of_the_solutions_is_refused(scored: Run, sets: list[Run]) -> None:
+    handover.save_importance(scored, moved(handover.load_importance(scored)))
+    with pytest.raises(CheckRefused, match=f"run_id={scored.run_id}: importance.npz is not that of its solutions"):
         check(scored)
 
 

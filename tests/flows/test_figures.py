@@ -93,8 +93,9 @@ def test_the_table_has_a_row_per_unit() -> None:
     }
 
 
-def test_reduced_costs_stand_beside_the_scores() -> None:
-    scores, costs = {"a": np.array([0.5, 0.0])}, {"a": np.array([-1.0, 2.0])}
-    table = unit_columns(scores, costs=costs)
-    assert list(table) == ["unit", "score", "reduced_cost", "layer", "number"]
+def test_further_columns_stand_beside_the_scores() -> None:
+    scores, costs, steps = {"a": np.array([0.5, 0.0])}, {"a": np.array([-1.0, 2.0])}, {"a": np.array([0, 3])}
+    table = unit_columns(scores, others={"reduced_cost": costs, "step": steps})
+    assert list(table) == ["unit", "score", "reduced_cost", "step", "layer", "number"]
     assert table["reduced_cost"] == [-1.0, 2.0]
+    assert table["step"] == [0, 3]

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run as MlflowRun
 
+import formulation
 import training
 from flows import handover
 from flows.entry_points import ENTRY_POINTS, settings_of
@@ -73,12 +74,17 @@ def test_the_scores_are_the_mean_over_the_sets_and_stand_in_a_table(client: Mlfl
     for layer, values in scores.items():
         np.testing.assert_allclose(values, np.mean([part[layer] for part in parts], axis=0), atol=1e-12)
     table = _table(client, score)
-    assert table["columns"] == ["unit", "score", "reduced_cost", "layer", "number"]
+    assert table["columns"] == ["unit", "score", "importance", "reduced_cost", "layer", "number"]
     # MLflow writes ten digits.
     np.testing.assert_allclose([row[1] for row in table["data"]], np.concatenate(list(scores.values())), atol=1e-9)
     costs = [handover.load_solution(address(client, run)).reduced_costs for run in sets]
+    ranked = [formulation.importance(handover.load_solution(address(client, run))) for run in sets]
+    importance = handover.load_importance(address(client, score))
+    for layer, values in importance.items():
+        np.testing.assert_allclose(values, np.mean([part[layer] for part in ranked], axis=0), atol=1e-12)
+    np.testing.assert_allclose([row[2] for row in table["data"]], np.concatenate(list(importance.values())), atol=1e-9)
     means = [np.mean([part[layer] for part in costs], axis=0) for layer in scores]
-    np.testing.assert_allclose([row[2] for row in table["data"]], np.concatenate(means), atol=1e-9)
+    np.testing.assert_allclose([row[3] for row in table["data"]], np.concatenate(means), atol=1e-9)
 
 
 def test_the_pruned_network_emits_nothing_from_removed_units(client: MlflowClient, stage_runs: Stages) -> None:

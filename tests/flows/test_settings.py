@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from flows.entry_points import ENTRY_POINTS, entry_point, help_of, inherit, settings_of, words_of
 from flows.errors import SettingsError
-from flows.settings import Settings
+from flows.settings import CONTROLS, Settings
+from flows.translation import rules_of, tries_of
+from training import RULES
 
 MAIN = ENTRY_POINTS["main"]
 
@@ -35,6 +37,18 @@ MAIN = ENTRY_POINTS["main"]
         ("seed", "-1"),
         ("workers", "0"),
         ("device", "tpu"),
+        ("share", "1"),
+        ("share", "-0.1"),
+        ("budget", "0"),
+        ("budget", "1"),
+        ("floor", "0"),
+        ("round_to", "0"),
+        ("steps", "0"),
+        ("exchange", "-2"),
+        ("rule", "l3_norm"),
+        ("selection", "all"),
+        ("budget_on", "bytes"),
+        ("compare", "random,l3_norm"),
     ],
 )
 def test_a_value_out_of_range_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
@@ -47,6 +61,29 @@ def test_a_value_out_of_range_is_refused_in_one_line_that_names_it(name: str, va
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SettingsError, match=r"gap=x: .*; threshold=2: "):
         settings_of({"gap": "x", "threshold": "2"})
+
+
+def test_the_rules_of_the_settings_are_those_that_there_are() -> None:
+    assert set(CONTROLS) == set(RULES)
+    assert len(CONTROLS) == len(RULES)
+
+
+def test_an_unknown_rule_to_compare_with_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"there is no rule 'tailor' \(nearest: taylor"):
+        settings_of({"compare": "random,tailor"})
+
+
+def test_the_rules_to_compare_with_are_taken_once_in_their_order_or_all() -> None:
+    assert rules_of(Settings(compare=" dead , random,dead")) == ("dead", "random")
+    assert rules_of(Settings(compare="all")) == CONTROLS
+    assert rules_of(Settings(compare="")) == ()
+
+
+def test_units_are_exchanged_after_small_steps_unless_told_otherwise() -> None:
+    assert tries_of(Settings()) == 0
+    assert tries_of(Settings(schedule="iterative")) == 100
+    assert tries_of(Settings(schedule="iterative", exchange=0)) == 0
+    assert tries_of(Settings(exchange=7)) == 7
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_ones() -> None:

@@ -37,7 +37,7 @@ def test_an_entry_point_has_the_parameters_and_defaults_of_the_settings(point) -
     assert list(declared["parameters"]) == list(point.own)
     words = {name: str(given["default"]) for name, given in declared["parameters"].items() if "default" in given}
     assert set(point.own) - set(words) == ({"run_id"} if point.after else set())
-    assert settings_of(words) == Settings()
+    assert settings_of(words) == Settings(**point.defaults)
     for name, given in declared["parameters"].items():
         assert given["type"] == ("float" if _is_number(name) else "string")
 

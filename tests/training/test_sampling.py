@@ -53,6 +53,21 @@ def test_several_sets_share_no_image(trained: nn.Module, digits: Dataset) -> Non
     assert all(torch.bincount(part.labels).tolist() == [2] * 10 for part in sets)
 
 
+@pytest.mark.parametrize("order", ["random", "least_confident"])
+def test_images_can_be_drawn_whatever_the_model_makes_of_them(digits: Dataset, order: str) -> None:
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.zeros_(blind[1].weight)
+    nn.init.zeros_(blind[1].bias)
+    sets = draw_sets(
+        blind, digits.validation, sets=2, images_per_class=3, classes=digits.classes, seed=0, order=order,
+        correct_only=False,
+    )  # fmt: skip
+    assert all(torch.bincount(part.labels).tolist() == [3] * 10 for part in sets)
+    positions = torch.cat([part.indices for part in sets])
+    assert len(positions.unique()) == 60
+    assert torch.equal(digits.validation.labels[positions], torch.cat([part.labels for part in sets]))
+
+
 def test_too_few_correct_images_are_refused_with_class_and_counts(digits: Dataset) -> None:
     blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     nn.init.zeros_(blind[1].weight)

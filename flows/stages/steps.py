@@ -1,0 +1,111 @@
+"""Pruning in steps: what each of them did, as metrics, as a file and as pictures."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import training
+from flows import tracking
+from flows.selection import Plan
+from flows.settings import Settings
+from flows.stages.evaluate import evaluation_of
+from flows.stages.pictures import log_mask_pictures
+from flows.tracking import Run
+from formulation import Certificate
+from training import Dataset, Evaluation, Scores, Step
+
+LOG = logging.getLogger(__name__)
+STEP_FILE = "steps/step_{:03}.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """The last step, what the first one saw of each unit, and the step at which each unit went (0: none), by layer."""
+
+    last: Step
+    values: Scores
+    times: dict[str, NDArray[np.int64]]
+
+
+def follow(
+    settings: Settings,
+    run: Run,
+    steps: Iterable[Step],
+    plan: Plan,
+    network: nn.Module,
+    dataset: Dataset,
+    certificates: Sequence[Certificate],
+) -> Followed:
+    """Go through a schedule of at least one step and log every step.
+
+    `certificates` is where the ranking leaves what the program proved; `network` is the whole one, for the pictures.
+    """
+    times: dict[str, NDArray[np.int64]] = {}
+    values: Scores = {}
+    for step in steps:
+        values = values or step.scores or {}
+        certificate = certificates[-1] if certificates and step.scores is not None else None
+        validation = evaluation_of(settings, step.network, dataset, "validation")
+        target = plan.targets[min(step.index, len(plan.targets)) - 1]
+        tracking.log_metrics(run, _figures(step, target, certificate, validation), step=step.index)
+        tracking.log_json(run, _record(step, target, certificate), STEP_FILE.format(step.index))
+        log_mask_pictures(run, network, step.masks, step.index)
+        _say(step, len(plan.shares), certificate, validation)
+        for layer, mask in step.masks.items():
+            before = times.get(layer, np.zeros(len(mask), np.int64))
+            times[layer] = np.where(mask, 0, np.where(before > 0, before, step.index))
+    return Followed(step, values, times)
+
+
+def _figures(step: Step, target: float, certificate: Certificate | None, validation: Evaluation) -> dict[str, float]:
+    removed = training.counts(step.masks)
+    found = {
+        "target": target,
+        "units_removed": sum(removed.values()),
+        "units_removed_share": step.removed_share,
+        "validation_accuracy": validation.accuracy,
+        "validation_loss": validation.loss,
+        **{f"units_removed.{layer}": count for layer, count in removed.items()},
+    }
+    if step.exchanged is not None:
+        found |= {
+            "exchanges": sum(step.exchanged.exchanges.values()),
+            "loss_before_exchange": step.exchanged.loss_before,
+            "loss_after_exchange": step.exchanged.loss_after,
+        }
+    if certificate is not None:
+        names = ("objective", "gap", "cross_entropy", "sparsity", "rounds", "seconds")
+        found |= {name: getattr(certificate, name) for name in names}
+    return {f"step.{name}": float(value) for name, value in found.items()}
+
+
+def _record(step: Step, target: float, certificate: Certificate | None) -> dict[str, object]:
+    return {
+        "step": step.index,
+        "target": target,
+        "removed": {layer: np.flatnonzero(~mask).tolist() for layer, mask in step.masks.items()},
+        "returned": {layer: list(units) for layer, units in step.returned.items()},
+        "exchanges": None if step.exchanged is None else step.exchanged.exchanges,
+        "certificate": None if certificate is None else asdict(certificate),
+    }
+
+
+def _say(step: Step, steps: int, certificate: Certificate | None, validation: Evaluation) -> None:
+    gone, units = sum(training.counts(step.masks).values()), sum(map(len, step.masks.values()))
+    parts = [f"{gone} of {units} units gone"]
+    if certificate is not None:
+        words = f"objective {certificate.objective:.6f}, gap {certificate.gap:.1e}"
+        parts.append(f"{words}, cross-entropy {certificate.cross_entropy:.4f}")
+        if certificate.status != "optimal":
+            LOG.warning("prune    step %d: %s, %s", step.index, certificate.status, "; ".join(certificate.notes))
+    if step.exchanged is not None:
+        parts.append(f"{sum(step.exchanged.exchanges.values())} exchanges")
+    parts.append(f"validation accuracy {100 * validation.accuracy:.2f} %")
+    if step.scores is None:
+        LOG.info("prune    trained on after the last removal: %s", ", ".join(parts))
+    else:
+        LOG.info("prune    step %d of %d: %s", step.index, steps, ", ".join(parts))
