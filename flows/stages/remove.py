@@ -7,7 +7,7 @@ from torch import nn
 
 import training
 from flows.settings import Settings
-from flows.translation import device_of, tries_of
+from flows.translation import device_of, limits_of, tries_of
 from training import Dataset, Exchange, Exchanger, Masks, Rework, ScoringSet
 
 
@@ -25,15 +25,26 @@ def without(settings: Settings, network: nn.Module, masks: Masks, dataset: Datas
 
 
 def exchange_of(settings: Settings, images: ScoringSet) -> Exchanger | None:
-    """Exchanging units where that lowers the cross-entropy on the scoring images; None where it is not asked for."""
-    tries = tries_of(settings)
+    """Exchanging units where that lowers the cross-entropy on the scoring images; None where it is not asked for.
+
+    A unit may come back for one of another layer where the selection asks for no more than a number of units in all.
+    """
+    tries, limits = tries_of(settings), limits_of(settings)
     if not tries:
         return None
+    across = settings.selection == "quantile" and limits.floor == limits.round_to == 1
 
     def exchange(model: nn.Module, masks: Masks) -> Exchange:
         with training.torch_threads(settings.threads):
             return training.exchange(
-                model, masks, images.images, images.labels, tries=tries, device=device_of(settings)
+                model,
+                masks,
+                images.images,
+                images.labels,
+                tries=tries,
+                leave_alone=limits.left_alone(masks),
+                across=across,
+                device=device_of(settings),
             )
 
     return exchange
