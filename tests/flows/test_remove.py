@@ -54,3 +54,20 @@ def test_exchanging_lowers_the_loss_and_keeps_the_counts(normed: nn.Module, data
     found = exchange(normed, MASKS)
     assert found.loss_after <= found.loss_before
     assert {layer: mask.sum() for layer, mask in found.masks.items()} == {"0": 2, "4": 3}
+
+
+@pytest.mark.parametrize(
+    ("limits", "moves_across"),
+    [({}, True), ({"leave_alone": "4"}, False), ({"floor": 2}, False), ({"round_to": 2}, False)],
+)
+def test_a_share_of_all_units_leaves_their_layers_free_unless_limits_speak_of_layers(
+    normed: nn.Module, dataset: Dataset, limits: dict[str, object], moves_across: bool
+) -> None:
+    images = ScoringSet(dataset.validation.images[:60], dataset.validation.labels[:60], torch.arange(60))
+    masks = {"0": np.array([False, False, True]), "4": np.array([True, True, True, True])}
+    settings = SETTINGS.model_copy(update={"exchange": 40, "selection": "quantile", **limits})
+    exchange = exchange_of(settings, images)
+    assert exchange is not None
+    kept = {layer: int(mask.sum()) for layer, mask in exchange(normed, masks).masks.items()}
+    assert sum(kept.values()) == 5
+    assert (kept != {"0": 1, "4": 4}) == moves_across
