@@ -45,9 +45,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 def run(cell: Cell, cache: Path) -> dict[str, Any]:
     """What a cell found: from the cache, or measured in a fresh process."""
     kind = "ablation" if cell.ablation else "ranking"
-    what = f"{cell.images_per_class}-{'-'.join(f'{level:g}' for level in (*cell.levels, *cell.retrained))}"
-    stored = cache / kind / f"{cell.model}-{cell.dataset}-{cell.epochs}-epochs-seed-{cell.seed}-{what}.json"
-    if not stored.exists():
+    stored = cache / kind / f"{cell.model}-{cell.dataset}-seed-{cell.seed}-{cell.digest()}.json"
+    if not stored.exists():  # of the same cell measured in the same way
         print(f"{cell.model}, {cell.dataset}, seed {cell.seed}: {kind} begins", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "benchmarks.ranking_cell", json.dumps(asdict(cell))]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | ONE_THREAD)
@@ -152,7 +151,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_root", default="", help="folder of the data sets; empty: $DATA_ROOT, else in ~/.cache")
     parser.add_argument("--pictures", default="", help="a folder to write the curves to as well")
     parser.add_argument("--tracking_uri", default="", help="MLflow store; empty: as for the flows")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if not set(chosen.retrained) <= set(chosen.levels):
+        parser.error("--retrained names levels that --levels does not have")
+    if min(chosen.workers, chosen.images_per_class, chosen.epochs) < 1:
+        parser.error("--workers, --images_per_class and --epochs must be 1 or more")
+    if chosen.pictures and not Path(chosen.pictures).is_dir():
+        parser.error(f"--pictures {chosen.pictures}: there is no such folder")
+    return chosen
 
 
 def _some_of(known: dict[str, str]) -> Any:
@@ -171,7 +177,7 @@ def _numbers(kind: type, least: float, most: float) -> Any:
             values = sorted({kind(part) for part in text.split(",") if part})
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r}: use numbers, separated by commas") from error
-        if not all(least <= value <= most for value in values):
+        if not values or not all(least <= value <= most for value in values):
             raise argparse.ArgumentTypeError(f"{text!r}: use values from {least:g} to {most:g}")
         return values
 

@@ -8,11 +8,12 @@ only measure.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ PROGRAM = "program"
 COUNTINGS = ("own", "uniform")
 SETTINGS = ScoreSettings(gate="linear", radius=0.0, loss_weight=5.0, layer_weight="total", gap=1e-3)
 TRIES = 100
+VERSION = 1  # of the way a cell is measured: raise it with every change that may move a figure
 
 Curves = dict[str, list[float]]
 
@@ -51,6 +53,12 @@ class Cell:
     cache: str
     root: str
     ablation: bool = False
+
+    def digest(self) -> str:
+        """What was asked for and how it is measured, as 12 hexadecimal digits; where files lie does not count."""
+        asked = {name: value for name, value in asdict(self).items() if name not in ("cache", "root")}
+        how = (SETTINGS.to_dict(), TRIES, STEP, EVIDENCE, DRAWS, RULES, VERSION)
+        return hashlib.sha256(json.dumps([asked, how], sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +109,16 @@ def open_bench(cell: Cell) -> Bench:
 
 def program_scorer(chosen: ScoringSet, settings: ScoreSettings = SETTINGS) -> Callable[[nn.Module, Masks], Scores]:
     """The program on the network as it is by then, solved to its gap and checked."""
-    return lambda network, _: importance(score(network.eval(), chosen.images, chosen.labels, settings))
+
+    def scores_of(network: nn.Module, _: Masks) -> Scores:
+        solution = score(network.eval(), chosen.images, chosen.labels, settings)
+        if solution.certificate.status != "optimal":
+            raise RuntimeError(
+                f"a step ended by {solution.certificate.status} at a gap of {solution.certificate.gap:.1e}"
+            )
+        return importance(solution)
+
+    return scores_of
 
 
 def selector_of(counting: str) -> Selector:
@@ -111,12 +128,14 @@ def selector_of(counting: str) -> Selector:
 
 
 def masks_by_level(bench: Bench, method: Method) -> Iterator[tuple[float, Masks]]:
-    """The method's masks at every level, a step of 5 % at a time."""
-    shares = training.even_shares(max(bench.cell.levels), round(max(bench.cell.levels) / STEP))
-    for step in training.iterative(bench.dense, method, shares, bench.data.test.images[:1]):
-        level = next((level for level in bench.cell.levels if abs(level - step.share) < STEP / 2), None)
-        if level is not None:
-            yield level, step.masks
+    """The method's masks at every level, a step of at most 5 % at a time."""
+    levels = set(bench.cell.levels)
+    between = {
+        STEP * k for k in range(1, round(max(levels) / STEP)) if not any(abs(STEP * k - x) < 1e-9 for x in levels)
+    }
+    for step in training.iterative(bench.dense, method, sorted(levels | between), bench.data.test.images[:1]):
+        if step.share in levels:
+            yield step.share, step.masks
 
 
 def measure(bench: Bench, counting: str) -> dict[str, object]:
@@ -137,7 +156,7 @@ def measure(bench: Bench, counting: str) -> dict[str, object]:
         for name, drawn_masks in candidates.items():
             accuracies = [bench.accuracy(bench.pruned(each)) for each in drawn_masks]
             curves.setdefault(name, []).append(float(np.mean(accuracies)))
-        if any(abs(level - asked) < STEP / 2 for asked in bench.cell.retrained):
+        if level in bench.cell.retrained:
             retrained[f"{level:g}"] = {name: bench.trained_on(drawn[0]) for name, drawn in candidates.items()}
     removed_by_level = {f"{level:g}": training.counts(masks) for level, masks in by_level.items()}
     return {"curves": curves, "retrained": retrained, "removed": removed_by_level, "seconds": seconds}
@@ -162,7 +181,9 @@ def ablation(bench: Bench) -> Curves:
     methods = {
         "steps, `linear`": Method(program, select),
         "steps and exchange, `linear` (the program)": Method(program, select, swap),
-        "one shot and exchange, `linear`": Method(lambda *_: one_shot["one shot, `linear`"], select, swap),
+        "steps and exchange, scores of the first step kept, `linear`": Method(
+            lambda *_: one_shot["one shot, `linear`"], select, swap
+        ),
     }
     variants = {
         "loss weight 25": replace(SETTINGS, loss_weight=25.0),

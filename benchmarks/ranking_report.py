@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def level_table(groups: Sequence[Group]) -> Iterator[str]:
             ours = group.curves(counting, PROGRAM).mean(axis=0)
             best = np.max([group.curves(counting, rule).mean(axis=0) for rule in OTHERS], axis=0)
             early = np.array(group.levels) <= UP_TO + 1e-9
-            holds = bool((ours - best)[early].min() >= -MOST_BELOW)
+            holds = bool(((ours - best)[early] >= -MOST_BELOW).all())
             cells = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(ours, best, strict=True))
             yield f"| {group.title} ({group.dense.mean():.2f}) | {counting} | {cells} | {_word(holds)} |"
 
@@ -97,8 +98,8 @@ def target_table(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
         wanted = LEAST_REMOVED.get((group.model, group.dataset))
         lost = group.dense.mean() - group.curves("own", PROGRAM).mean(axis=0)
-        harmless = [level for level, points in zip(group.levels, lost, strict=True) if points <= HARMLESS]
-        most = max(harmless, default=0.0)
+        harmless = takewhile(lambda each: each[1] <= HARMLESS, zip(group.levels, lost, strict=True))
+        most = max((level for level, _ in harmless), default=0.0)
         met = "-" if wanted is None else _word(most >= wanted - 1e-9)
         asked = "-" if wanted is None else f">= {wanted:.0%}"
         yield f"| units removed at a loss of at most {HARMLESS} points: {group.title} | {most:.0%} | {asked} | {met} |"
