@@ -176,7 +176,11 @@ def test_bad_input_gets_one_clear_line() -> None:
     for arguments, message in (
         ({"floor": 4}, "floor=4 is above the width of layer 'conv1', which has 3 units"),
         ({"floor": 0}, "floor=0 of '\\*' is out of range"),
+        ({"floor": {"conv1": 1.5}}, "floor=1.5 of 'conv1' is no whole number"),
+        ({"floor": float("nan")}, "floor=nan of '\\*' is no whole number"),
         ({"round_to": 0}, "round_to=0 is out of range"),
+        ({"round_to": 1.5}, "round_to=1.5 is no whole number"),
+        ({"widths": {"fc1": [1.0, 3.5]}}, "widths of layer 'fc1' are no whole numbers"),
         ({"leave_alone": ["conv"]}, "layer 'conv' has no scores; did you mean 'conv1'"),
         ({"floor": {"x": 1}}, "layer 'x' has no scores; use 'conv1', 'fc1'"),
         ({"widths": {"fc": [1]}}, "layer 'fc' has no scores; did you mean 'fc1'"),
