@@ -124,6 +124,9 @@ def keep_within(
         scores, floor=floor, round_to=round_to, leave_alone=leave_alone, grids=widths, layer_weight=layer_weight
     )
     folded, deadline = fold(costs, layers, widths), start + time_limit
+    # Where no choice can meet it, a solver's tolerance could still let all of them pass, one after the other.
+    if folded.least > budget + WITHIN * abs(budget):
+        raise _too_small(layers, folded, settings, deadline, budget)
     try:
         found = _choose(layers, folded, settings, deadline, budget, gap)
     except InfeasibleProgram:
@@ -136,7 +139,7 @@ def keep_within(
         widths=kept,
         value=value,
         cost=folded.of(where),
-        bound=max(-found.bound, value),
+        bound=max(-found.bound * worth(layers), value),
         status="optimal",
         solver=session.name,
         solver_version=session.version,
@@ -204,6 +207,9 @@ def _too_small(
 def build(layers: Mapping[str, Choices], costs: Costs, budget: float | None) -> Program:
     """The program of the module's docstring, as a minimisation of minus the value; without a budget, of the cost.
 
+    The value is in parts of `worth`, the cost in parts of that of keeping everything: a solver's tolerances are
+    absolute, and so mean the same in every unit. The constant cost is left out.
+
     Columns: `keep_<layer>` (z), `carried_<producer>_<consumer>` (f) or `paired_<producer>_<consumer>` (w), over
     dimensions that bear the layers' names, with the widths as coordinates.
     """
@@ -214,7 +220,6 @@ def build(layers: Mapping[str, Choices], costs: Costs, budget: float | None) -> 
     }
     for layer, z in keep.items():
         model.add_constraints(z.sum() == 1, name=f"one_{layer}")
-    # In parts of the cost of keeping everything, so that the solver's tolerances mean the same in every unit.
     scale = max(abs(costs.of({layer: len(own.widths) - 1 for layer, own in layers.items()}) - costs.constant), 1e-300)
     parts = [(_over(own / scale, keep[layer]) * keep[layer]).sum() for layer, own in costs.own.items() if own.any()]
     short = len(costs.pairs) <= SHORT
@@ -229,13 +234,19 @@ def build(layers: Mapping[str, Choices], costs: Costs, budget: float | None) -> 
     if budget is None:
         objective = total if total is not None else 0 * keep[next(iter(keep))].sum()
     else:
+        whole = worth(layers)
         objective = linopy.merge(
-            [(_over(-own.value, keep[layer]) * keep[layer]).sum() for layer, own in layers.items()], dim="_term"
+            [(_over(-own.value / whole, keep[layer]) * keep[layer]).sum() for layer, own in layers.items()], dim="_term"
         )
         if total is not None:
             model.add_constraints(total <= (budget - costs.constant) / scale, name="budget")
     model.add_objective(objective, sense="min")
     return Program(model, np.concatenate([z.labels.values for z in keep.values()]), 0.0)
+
+
+def worth(layers: Mapping[str, Choices]) -> float:
+    """The unit of the program's value: the largest that a width has, of either sign; 1 where all are 0."""
+    return max(float(np.abs(own.value).max()) for own in layers.values()) or 1.0
 
 
 def add_carried(model: Model, name: str, producer: Variable, consumer: Variable, rate: float) -> LinearExpression:

@@ -31,6 +31,12 @@ class Costs:
     pairs: Mapping[tuple[str, str], Array]
     products: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
+    @property
+    def least(self) -> float:
+        """A cost that no choice goes below: the sum of the smallest entry of each table."""
+        tables = [*self.own.values(), *self.pairs.values()]
+        return self.constant + sum(float(table.min()) for table in tables)
+
     def of(self, where: Mapping[str, int]) -> float:
         """The cost of the choice at these positions among each layer's allowed widths."""
         own = sum(float(cost[where[layer]]) for layer, cost in self.own.items())

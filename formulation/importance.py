@@ -20,8 +20,8 @@ def importance(solution: Solution) -> Scores:
         importance_j = s_j                                     elsewhere
 
     with d_j the reduced cost of the score and 1 / N_k what a unit's score costs in its layer's term (N_k counts units
-    here where `layer_weight` is `kernel`): at 1, how many times its own cost a unit is worth. The order of the scores
-    never changes. Values may leave [0, 1]: a threshold belongs to scores.
+    here where `layer_weight` is `kernel`): at 1, by how many times its own cost a unit is worth more than it costs. The
+    order of the scores never changes. Values may leave [0, 1]: a threshold belongs to scores.
 
     Returns:
         One float per unit by layer; the scores themselves where nothing was proved.

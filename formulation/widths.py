@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ def choices(
     """The choices of each layer; raises InvalidBudget where scores, names or limits do not fit."""
     _require_scores(scores)
     units = {layer: len(values) for layer, values in scores.items()}
+    if not _whole(round_to):
+        raise InvalidBudget(f"round_to={round_to!r} is no whole number; use 1 or more")
     if round_to < 1:
         raise InvalidBudget(f"round_to={round_to} is out of range; use 1 or more")
     alone = {layer for pattern in leave_alone for layer in named(pattern, units)}
@@ -81,6 +84,10 @@ def named(pattern: str, layers: Iterable[str]) -> list[str]:
     return found
 
 
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral)
+
+
 def _require_scores(scores: Scores) -> None:
     if not scores:
         raise InvalidBudget("there are no scores; give those of one layer or more")
@@ -97,6 +104,8 @@ def _floors(floor: int | Mapping[str, int], units: Mapping[str, int]) -> dict[st
     given = floor if isinstance(floor, Mapping) else {"*": floor}
     found: dict[str, int] = {}
     for pattern, least in given.items():
+        if not _whole(least):
+            raise InvalidBudget(f"floor={least!r} of '{pattern}' is no whole number; use 1 or more")
         if least < 1:
             raise InvalidBudget(f"floor={least} of '{pattern}' is out of range; use 1 or more, no layer is emptied")
         for layer in named(pattern, units):
@@ -121,6 +130,8 @@ def _allowed(layer: str, units: int, least: int, round_to: int, grid: Sequence[i
     rounded = np.minimum(units, -(-np.arange(least, units + 1) // round_to) * round_to)
     if grid is None:
         return np.unique(rounded)
+    if not all(_whole(width) for width in grid):
+        raise InvalidBudget(f"widths of layer '{layer}' are no whole numbers, found {grid}; give numbers of units")
     if sorted(set(grid)) != list(grid) or not len(grid) or not 1 <= grid[0] <= grid[-1] <= units:
         raise InvalidBudget(f"widths of layer '{layer}' must ascend from 1 or more to at most {units}, found {grid}")
     allowed = np.intersect1d(rounded, grid)

@@ -176,7 +176,11 @@ def test_bad_input_gets_one_clear_line() -> None:
     for arguments, message in (
         ({"floor": 4}, "floor=4 is above the width of layer 'conv1', which has 3 units"),
         ({"floor": 0}, "floor=0 of '\\*' is out of range"),
+        ({"floor": {"conv1": 1.5}}, "floor=1.5 of 'conv1' is no whole number"),
+        ({"floor": float("nan")}, "floor=nan of '\\*' is no whole number"),
         ({"round_to": 0}, "round_to=0 is out of range"),
+        ({"round_to": 1.5}, "round_to=1.5 is no whole number"),
+        ({"widths": {"fc1": [1.0, 3.5]}}, "widths of layer 'fc1' are no whole numbers"),
         ({"leave_alone": ["conv"]}, "layer 'conv' has no scores; did you mean 'conv1'"),
         ({"floor": {"x": 1}}, "layer 'x' has no scores; use 'conv1', 'fc1'"),
         ({"widths": {"fc": [1]}}, "layer 'fc' has no scores; did you mean 'fc1'"),
@@ -227,3 +231,35 @@ def test_a_solver_that_calls_a_possible_budget_impossible_is_named(monkeypatch: 
     monkeypatch.setattr(room, "build", lambda layers, costs, b: whole(layers, costs, None if b is None else -1.0))
     with pytest.raises(SolverFailed, match="although widths that cost 1 exist"):
         keep_within(scores, [("a", None, 1.0)], 2.0)
+
+
+@pytest.mark.parametrize("factor", [1e-10, 1e-8, 1e-6, 1e4, 1e10])
+def test_the_unit_of_the_scores_changes_no_choice(factor: float) -> None:
+    units = {"a": 12, "b": 9, "c": 14}
+    rng = np.random.default_rng(5)
+    scores = {layer: rng.random(own) for layer, own in units.items()}
+    allowed = {layer: list(range(1, own + 1)) for layer, own in units.items()}
+    budget = 0.25 * cost_of(CHAIN, units)
+    plain = keep_within(scores, CHAIN, budget)
+    found = keep_within({layer: factor * own for layer, own in scores.items()}, CHAIN, budget)
+    assert all(np.array_equal(found.masks[layer], plain.masks[layer]) for layer in units)
+    assert found.value / factor == pytest.approx(best_value(scores, CHAIN, budget, allowed, None), rel=1e-9)
+    assert found.value <= found.bound <= found.value * (1 + 1e-6)
+
+
+def test_scores_of_zero_are_a_choice_like_any_other() -> None:
+    found = keep_within({"a": np.zeros(3), "b": np.zeros(2)}, [("a", "b", 1.0)], 4.0)
+    assert_sound(found, {"a": np.zeros(3), "b": np.zeros(2)}, [("a", "b", 1.0)], 4.0)
+
+
+def test_a_constant_cost_above_the_budget_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {layer: np.linspace(0, 1, 12) for layer in "abc"}
+    with monkeypatch.context() as watched:
+        watched.setattr(room, "gate_rows", None)  # no choice is forbidden, one by one
+        with pytest.raises(BudgetTooSmall, match="budget=5 cannot be met; the nearest that can is 10, at the widths"):
+            keep_within(scores, [(None, None, 10.0)], 5.0)
+        # Below the least cost by less than the solver's tolerance.
+        with pytest.raises(BudgetTooSmall, match="the nearest that can is 1000003, at the widths a: 1, b: 1, c: 1"):
+            keep_within(scores, [(None, None, 1e6), *((None, layer, 1.0) for layer in "abc")], 1e6 + 3 - 1e-5)
+        with pytest.raises(BudgetTooSmall, match="the nearest that can is 1, at the widths"):
+            keep_within(scores, [("a", "b", 1.0)], 1 - 1e-6)

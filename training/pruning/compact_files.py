@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.checkpoints import load_state, read_file, state_of, write_file
-from training.digests import state_digest
+from training.digests import digest_tensors, state_digest
 from training.errors import CheckpointError, MaskError, ModelError, SettingsError, UnsupportedGraph
-from training.inference import check_forward
+from training.inference import check_forward, weight_type
 from training.models import MODELS, build
 from training.pruning.compaction import compact
 from training.pruning.masks import Masks
+from training.pruning.smaller import GroupwiseConv, Placed
 
-VERSION = 1
+VERSION = 2
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class CompactSpec:
     """What a compacted model is, in plain values that JSON can hold.
 
     `units` and `kept`: per masked layer how many units it had and which of them stay. `input_shape`: (C, H, W) of one
-    image. `shapes` and `digest`: of the state dict. `model` and `classes`: a name for `build`, None where the
-    architecture is somebody's own.
+    image. `shapes` and `digest`: of the state dict, `dtype` (as `float32`) of its weights. `kept_digest`: of the masks
+    and of which units the layers read and where they put theirs. `model` and `classes`: a name for `build`, None where
+    the architecture is somebody's own.
     """
 
     version: int
@@ -38,6 +43,8 @@ class CompactSpec:
     kept: dict[str, list[int]]
     shapes: dict[str, list[int]]
     digest: str
+    dtype: str
+    kept_digest: str
 
 
 def save_compact(
@@ -67,6 +74,8 @@ def save_compact(
         kept={layer: np.flatnonzero(mask).tolist() for layer, mask in masks.items()},
         shapes={key: list(value.shape) for key, value in state.items()},
         digest=state_digest(state),
+        dtype=str(weight_type(compacted)).removeprefix("torch."),
+        kept_digest=_kept_digest(compacted, masks),
     )
     write_file({"spec": asdict(spec), "state_dict": state}, path)
     return spec
@@ -76,20 +85,29 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The compacted model of a file of `save_compact`, in evaluation mode.
 
     `model`: the architecture before removal, whatever its weights; not needed where the spec names a built-in model.
+    It has the precision that it was saved in.
     Raises CheckpointError where the file is missing, damaged or none of `save_compact`, where its spec and its state
-    dict contradict each other, or where it does not fit the model.
+    dict contradict each other (also where it was saved with masks of other units), or where it does not fit the model.
     """
     content = read_file(path)
     spec, state = _read_spec(content, path), state_of(content, path)
     shapes = {key: list(value.shape) for key, value in state.items()}
     if shapes != spec.shapes or state_digest(state) != spec.digest:
         raise CheckpointError(f"{path} is damaged: its weights are not those that its spec records; save it again")
-    model = _architecture(spec, path) if model is None else model
+    model = _architecture(spec, path) if model is None else copy.deepcopy(model)
+    model, masks = model.to(getattr(torch, spec.dtype)), _masks(spec)
     try:
-        compacted = compact(model, _masks(spec), torch.zeros(1, *spec.input_shape))
+        compacted = compact(model, masks, torch.zeros(1, *spec.input_shape))
     except (MaskError, UnsupportedGraph) as error:
         raise CheckpointError(f"{path} does not fit model {type(model).__name__} ({error})") from error
-    return load_state(compacted, state, path).eval()
+    loaded = load_state(compacted, state, path)
+    # The state dict says how many units a layer has, not which: other units would be read and placed without an error.
+    if _kept_digest(loaded, masks) != spec.kept_digest:
+        raise CheckpointError(
+            f"{path} is damaged: the units kept are not those that were saved; save it again, with the masks that the "
+            f"model was compacted with"
+        )
+    return loaded.eval()
 
 
 def read_spec(path: str | Path) -> CompactSpec:
@@ -119,6 +137,16 @@ def _masks(spec: CompactSpec) -> Masks:
     return masks
 
 
+def _kept_digest(compacted: nn.Module, masks: Masks) -> str:
+    """SHA-256 (hex) of the masks and of the places that units are read from and put to, none of it in a state dict."""
+    named: list[tuple[str, Tensor | np.ndarray]] = [(f"mask/{layer}", masks[layer]) for layer in sorted(masks)]
+    for name, module in sorted(compacted.named_modules()):
+        if isinstance(module, Placed | GroupwiseConv):
+            lying = {key: getattr(module, key, None) for key in ("reads", "places", "order")}
+            named += [(f"{name}.{key}", index) for key, index in lying.items() if index is not None]
+    return digest_tensors(named)
+
+
 def _read_spec(content: object, path: str | Path) -> CompactSpec:
     found = content.get("spec") if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping):
@@ -132,6 +160,7 @@ def _read_spec(content: object, path: str | Path) -> CompactSpec:
         sound = (
             set(spec.units) == set(spec.kept)
             and (spec.model not in MODELS or len(spec.input_shape) == 3)
+            and getattr(torch, spec.dtype) in FLOATS
             and all(isinstance(size, int) for size in (*spec.input_shape, spec.classes, *spec.units.values()))
             and all(
                 kept and all(isinstance(unit, int) and 0 <= unit < spec.units[layer] for unit in kept)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import TypeVar
 
 from training.errors import SelectionError
@@ -22,7 +23,7 @@ class Limits:
         round_to: kept widths are rounded up to a multiple of it, never above the layer's width.
         leave_alone: layers that keep all their units.
 
-    Raises SelectionError where a number is below 1.
+    Raises SelectionError where a number is below 1 or no whole number.
     """
 
     floor: int | Mapping[str, int] = 1
@@ -33,6 +34,8 @@ class Limits:
         floors = self.floor.values() if isinstance(self.floor, Mapping) else [self.floor]
         for name, values in (("floor", floors), ("round_to", [self.round_to])):
             for value in values:
+                if not _whole(value):
+                    raise SelectionError(f"{name}={value!r} is no whole number: use 1 or more")
                 if value < 1:
                     raise SelectionError(f"{name}={value} is out of range: use 1 or more, a layer is never emptied")
 
@@ -58,6 +61,10 @@ class Limits:
     def widened(self, kept: int, units: int) -> int:
         """`kept` rounded up to a multiple of `round_to`, at most `units`."""
         return min(units, -(-kept // self.round_to) * self.round_to)
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral)
 
 
 def per_layer(given: Value | Mapping[str, Value], layers: Iterable[str]) -> dict[str, Value]:

@@ -75,13 +75,18 @@ def drop_weight(content: dict[str, Any]) -> None:
     del content["state_dict"]["fc1.bias"]
 
 
+def swap_unit(content: dict[str, Any]) -> None:
+    kept, units = content["spec"]["kept"]["fc1"], content["spec"]["units"]["fc1"]
+    content["spec"]["kept"]["fc1"] = sorted({*kept[1:], min(set(range(units)) - set(kept))})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (change_weight, "is damaged: its weights are not those that its spec records"),
         (drop_weight, "is damaged: its weights are not those"),
         (lambda c: c["spec"]["shapes"].update({"fc1.bias": [1]}), "is damaged: its weights are not those"),
-        (lambda c: c["spec"].update(version=2), "has format version 2, this program reads 1"),
+        (lambda c: c["spec"].update(version=1), "has format version 1, this program reads 2"),
         (lambda c: c["spec"].update(kept={}), "its spec is not one of save_compact"),
         (lambda c: c["spec"]["kept"].update(conv1=[6]), "its spec is not one of save_compact"),
         (lambda c: c["spec"]["kept"].update(conv1=None), "its spec is not one of save_compact"),
@@ -89,6 +94,10 @@ def drop_weight(content: dict[str, Any]) -> None:
         (lambda c: c["spec"].update(input_shape=[1, 28]), "its spec is not one of save_compact"),
         (lambda c: c["spec"].update(input_shape=[1, 8, 8]), "asks for a model that cannot be built"),
         (lambda c: c["spec"]["kept"].update(fc1=[0]), "does not fit the model .misshaped: fc1.weight"),
+        (swap_unit, "is damaged: the units kept are not those that were saved"),
+        (lambda c: c["spec"].update(dtype="float12"), "its spec is not one of save_compact"),
+        (lambda c: c["spec"].update(dtype="nn"), "its spec is not one of save_compact"),
+        (lambda c: c["spec"].update(dtype="int64"), "its spec is not one of save_compact"),
         (lambda c: c["spec"].update(model="fc3"), "does not fit model Sequential .mask for 'conv1'"),
         (lambda c: c.pop("spec"), "holds no compacted model: write it with save_compact"),
         (lambda c: c.pop("state_dict"), "holds no state dict"),
@@ -134,3 +143,29 @@ def test_masks_of_another_removal_are_refused_when_saving(tmp_path: Path) -> Non
     with pytest.raises(MaskError, match="mask for 'fc2' keeps 3 units, the compacted model has"):
         save_compact(compacted, other, SHAPE, tmp_path / "b.pt")
     assert not (tmp_path / "b.pt").exists()
+
+
+@pytest.mark.parametrize("make", [Residual, Forked])
+def test_masks_of_as_many_but_other_units_are_not_loaded(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
+    model = stir(make(), 3)
+    images = example(model, 20)
+    masks = {layer: np.arange(len(mask)) < 2 for layer, mask in drawn_masks(model, consumers(model, images), 1).items()}
+    compacted = compact(model, masks, images)
+    other = {layer: mask[::-1].copy() for layer, mask in masks.items()}
+    assert not torch.equal(compact(model, other, images)(images), compacted(images))
+    save_compact(compacted, other, images.shape[1:], tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="the units kept are not those"):
+        load_compact(tmp_path / "a.pt", make())
+
+
+def test_a_model_of_another_precision_comes_back_in_it(tmp_path: Path) -> None:
+    model = build("lenet5", input_shape=SHAPE, classes=10, seed=1).double()
+    images = torch.rand(4, *SHAPE, dtype=torch.float64)
+    masks = drawn_masks(model, list(consumers(model, images)), 0)
+    compacted = compact(model, masks, images).eval()
+    assert save_compact(compacted, masks, SHAPE, tmp_path / "a.pt", model="lenet5").dtype == "float64"
+    given = build("lenet5", input_shape=SHAPE, classes=10, seed=2)
+    for again in (load_compact(tmp_path / "a.pt"), load_compact(tmp_path / "a.pt", given)):
+        assert model_digest(again) == model_digest(compacted)
+        assert torch.equal(again(images), compacted(images))
+    assert given.fc1.weight.dtype == torch.float32

@@ -172,6 +172,12 @@ def test_limits_that_do_not_fit_are_refused() -> None:
         Limits(floor={"a": 0})
     with pytest.raises(SelectionError, match="round_to=0 is out of range"):
         Limits(round_to=0)
+    for number in (1.5, 2.0, float("nan"), float("inf"), "2"):
+        with pytest.raises(SelectionError, match=f"floor={number!r} is no whole number: use 1 or more"):
+            Limits(floor={"a": number})
+        with pytest.raises(SelectionError, match=f"round_to={number!r} is no whole number: use 1 or more"):
+            Limits(round_to=number)
+    assert Limits(np.int64(2), np.int64(3)).floors({"a": 4}) == {"a": 2}
     for factor in (-1.0, float("inf"), float("nan")):
         with pytest.raises(SelectionError, match="factor="):
             by_layer_mean(scores, factor)
