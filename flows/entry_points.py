@@ -33,7 +33,7 @@ IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint",
 class EntryPoint:
     """One entry point: the settings it takes, those it inherits from the run it continues, those it may override.
 
-    `after` is the stage whose run it continues, `or_after` the one that serves where there is none of it; `fixed`
+    `after` is the stage whose run it continues, `or_after` those that serve where there is none of it; `fixed`
     settings say which network and which data that run was about: naming another value is refused. `defaults` are its
     own where those of the settings make no sense for it.
     """
@@ -44,13 +44,13 @@ class EntryPoint:
     free: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     after: str = ""
-    or_after: str = ""
+    or_after: tuple[str, ...] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def continues(self) -> tuple[str, ...]:
         """The stages that it may continue, the preferred one first."""
-        return tuple(stage for stage in (self.after, self.or_after) if stage)
+        return (self.after, *self.or_after) if self.after else ()
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ ENTRY_POINTS = {
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
             after="retrain",
-            or_after="prune",
+            or_after=("prune", "gradual"),
         ),
         EntryPoint(
             "gradual",

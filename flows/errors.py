@@ -23,3 +23,7 @@ class CompactRefused(FlowError):
 
 class CheckRefused(FlowError):
     """At least one stored solution that does not hold when it is computed again."""
+
+
+class BudgetExceeded(FlowError):
+    """Masks under which a network costs more than its budget."""

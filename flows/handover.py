@@ -73,8 +73,14 @@ def save_importance(run: Run, importance: Scores) -> None:
 
 
 def load_importance(run: Run) -> Scores:
-    """The importance that a score run logged."""
-    return _values(run, IMPORTANCE)
+    """The importance that a score run logged; raises HandOverError where there is none that can be read."""
+    try:
+        return _values(run, IMPORTANCE)
+    except HandOverError as error:
+        raise HandOverError(
+            f"run_id={run.run_id}: its {IMPORTANCE} is missing (an earlier version's run) or cannot be read; score "
+            f"again, or give selection=threshold or layer_mean"
+        ) from error
 
 
 def save_masks(run: Run, masks: Masks) -> None:

@@ -1,6 +1,7 @@
 """The Prefect flows: train -> sample -> score (mapped, averaged) -> prune -> evaluate -> retrain -> compact.
 
-Every flow has one MLflow run with a nested run per stage; single stages continue from what an earlier run logged.
+`gradual` trains and removes by turns. Every flow has one MLflow run with a nested run per stage; single stages continue
+from what an earlier run logged.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from training import TrainingError
 
 @flow(name="main")
 def main(settings: Settings) -> str:
-    """The whole way, from data to the retrained network; the id of the run on top."""
+    """The whole way, from data to the compacted network; the id of the run on top."""
     with _flow_run("main", settings) as parent:
         trained = _train(settings, parent)
         scored = _score(settings, parent, trained)
@@ -72,7 +73,7 @@ def retrain(settings: Settings) -> str:
 
 @flow(name="compact")
 def compact(settings: Settings) -> str:
-    """Compact the network that run `settings.run_id` retrained, or pruned; the id of the run on top."""
+    """Compact the network that run `settings.run_id` retrained or pruned, gradually too; the id of the run on top."""
     with _flow_run("compact", settings) as parent:
         _compact(settings, parent, _earlier(settings, *ENTRY_POINTS["compact"].continues))
     return parent.run_id

@@ -12,7 +12,7 @@ import training
 from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
-from flows.selection import free_layers, plan_of, require_budget
+from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
 from flows.stages.remove import all_kept
@@ -53,8 +53,10 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         _check_selection(point, settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
+    if point.name in ("main", "score", "gradual"):
+        _check_scoring_images(settings, dataset)
     if point.name in ("main", "score") or (point.name == "gradual" and settings.rule == "program"):
-        _check_scoring(settings, dataset)
+        _try_solver(settings)
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
         scoring_sets_of(settings, network, dataset)
@@ -70,7 +72,10 @@ def _continued(point: EntryPoint, words: Mapping[str, object], settings: Setting
     tracking.require_store(uri, f"run_id={settings.run_id}")
     tracking.reach_store(uri)
     earlier = tracking.find_stage(tracking.find_run(uri, settings.run_id), *point.continues)
-    return inherit(point, words, handover.load_settings(earlier))
+    continued = inherit(point, words, handover.load_settings(earlier))
+    if point.name == "prune" and needs_importance(continued):
+        handover.load_importance(earlier)
+    return continued
 
 
 def _check_selection(
@@ -112,7 +117,7 @@ def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:
         )
 
 
-def _check_scoring(settings: Settings, dataset: Dataset) -> None:
+def _check_scoring_images(settings: Settings, dataset: Dataset) -> None:
     wanted = settings.scoring_sets * settings.images_per_class
     counts = torch.bincount(dataset.validation.labels, minlength=len(dataset.classes))
     smallest = int(counts.argmin())
@@ -122,7 +127,6 @@ def _check_scoring(settings: Settings, dataset: Dataset) -> None:
             f"{found}, but scoring_sets={settings.scoring_sets} times images_per_class={settings.images_per_class} "
             f"asks for {wanted}: lower one of them"
         )
-    _try_solver(settings)
 
 
 def _try_solver(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,32 +10,15 @@ from torch import Tensor, nn
 
 import formulation
 import training
+from flows.accounts import Account
 from flows.errors import SettingsError
 from flows.settings import Settings
 from flows.translation import limits_of, score_settings_of, tries_of
-from formulation import Cost
 from training import Limits, Masks, Scores, Selection, Selector
 
 GRID = 8  # widths of a layer that latency is measured at
 TERMS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "latency": "measured latency"}
 BY_SCORE = ("threshold", "layer_mean")
-
-
-@dataclass(frozen=True, eq=False)
-class Account:
-    """What kept units cost, in parts of the whole network's cost: the data of a budget.
-
-    Attributes:
-        layers: those that may lose units.
-        costs: (producer, consumer, cost) each, as `formulation.keep_within` takes them.
-        widths: the widths that tables of costs were measured at, by layer; None where costs are counted.
-        seconds: every measured entry, a table with one row each; empty where costs are counted.
-    """
-
-    layers: tuple[str, ...]
-    costs: tuple[Cost, ...]
-    widths: dict[str, list[int]] | None = None
-    seconds: dict[str, list[object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,20 +89,22 @@ def keep_within(
 ) -> Masks:
     """The most valuable units whose cost is at most this part of the whole network's; raises FormulationError.
 
-    `left` are the units that are still there, all by default. Where one of them has a value below 0, all values are
-    raised until none has: a unit may be worth little, but never less than the room it leaves.
+    `left` are the units that are still there, all by default: no layer keeps more of them. Where one of them has a
+    value below 0, all values are raised until none has: a unit may be worth little, but never less than the room it
+    leaves.
     """
+    offered = account if left is None else account.up_to(left)
     free = {layer: values[layer] for layer in account.layers}
     lowest = min(float(each[left[layer] if left else slice(None)].min()) for layer, each in free.items())
     # Prices of a program that counts all units alike compare across layers; else each layer counts alike.
     together = settings.rule == "program" and settings.layer_weight in ("network", "total")
     solution = formulation.keep_within(
         {layer: each - min(lowest, 0.0) for layer, each in free.items()},
-        account.costs,
+        offered.costs,
         budget,
         floor=settings.floor,
         round_to=settings.round_to,
-        widths=account.widths,
+        widths=offered.widths,
         layer_weight="network" if together else "units",
         solver=settings.solver,
         solver_options=score_settings_of(settings).solver_options,
@@ -158,6 +143,8 @@ def plan_of(settings: Settings, widths: dict[str, int], account: Account | None)
         )
     limits = limits_of(settings)
     if settings.selection != "budget":
+        if not settings.share:
+            raise SettingsError("share=0 leaves nothing to remove in steps: give a share above 0 and below 1")
         shares = training.even_shares(settings.share, settings.steps)
         rule = training.by_share if settings.selection == "share" else training.by_quantile
         return Plan(shares, partial(_by_share_of_units, rule, limits), shares)
@@ -177,8 +164,13 @@ def plan_of(settings: Settings, widths: dict[str, int], account: Account | None)
     return Plan(shares, within, tuple(map(remaining, shares)))
 
 
-def choice_in_words(settings: Settings) -> str:
-    """What the settings remove, in a sentence's part."""
+def needs_importance(settings: Settings) -> bool:
+    """Whether the selection reads the importance that a score run left, beside its scores."""
+    return settings.rule == "program" and settings.schedule == "one_shot" and settings.selection not in BY_SCORE
+
+
+def choice_in_words(settings: Settings, *, gradual: bool = False) -> str:
+    """What the settings remove, in a sentence's part; `gradual` always goes in steps."""
     aims = {
         "threshold": f"units with a score below {settings.threshold:g} removed",
         "layer_mean": "units below the mean score of their layer removed",
@@ -189,7 +181,7 @@ def choice_in_words(settings: Settings) -> str:
     parts = [aims[settings.selection]]
     if settings.rule != "program":
         parts.append(f"ranked by {settings.rule}")
-    if settings.schedule == "iterative":
+    if gradual or settings.schedule == "iterative":
         parts.append(f"in {settings.steps} steps")
     if tries := tries_of(settings):
         parts.append(f"up to {tries} exchanges tried after each removal")

@@ -24,7 +24,7 @@ COUNTED = ("parameters", "multiply_adds", "file_bytes")
 
 
 def compact_network(settings: Settings, run: Run, source: Run) -> None:
-    """Compact the network of a prune or retrain run under its masks; leaves it, its costs and the exports asked for.
+    """Compact the network of a prune, retrain or gradual run under its masks; leaves it, its costs and the exports.
 
     Raises MaskError and UnsupportedGraph where it cannot be compacted, CompactRefused where the outputs are not those
     of the run's network, ExportError.
@@ -81,7 +81,8 @@ def _log_differences(settings: Settings, run: Run, network: nn.Module, compacted
         expected, found = (training.predict(each, images) for each in (network, compacted))
         differences[name] = float((expected - found).abs().max() / expected.abs().max().clamp(min=1))
         tracking.log_metrics(run, {f"difference.{name}": differences[name]})
-        if differences[name] > TOLERANCE:
+        # Not `>`, which a NaN passes.
+        if not differences[name] <= TOLERANCE:
             raise CompactRefused(
                 f"the compacted network's outputs differ by {differences[name]:.1e} of their scale on {len(images)} "
                 f"{name} images, allowed are {TOLERANCE:.0e}: prune again, its masks are not those of its weights"

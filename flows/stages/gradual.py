@@ -13,7 +13,7 @@ from flows import figures, handover, tracking
 from flows.selection import Plan, account_of, choice_in_words, plan_of
 from flows.settings import Settings
 from flows.stages.fit import log_data, report_epochs
-from flows.stages.prune import COSTS, log_removal
+from flows.stages.prune import COSTS, log_budget, log_removal
 from flows.stages.rank import Ranking
 from flows.stages.remove import all_kept, exchange_of, rework_of
 from flows.stages.steps import follow
@@ -38,9 +38,10 @@ def train_gradually(settings: Settings, run: Run) -> None:
     plan = plan_of(settings, widths, account)
     ranking = Ranking(settings, dataset, images, {layer: np.zeros(units) for layer, units in widths.items()})
     method = Method(ranking, plan.selector, exchange_of(settings, images), rework_of(settings, dataset))
-    LOG.info("gradual  %s, %s", choice_in_words(settings), settings.when.replace("_", " "))
+    LOG.info("gradual  %s, %s", choice_in_words(settings, gradual=True), settings.when.replace("_", " "))
     steps = schedule_of(settings, network, method, plan, dataset, widths, run)
     done = follow(settings, run, steps, plan, network, dataset, ranking.certificates)
+    log_budget(settings, run, account, done.last.masks)
     handover.save_masks(run, done.last.masks)
     handover.save_weights(run, done.last.network)
     table = figures.unit_columns(done.values, done.last.masks, {"step": done.times})

@@ -10,7 +10,8 @@ from torch import nn
 
 import training
 from flows import figures, handover, tracking
-from flows.selection import Account, account_of, choice_in_words, plan_of, select
+from flows.accounts import Account
+from flows.selection import account_of, choice_in_words, needs_importance, plan_of, select
 from flows.settings import Settings
 from flows.stages.pictures import log_mask_pictures
 from flows.stages.rank import Ranking, rule_values
@@ -18,7 +19,7 @@ from flows.stages.remove import all_kept, exchange_of, rework_of, without
 from flows.stages.steps import follow
 from flows.tracking import Run
 from flows.translation import dataset_of, tries_of
-from training import Dataset, Method, Removal, Scores, ScoringSet, Selection
+from training import Dataset, Masks, Method, Removal, Scores, ScoringSet, Selection
 
 LOG = logging.getLogger(__name__)
 COSTS = "layer_seconds.json"
@@ -64,6 +65,7 @@ def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> No
     task = _Task(settings, run, scored, network, dataset, scores, account)
     pruned = _in_steps(task) if settings.schedule == "iterative" else _at_once(task)
     masks = pruned.selection.masks
+    log_budget(settings, run, account, masks)
     handover.save_masks(run, masks)
     handover.save_weights(run, pruned.network)
     tracking.log_table(run, figures.unit_columns(scores, masks, pruned.columns), "scores.json")
@@ -75,17 +77,19 @@ def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> No
 
 def _at_once(task: _Task) -> _Pruned:
     settings, network, dataset, scores = task.settings, task.network, task.dataset, task.scores
+    columns: dict[str, Scores] = {}
     if settings.rule == "program":
-        values = handover.load_importance(task.scored)
-        selection = select(settings, scores, values, task.account)
+        if needs_importance(settings):
+            columns["importance"] = handover.load_importance(task.scored)
+        selection = select(settings, scores, columns.get("importance", scores), task.account)
     else:
         values = rule_values(settings, settings.rule, network, dataset, scores)[0]
+        columns[settings.rule] = values
         selection = select(settings, values, values, task.account)
     if tries_of(settings):
         selection = _exchanged(task, selection)
     log_mask_pictures(task.run, network, selection.masks)
-    name: str = "importance" if settings.rule == "program" else settings.rule
-    return _Pruned(selection, without(settings, network, selection.masks, dataset), {name: values})
+    return _Pruned(selection, without(settings, network, selection.masks, dataset), columns)
 
 
 def _exchanged(task: _Task, selection: Selection) -> Selection:
@@ -108,6 +112,17 @@ def _in_steps(task: _Task) -> _Pruned:
     steps = training.iterative(task.network, method, plan.shares, example, masks=all_kept(widths))
     done = follow(settings, task.run, steps, plan, task.network, dataset, ranking.certificates)
     return _Pruned(Selection(done.last.masks, {}), done.last.network, {"step": done.times})
+
+
+def log_budget(settings: Settings, run: Run, account: Account | None, masks: Masks) -> None:
+    """Log the part of the whole network's cost that remains under masks, where there is a budget.
+
+    Raises BudgetExceeded where it is above the budget.
+    """
+    if account is None:
+        return
+    tracking.log_metrics(run, {"budget_cost": account.cost_of(masks)})
+    account.require(masks, settings.budget)
 
 
 def log_removal(run: Run, removal: Removal, selection: Selection) -> None:

@@ -58,7 +58,7 @@ def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> 
     tracking.log_table(run, figures.unit_columns(scores, others=others), "scores.json")
     tracking.log_figure(run, figures.score_histogram(scores), "scores.png")
     certificates = [solution.certificate for solution in solutions]
-    tracking.log_tags(run, {STATUS_TAG: ", ".join(sorted({certificate.status for certificate in certificates}))})
+    tracking.log_tags(run, {STATUS_TAG: statuses(certificates)})
     changes = [certificate.relaxed_change for certificate in certificates if certificate.relaxed_change]
     if changes:
         largest = {CHANGE + layer: max(change[layer] for change in changes) for layer in scores}
@@ -81,6 +81,11 @@ def change_in_words(metrics: Mapping[str, float]) -> str:
         return ""
     layer = max(changes, key=changes.__getitem__)
     return f"Relaxed and integer scores differ by at most {changes[layer]:.3g}, in layer {layer}."
+
+
+def statuses(certificates: Sequence[Certificate]) -> str:
+    """The statuses of all certificates, each once, in alphabetical order."""
+    return ", ".join(sorted({certificate.status for certificate in certificates}))
 
 
 def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:

@@ -1,7 +1,7 @@
-"""Pruning in steps: what each of them did, as metrics, as a file and as pictures."""
+"""Pruning in steps: what each of them did, as metrics, as a file and as pictures, and what was not proved optimal."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,12 +14,15 @@ from flows.selection import Plan
 from flows.settings import Settings
 from flows.stages.evaluate import evaluation_of
 from flows.stages.pictures import log_mask_pictures
+from flows.stages.score import STATUS_TAG, statuses
 from flows.tracking import Run
 from formulation import Certificate
 from training import Dataset, Evaluation, Scores, Step
 
 LOG = logging.getLogger(__name__)
 STEP_FILE = "steps/step_{:03}.json"
+OPTIMAL = "optimal"
+SCORED, NOT_OPTIMAL, LARGEST = "steps_scored", "steps_not_optimal", "steps_largest_gap"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,36 @@ def follow(
         for layer, mask in step.masks.items():
             before = times.get(layer, np.zeros(len(mask), np.int64))
             times[layer] = np.where(mask, 0, np.where(before > 0, before, step.index))
+    _log_statuses(run, certificates)
     return Followed(step, values, times)
+
+
+def certificates_in_words(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+    """Which steps were not solved to the gap asked for, out of a run's tags and metrics; empty where all were."""
+    if not metrics.get(NOT_OPTIMAL):
+        return ""
+    how = ", ".join(status for status in tags[STATUS_TAG].split(", ") if status != OPTIMAL)
+    return (
+        f"Steps whose scores are not proved optimal within the gap asked for: {metrics[NOT_OPTIMAL]:.0f} of "
+        f"{metrics[SCORED]:.0f} ({how}), with a gap of up to {metrics[LARGEST]:.2g}."
+    )
+
+
+def _log_statuses(run: Run, certificates: Sequence[Certificate]) -> None:
+    if not certificates:
+        return
+    missed = [certificate for certificate in certificates if certificate.status != OPTIMAL]
+    tags = {STATUS_TAG: statuses(certificates)}
+    metrics = {
+        SCORED: float(len(certificates)),
+        NOT_OPTIMAL: float(len(missed)),
+        LARGEST: max(certificate.gap for certificate in certificates),
+    }
+    tracking.log_tags(run, tags)
+    tracking.log_metrics(run, metrics)
+    if words := certificates_in_words(tags, metrics):
+        tracking.log_note(run, words)
+        LOG.warning("prune    %s", words)
 
 
 def _figures(step: Step, target: float, certificate: Certificate | None, validation: Evaluation) -> dict[str, float]:
@@ -100,7 +132,7 @@ def _say(step: Step, steps: int, certificate: Certificate | None, validation: Ev
     if certificate is not None:
         words = f"objective {certificate.objective:.6f}, gap {certificate.gap:.1e}"
         parts.append(f"{words}, cross-entropy {certificate.cross_entropy:.4f}")
-        if certificate.status != "optimal":
+        if certificate.status != OPTIMAL:
             LOG.warning("prune    step %d: %s, %s", step.index, certificate.status, "; ".join(certificate.notes))
     if step.exchanged is not None:
         parts.append(f"{sum(step.exchanged.exchanges.values())} exchanges")

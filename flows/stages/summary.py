@@ -6,6 +6,7 @@ from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
 from flows.stages.pictures import log_mask_pictures
 from flows.stages.score import change_in_words
+from flows.stages.steps import certificates_in_words
 from flows.tracking import Run
 from flows.translation import dataset_of, rules_of
 
@@ -41,10 +42,11 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     log_mask_pictures(parent, handover.load_network(stages["train"], settings, dataset), masks)
     images, labels = dataset.train.images, dataset.train.labels
     tracking.log_dataset(parent, settings.dataset, images, labels, context="train", digest=dataset.train.digest())
-    tracking.log_note(parent, _note(settings, metrics, accuracies))
+    steps = certificates_in_words(tracking.logged_tags(stages["prune"]), pruned)
+    tracking.log_note(parent, _note(settings, metrics, accuracies, steps))
 
 
-def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: dict[str, float]) -> str:
+def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: dict[str, float], steps: str) -> str:
     pruned = metrics["prune"]
     rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
@@ -64,5 +66,5 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
     smaller = compaction_in_words(metrics.get("compact", {}))
-    parts = [what, "\n".join(table), change_in_words(metrics["score"]), removed, smaller, where]
+    parts = [what, "\n".join(table), change_in_words(metrics["score"]), steps, removed, smaller, where]
     return "\n\n".join(part for part in parts if part)

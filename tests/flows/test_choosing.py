@@ -12,6 +12,7 @@ from mlflow.entities import Run as MlflowRun
 
 import training
 from flows import handover, tracking
+from flows.errors import HandOverError
 from flows.settings import CONTROLS
 from flows.tracking import Run
 from tests.flows.small_run import RunStage
@@ -80,6 +81,7 @@ def test_a_budget_of_seconds_logs_what_was_measured(prune: Pruned) -> None:
     assert ("conv2", kept["conv2"]) in measured
     assert (kept["fc1"], kept["fc2"]) == (120, 84)
     assert tracking.logged_metrics(run)["units_removed"] > 0
+    assert 0 < tracking.logged_metrics(run)["budget_cost"] <= 0.5
 
 
 def test_steps_score_the_pruned_network_again_and_log_each_of_them(
@@ -109,6 +111,7 @@ def test_a_simple_rule_is_taken_in_steps_without_any_program(prune: Pruned) -> N
     run = prune(schedule="iterative", selection="budget", budget="0.3", steps="2", rule="taylor", exchange="0")
     metrics = tracking.logged_metrics(run)
     assert 0.7 <= metrics["parameters_removed_share"] < 0.72
+    assert metrics["budget_cost"] == pytest.approx(1 - metrics["parameters_removed_share"])
     assert "step.objective" not in metrics
     assert "step.exchanges" not in metrics
     assert tracking.logged_json(run, "steps/step_002.json")["certificate"] is None
@@ -142,3 +145,52 @@ def test_a_network_loses_units_while_it_is_trained(
     settings = handover.load_settings(run)
     assert settings.selection == "share"
     assert client.get_run(above).info.status == "FINISHED"
+    tags = tracking.logged_tags(run)
+    assert tags["certificate.status"] == "optimal"
+    assert "mlflow.note.content" not in tags
+    smaller = tracking.find_stage(
+        tracking.find_run(client.tracking_uri, run_stage("compact", run_id=above, export="torch")), "compact"
+    )
+    assert tracking.logged_tags(smaller)["from.gradual"] == run.run_id
+    compacted = tracking.logged_metrics(smaller)
+    assert compacted["test_accuracy"] == metrics["test_accuracy"]
+    assert compacted["parameters_ratio"] == pytest.approx(1 - metrics["parameters_removed_share"])
+
+
+def test_steps_that_are_not_proved_optimal_are_named_in_the_descriptions(
+    run_stage: RunStage, client: MlflowClient
+) -> None:
+    scoring = {"images_per_class": "1", "scoring_sets": "1", "gap": "1e-15"}
+    removal = {"schedule": "iterative", "selection": "share", "steps": "2", "exchange": "0", "compare": ""}
+    above = tracking.find_run(
+        client.tracking_uri,
+        run_stage("main", model="fc2", epochs="2", retrain_epochs="0", export="none", **scoring, **removal),
+    )
+    run = tracking.find_stage(above, "prune")
+    tags, metrics = tracking.logged_tags(run), tracking.logged_metrics(run)
+    records = [tracking.logged_json(run, f"steps/step_{number:03}.json")["certificate"] for number in (1, 2)]
+    found = [record["status"] for record in records]  # type: ignore[index]
+    missed = [status for status in found if status != "optimal"]
+    assert missed
+    assert tags["certificate.status"] == ", ".join(sorted(set(found)))
+    assert metrics["steps_not_optimal"] == len(missed)
+    assert metrics["steps_largest_gap"] == max(record["gap"] for record in records)  # type: ignore[index]
+    words = f"not proved optimal within the gap asked for: {len(missed)} of 2 ({', '.join(sorted(set(missed)))})"
+    assert words in tags["mlflow.note.content"]
+    assert tags["mlflow.note.content"] in tracking.logged_tags(above)["mlflow.note.content"].split("\n\n")
+
+
+def test_scores_of_an_earlier_version_are_pruned_by_score_and_else_scored_again(
+    prune: Pruned, scored: Run, client: MlflowClient, tmp_path: Path
+) -> None:
+    place = client.get_run(scored.run_id).info.artifact_uri or ""
+    importance = Path(place.removeprefix("file://")) / handover.IMPORTANCE
+    importance.rename(tmp_path / handover.IMPORTANCE)
+    try:
+        assert tracking.logged_metrics(prune(selection="layer_mean"))["units_removed"] > 0
+        above = client.search_runs([scored.experiment_id], "tags.flow = 'prune'")
+        with pytest.raises(HandOverError, match="score again, or give selection=threshold or layer_mean"):
+            prune(selection="share")
+        assert len(client.search_runs([scored.experiment_id], "tags.flow = 'prune'")) == len(above)
+    finally:
+        (tmp_path / handover.IMPORTANCE).rename(importance)

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 import training
-from flows.errors import SettingsError
-from flows.selection import Account, account_of, keep_within, plan_of, require_budget, select
+from flows.accounts import Account
+from flows.errors import BudgetExceeded, SettingsError
+from flows.selection import account_of, choice_in_words, keep_within, plan_of, require_budget, select
 from flows.settings import Settings
 
 EXAMPLE = torch.zeros(1, 1, 4, 4)
@@ -98,3 +99,42 @@ def test_a_budget_that_no_widths_meet_is_refused_with_the_nearest_that_does() ->
     assert "the nearest that can is 0.074627, at the widths 1: 1, 3: 1" in str(caught.value)
     require_budget(settings.model_copy(update={"budget": 0.074627}), network(), WIDTHS, EXAMPLE)
     require_budget(settings.model_copy(update={"budget_on": "latency"}), network(), WIDTHS, EXAMPLE)
+
+
+def _dearer_when_narrower() -> Account:
+    """Seconds that do not fall with the width: layer 1 is cheapest at its full width."""
+    first = np.array([[0.7], [0.9], [0.1]])
+    second = np.array([[0.05, 0.1], [0.05, 0.1], [0.05, 0.1]])
+    return Account(("1", "3"), (("1", None, first), ("1", "3", second)), {"1": [4, 8, 12], "3": [4, 8]})
+
+
+def test_no_layer_keeps_more_units_than_it_has_left_even_where_more_are_cheaper() -> None:
+    left = {"1": np.arange(12) < 8, "3": np.arange(8) < 4}
+    # Units that are gone lie below all others.
+    values = {layer: np.where(mask, 1.0, -1.0) for layer, mask in left.items()}
+    measured, settings = _dearer_when_narrower(), BUDGET.model_copy(update={"budget_on": "latency"})
+    masks = keep_within(settings, measured, values, 0.8, left)
+    assert {layer: int(mask.sum()) for layer, mask in masks.items()} == {"1": 4, "3": 4}
+    assert not any((mask & ~left[layer]).any() for layer, mask in masks.items())
+    assert measured.cost_of(masks) == pytest.approx(0.75)
+    measured.require(masks, 0.75)
+    with pytest.raises(BudgetExceeded, match=r"what is left costs 0\.95 of the whole network, more than budget=0\.8"):
+        measured.require(left, 0.8)
+
+
+def test_the_cost_of_masks_is_that_of_the_network_without_the_units() -> None:
+    rng = np.random.default_rng(0)
+    masks = {layer: rng.random(units) < 0.6 for layer, units in WIDTHS.items()}
+    assert account(BUDGET).cost_of(masks) == pytest.approx(remaining(masks))
+
+
+@pytest.mark.parametrize("selection", ["share", "quantile"])
+def test_a_share_of_nothing_cannot_be_taken_in_steps(selection: str) -> None:
+    with pytest.raises(SettingsError, match=r"^share=0 leaves nothing to remove in steps"):
+        plan_of(Settings.model_validate({"selection": selection, "share": 0.0}), WIDTHS, None)
+
+
+def test_the_steps_are_part_of_the_choice_in_words_whatever_the_schedule() -> None:
+    assert "in 4 steps" in choice_in_words(Settings(steps=4, schedule="iterative"))
+    assert "in 4 steps" in choice_in_words(Settings(steps=4), gradual=True)
+    assert "steps" not in choice_in_words(Settings(steps=4))
