@@ -102,6 +102,7 @@ def test_both_forms_of_a_product_have_the_same_optimum(share: float, monkeypatch
     assert carried.value == pytest.approx(paired.value, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["scip", "cbc", "glpk"])
 def test_another_solver_agrees(solver: str) -> None:
     require_installed(solver)
@@ -114,6 +115,7 @@ def test_another_solver_agrees(solver: str) -> None:
     assert found.bound == pytest.approx(found.value, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_more_budget_is_never_worth_less() -> None:
     rng = np.random.default_rng(3)
     scores = {layer: rng.random(units) for layer, units in LENET5.items()}
