@@ -23,6 +23,7 @@ from torch import nn
 import training
 from benchmarks.trained import train_all
 from formulation import ScoreSettings, importance, score
+from formulation.settings import GateName
 from training import Dataset, Evidence, FitSettings, Masks, Method, Scores, ScoringSet, Selector
 
 STEP = 0.05
@@ -211,12 +212,12 @@ def _exchange(bench: Bench, *, across: bool = False) -> Callable[[nn.Module, Mas
     )
 
 
-def _importance_of(bench: Bench, *, gate: str, loss_weight: float) -> Scores:
+def _importance_of(bench: Bench, *, gate: GateName, loss_weight: float) -> Scores:
     """The mean over four sets of 50 images, as one shot."""
     sets = training.draw_sets(
         bench.dense, bench.data.validation, sets=4, images_per_class=5, classes=bench.data.classes, seed=bench.cell.seed
     )
-    settings = ScoreSettings(gate=gate, radius=0.0, loss_weight=loss_weight, gap=1e-3)  # type: ignore[arg-type]
+    settings = ScoreSettings(gate=gate, radius=0.0, loss_weight=loss_weight, gap=1e-3)
     scored = [importance(score(bench.dense, each.images, each.labels, settings)) for each in sets]
     return {layer: np.mean([scores[layer] for scores in scored], axis=0) for layer in scored[0]}
 

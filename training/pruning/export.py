@@ -134,7 +134,10 @@ def _program(still: nn.Module, example_input: Tensor) -> torch.export.ExportedPr
 
 def _onnx_session(path: Path, shape: Sequence[int], kind: torch.dtype) -> Callable[[Tensor], Tensor]:
     import onnxruntime  # here, because it takes as long to import as the rest of this room
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+    # Its errors share no class of their own.
+    refusals = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.NotImplemented, ort.RuntimeException)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
 
@@ -144,7 +147,7 @@ def _onnx_session(path: Path, shape: Sequence[int], kind: torch.dtype) -> Callab
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         run(torch.zeros(shape, dtype=kind))
-    except Exception as error:  # its errors share no narrower class
+    except refusals as error:
         raise ExportError(
             f"ONNX Runtime cannot run the exported model ({_first_words(error)}): "
             f"export in float32, or use export_program"
