@@ -12,15 +12,16 @@ from flows.settings import Settings
 DATA = ("dataset", "data_root", "image_size", "channels", "limit")
 NETWORK = ("model", "checkpoint")
 FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
-SAMPLE = ("images_per_class", "scoring_sets", "order")
+SAMPLE = ("images_per_class", "scoring_sets", "sets_seed", "order")
 SOLVE = (
     *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
     *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties"),
 )
 PROGRAM = (*SOLVE, "workers", "explain", "ranges")
 LIMITS = ("share", "budget", "budget_on", "floor", "round_to", "leave_alone")
+SELECT = ("rule", "selection", "threshold", *LIMITS)
 REMOVAL = ("steps", "exchange", "recalibrate")
-PRUNE = ("rule", "selection", "threshold", *LIMITS, "schedule", *REMOVAL, "compare", "draws")
+PRUNE = (*SELECT, "schedule", *REMOVAL, "compare", "draws")
 GRADUAL = ("rule", "selection", *LIMITS, "when", "every", *REMOVAL)
 RETRAIN = ("retrain_epochs",)
 COMPACT = ("export",)
@@ -112,6 +113,43 @@ ENTRY_POINTS = {
             ("run_id", *MACHINE),
             fixed=IDENTITY,
             after="score",
+        ),
+        EntryPoint(
+            "transfer",
+            "train sub-networks found on one data set on another, beside random ones and its own",
+            (
+                *("target", "rewind_epochs", "seeds"),
+                *(*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
+            ),
+            defaults={"dataset": "mnist"},
+        ),
+        EntryPoint(
+            "reproduce",
+            "the published table on these data, and the same table with this project's own settings",
+            (
+                "models",
+                "datasets",
+                "thresholds",
+                "seeds",
+                "data_root",
+                "limit",
+                *FIT,
+                "draws",
+                "workers",
+                "seed",
+                *MACHINE,
+            ),
+        ),
+        EntryPoint(
+            "sweep",
+            "score and prune one network with many values of one setting",
+            ("over", "values", *DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT, "seed", *MACHINE),
+        ),
+        EntryPoint(
+            "robustness",
+            "how far scores depend on the images that they are computed from",
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, "workers", *SELECT, "seed", *MACHINE),
+            defaults={"scoring_sets": "25"},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),
     )

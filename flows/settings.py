@@ -54,6 +54,9 @@ class Settings(BaseModel):
     # scoring
     images_per_class: Count = Field(5, description="images of each class in one scoring set")
     scoring_sets: Count = Field(3, description="scoring sets; the scores are averaged over them")
+    sets_seed: Annotated[int, Field(ge=-1, lt=2**32)] = Field(
+        -1, description="seed of the scoring sets' draw alone; -1: as seed"
+    )
     order: Literal["random", "least_confident"] = Field("random", description="how scoring images are drawn")
     loss_weight: Positive = Field(5.0, description="weight of the cross-entropy against the sparsity")
     radius: NotNegative = Field(0.0, description="half-width of the input box around each image, in pixel units")
@@ -116,6 +119,18 @@ class Settings(BaseModel):
         "during_training", description="when gradual removes: between epochs, or before the first"
     )
     every: Count = Field(1, description="epochs before each removal of when=during_training")
+
+    # the questions asked of many networks
+    target: str = Field("fashion_mnist", description="transfer: the data set that the sub-network is trained on")
+    rewind_epochs: CountOrNone = Field(1, description="transfer: epochs to the early checkpoint rewound to; 0: none")
+    seeds: Count = Field(3, description="how often all is repeated, with seed, seed + 1, ...")
+    models: str = Field("fc3,fc4,lenet5", description="reproduce: networks, by commas")
+    datasets: str = Field("mnist,fashion_mnist", description="reproduce: data sets, by commas")
+    thresholds: str = Field("0.1,0.2", description="reproduce: thresholds, by commas")
+    over: Literal["loss_weight", "threshold", "radius", "gate", "images_per_class"] = Field(
+        "threshold", description="sweep: the setting that varies"
+    )
+    values: str = Field("", description="sweep: its values, by commas; empty: a range that fits the setting")
 
     # the machine and the tracking store
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of split, initial weights, draws, batches")

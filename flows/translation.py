@@ -135,7 +135,7 @@ def scoring_sets_of(
         sets=settings.scoring_sets,
         images_per_class=settings.images_per_class,
         classes=dataset.classes,
-        seed=settings.seed,
+        seed=settings.seed if settings.sets_seed < 0 else settings.sets_seed,
         order=settings.order,
         correct_only=correct_only,
         device=device_of(settings),

@@ -1,0 +1,109 @@
+"""The stages of a flow, each in an MLflow run of its own below another: what flows and experiments are made of."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from flows import handover, tasks, tracking
+from flows.entry_points import ENTRY_POINTS
+from flows.mapping import map_limited
+from flows.settings import Settings
+from flows.tracking import Run
+
+
+def train_stage(settings: Settings, parent: Run) -> Run:
+    """Train and evaluate the settings' network; the run of the stage."""
+    with stage_run("train", settings, parent) as run:
+        tasks.train(settings, run)
+        tasks.evaluate(settings, run, "trained")
+    return run
+
+
+def score_stage(settings: Settings, parent: Run, trained: Run) -> Run:
+    """Draw scoring sets, score the units of a trained network on each, `settings.workers` at a time, and average."""
+    with stage_run("score", settings, parent, {"train": trained}) as run:
+        numbers = tasks.sample(settings, run, trained)
+        calls = [(settings, run, trained, number) for number in numbers]
+        tasks.average(settings, run, map_limited(tasks.score_set, calls, settings.workers))
+    return run
+
+
+def prune_stage(settings: Settings, parent: Run, scored: Run, trained: Run) -> Run:
+    """Prune a trained network by the scores of a run, evaluate it, and compare with other rules."""
+    with stage_run("prune", settings, parent, {"train": trained, "score": scored}) as run:
+        tasks.prune(settings, run, scored, trained)
+        tasks.evaluate(settings, run, "pruned")
+        tasks.compare(settings, run, scored, trained)
+    return run
+
+
+def retrain_stage(settings: Settings, parent: Run, pruned: Run) -> Run:
+    """Train a pruned network on, evaluate it, and log it as a model."""
+    with stage_run("retrain", settings, parent, {"prune": pruned}) as run:
+        tasks.retrain(settings, run, pruned)
+        tasks.evaluate(settings, run, "retrained")
+        # Last, because MLflow ends the run with it.
+        tasks.log_network(settings, run)
+    return run
+
+
+def compact_stage(settings: Settings, parent: Run, source: Run) -> Run:
+    """Make the network of a run smaller."""
+    stage = tracking.logged_tags(source)["stage"]
+    with stage_run("compact", settings, parent, {stage: source}) as run:
+        tasks.compact(settings, run, source)
+    return run
+
+
+def gradual_stage(settings: Settings, parent: Run) -> Run:
+    """Train a network while its units go, evaluate it, and log it as a model."""
+    with stage_run("gradual", settings, parent) as run:
+        tasks.gradual(settings, run)
+        tasks.evaluate(settings, run, "gradually pruned")
+        # Last, because MLflow ends the run with it.
+        tasks.log_network(settings, run)
+    return run
+
+
+def check_stage(settings: Settings, parent: Run, scored: Run) -> Run:
+    """Check every solution of a run again."""
+    trained = tracking.find_stage(scored, "train")
+    with stage_run("check", settings, parent, {"train": trained, "score": scored}) as run:
+        tasks.check(settings, run, scored, trained)
+    return run
+
+
+def earlier(settings: Settings, *stages: str) -> Run:
+    """The run of a stage that `settings.run_id` names or belongs to."""
+    return tracking.find_stage(tracking.find_run(tracking.store_uri(settings.tracking_uri), settings.run_id), *stages)
+
+
+@contextmanager
+def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
+    """The run on top of a flow, with its parameters and settings."""
+    store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
+    title = title or f"{name}: {settings.model} on {settings.dataset}"
+    with tracking.open_flow_run(store, title, {"flow": name}) as run:
+        tracking.log_params(run, _params(name, settings))
+        handover.save_settings(run, settings)
+        yield run
+
+
+@contextmanager
+def stage_run(
+    stage: str, settings: Settings, parent: Run, sources: Mapping[str, Run] | None = None, *, title: str = ""
+) -> Iterator[Run]:
+    """The run of a stage below another, with its parameters, its settings and where it came from.
+
+    `stage` is its tag, `title` its name where that is another. The parameters are those of the entry point of the
+    stage's name, or of the flow where there is none.
+    """
+    tags = {"stage": stage} | {f"from.{name}": source.run_id for name, source in (sources or {}).items()}
+    with tracking.open_run(parent, title or stage, tags) as run:
+        tracking.log_params(run, _params(stage, settings))
+        handover.save_settings(run, settings)
+        yield run
+
+
+def _params(name: str, settings: Settings) -> dict[str, object]:
+    names = ENTRY_POINTS[name].accepted if name in ENTRY_POINTS else ENTRY_POINTS["main"].accepted
+    return {each: getattr(settings, each) for each in names}
