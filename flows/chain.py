@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from filelock import Timeout
+
 from flows import handover, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
+from flows.keys import identity_of
 from flows.mapping import map_limited
+from flows.recording import cache_of
 from flows.settings import Settings
 from flows.tracking import Run
 
@@ -21,8 +25,8 @@ def train_stage(settings: Settings, parent: Run) -> Run:
 def score_stage(settings: Settings, parent: Run, trained: Run) -> Run:
     """Draw scoring sets, score the units of a trained network on each, `settings.workers` at a time, and average."""
     with stage_run("score", settings, parent, {"train": trained}) as run:
-        numbers = tasks.sample(settings, run, trained)
-        calls = [(settings, run, trained, number) for number in numbers]
+        tasks.sample(settings, run, trained)
+        calls = [(settings, run, trained, number) for number in range(1, settings.scoring_sets + 1)]
         tasks.average(settings, run, map_limited(tasks.score_set, calls, settings.workers))
     return run
 
@@ -82,7 +86,11 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     """The run on top of a flow, with its parameters and settings."""
     store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
     title = title or f"{name}: {settings.model} on {settings.dataset}"
-    with tracking.open_flow_run(store, title, {"flow": name}) as run:
+    identity = identity_of(name, settings)
+    with (
+        _claimed(settings, identity) as resume,
+        tracking.open_flow_run(store, title, {"flow": name}, identity, resume=resume) as run,
+    ):
         tracking.log_params(run, _params(name, settings))
         handover.save_settings(run, settings)
         yield run
@@ -98,10 +106,29 @@ def stage_run(
     stage's name, or of the flow where there is none.
     """
     tags = {"stage": stage} | {f"from.{name}": source.run_id for name, source in (sources or {}).items()}
-    with tracking.open_run(parent, title or stage, tags) as run:
+    identity = identity_of(title or stage, settings, sources)
+    with tracking.open_run(parent, title or stage, tags, identity) as run:
         tracking.log_params(run, _params(stage, settings))
         handover.save_settings(run, settings)
         yield run
+
+
+@contextmanager
+def _claimed(settings: Settings, identity: str) -> Iterator[bool]:
+    """Whether this process alone is at a flow of that identity, and may go on where an earlier one was interrupted."""
+    with cache_of(settings) as cache:
+        cache.forget()
+        lock = cache.lock(f"flow-{identity}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            # The same command twice at the same time: two runs, which share the work.
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
 
 def _params(name: str, settings: Settings) -> dict[str, object]:

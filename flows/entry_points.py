@@ -25,7 +25,7 @@ PRUNE = (*SELECT, "schedule", *REMOVAL, "compare", "draws")
 GRADUAL = ("rule", "selection", *LIMITS, "when", "every", *REMOVAL)
 RETRAIN = ("retrain_epochs",)
 COMPACT = ("export",)
-MACHINE = ("device", "threads", "tracking_uri", "experiment")
+MACHINE = ("device", "threads", "cache", "tracking_uri", "experiment")
 
 IDENTITY = ("dataset", "image_size", "channels", "limit", "model", "checkpoint", "seed")
 

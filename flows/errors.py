@@ -27,3 +27,7 @@ class CheckRefused(FlowError):
 
 class BudgetExceeded(FlowError):
     """Masks under which a network costs more than its budget."""
+
+
+class CacheError(FlowError):
+    """A folder of finished work that cannot be written to."""

@@ -139,6 +139,9 @@ class Settings(BaseModel):
     tracking_uri: str = Field(
         "", description="MLflow store; empty: $MLFLOW_TRACKING_URI, else mlflow.db in the project"
     )
+    cache: str = Field(
+        "", description="folder of finished work, taken over where the same is asked for again; none: keep nothing"
+    )
     experiment: str = Field("critical-neurons", description="MLflow experiment, where `mlflow run` has not chosen one")
 
     # continuing and testing

@@ -1,22 +1,88 @@
-"""The stages as Prefect tasks. They hand over run addresses and numbers only, never tensors."""
+"""The stages as Prefect tasks, each with its recipe: what it depends on, and may read.
 
-from prefect import task
+They hand over run addresses and numbers only, never tensors. Prefect's own cache is off: what is kept is kept by
+`flows.recording`, whose keys are the same in every process.
+"""
+
+from collections.abc import Callable
+
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import stages
+from flows import stages, tracking
+from flows.entry_points import DATA, ENTRY_POINTS, FIT, GRADUAL, NETWORK, PRUNE, SAMPLE, SOLVE
+from flows.keys import ANY, Recipe, identity_of
+from flows.recording import recorded
+from flows.settings import Settings
+from flows.tracking import Run
 
-train = task(name="train", cache_policy=NO_CACHE)(stages.train_network)
-sample = task(name="sample", cache_policy=NO_CACHE)(stages.draw_scoring_sets)
-score_set = task(name="score set", task_run_name="score set {number}", cache_policy=NO_CACHE)(stages.score_set)
-average = task(name="average", cache_policy=NO_CACHE)(stages.average_scores)
-prune = task(name="prune", cache_policy=NO_CACHE)(stages.prune_network)
-compare = task(name="compare masks", cache_policy=NO_CACHE)(stages.compare_masks)
-evaluate = task(name="evaluate", task_run_name="evaluate {name} network", cache_policy=NO_CACHE)(
-    stages.evaluate_network
+KNOWN = (*DATA, *NETWORK, "seed")
+MACHINE = ("batch_size", "device", "threads")
+PROGRAM = ("training", "formulation")
+WEIGHTS = ("train", "prune", "retrain", "gradual")
+
+
+def _task(recipe: Recipe, stage: Callable[..., None], run_name: str | None = None) -> Task[..., None]:
+    return task(name=recipe.task, task_run_name=run_name, cache_policy=NO_CACHE)(recorded(recipe, stage))
+
+
+train = _task(Recipe("train", (*KNOWN, *FIT, *MACHINE), initial=True), stages.train_network)
+sample = _task(
+    Recipe("sample", (*KNOWN, *SAMPLE, *MACHINE), {"trained": ("train",)}, PROGRAM), stages.draw_scoring_sets
 )
-retrain = task(name="retrain", cache_policy=NO_CACHE)(stages.retrain_network)
-gradual = task(name="gradual", cache_policy=NO_CACHE)(stages.train_gradually)
+average = _task(
+    Recipe("average", ("threshold",), {"scored_sets": ("score set",)}, PROGRAM, data=False, network=False),
+    stages.average_scores,
+)
+prune = _task(
+    Recipe(
+        "prune",
+        (*KNOWN, *PRUNE, *SOLVE, *MACHINE, "scoring_sets"),
+        {"scored": ("sample", "average"), "trained": ("train",)},
+        PROGRAM,
+    ),
+    stages.prune_network,
+)
+compare = _task(
+    Recipe(
+        "compare masks",
+        (*KNOWN, *MACHINE, "compare", "draws", "recalibrate"),
+        {"run": ("prune",), "scored": ("average",), "trained": ("train",)},
+    ),
+    stages.compare_masks,
+)
+evaluate = _task(Recipe("evaluate", (*KNOWN, *MACHINE), {"run": WEIGHTS}), stages.evaluate_network, "evaluate {name}")
+retrain = _task(
+    Recipe("retrain", (*KNOWN, *FIT, *MACHINE, "retrain_epochs"), {"pruned": ("prune",)}), stages.retrain_network
+)
+gradual = _task(
+    Recipe("gradual", (*KNOWN, *FIT, *SAMPLE, *SOLVE, *GRADUAL, *PRUNE, *MACHINE), {}, PROGRAM, initial=True),
+    stages.train_gradually,
+)
+compact = _task(Recipe("compact", (*KNOWN, *MACHINE, "export"), {"source": WEIGHTS}), stages.compact_network)
+summarise = _task(
+    Recipe("summarise", ENTRY_POINTS["main"].own, {"stages": (ANY,)}, PROGRAM, once=True), stages.summarise
+)
+# Recorded nowhere: MLflow keeps a model once, and a check is asked for to be done again.
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
-compact = task(name="compact", cache_policy=NO_CACHE)(stages.compact_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
-summarise = task(name="summarise", cache_policy=NO_CACHE)(stages.summarise)
+
+_solve = recorded(
+    Recipe(
+        "score set",
+        (*KNOWN, *SOLVE, *MACHINE, "explain", "ranges"),
+        {"parent": ("sample",), "trained": ("train",)},
+        PROGRAM,
+    ),
+    stages.score_set,
+)
+
+
+@task(name="score set", task_run_name="score set {number}", cache_policy=NO_CACHE)
+def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run:
+    """Solve the program of one scoring set in a run of its own; that run."""
+    tags = {"stage": "scoring set", stages.SET_TAG: str(number), "from.train": trained.run_id}
+    identity = identity_of(f"scoring set {number}", settings, {"trained": trained})
+    with tracking.open_run(parent, f"scoring set {number}", tags, identity) as run:
+        _solve(settings, run, parent, trained, number)
+    return run

@@ -40,7 +40,7 @@ def dataset_of(settings: Settings) -> Dataset:
 
 
 # Every stage of a flow reads the same data; its values are never changed in place.
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _dataset(name: str, root: str, seed: int, size: int | None, channels: int | None, limit: int | None) -> Dataset:
     return training.load(name, root=root, seed=seed, image_size=size, channels=channels, limit=limit)
 

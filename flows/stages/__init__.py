@@ -6,10 +6,11 @@ from flows.stages.evaluate import compare_masks, evaluate_network
 from flows.stages.fit import log_final_network, retrain_network, train_network
 from flows.stages.gradual import train_gradually
 from flows.stages.prune import prune_network
-from flows.stages.score import average_scores, draw_scoring_sets, score_set
+from flows.stages.score import SET_TAG, average_scores, draw_scoring_sets, score_set
 from flows.stages.summary import summarise
 
 __all__ = [
+    "SET_TAG",
     "average_scores",
     "check_solutions",
     "compact_network",

@@ -18,8 +18,8 @@ SET_TAG = "scoring_set"
 CHANGE = "relaxed_change."
 
 
-def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> list[int]:
-    """Draw disjoint scoring sets from the validation images and log them; their numbers, from 1.
+def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> None:
+    """Draw disjoint scoring sets from the validation images and log them, numbered from 1.
 
     Layers without scores are named, each with the reason.
     """
@@ -34,15 +34,6 @@ def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> list[int]:
     if unscored:
         tracking.log_json(run, dict(unscored), "unscored.json")
     LOG.info("sample   %d scoring sets of %d images, %s order", len(sets), len(sets[0]), settings.order)
-    return list(range(1, len(sets) + 1))
-
-
-def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run:
-    """Solve the program of one scoring set in a run of its own; that run."""
-    tags = {"stage": "scoring set", SET_TAG: str(number), "from.train": trained.run_id}
-    with tracking.open_run(parent, f"scoring set {number}", tags) as run:
-        _score(settings, run, parent, trained, number)
-    return run
 
 
 def average_scores(settings: Settings, run: Run, scored_sets: Sequence[Run]) -> None:
@@ -88,7 +79,8 @@ def statuses(certificates: Sequence[Certificate]) -> str:
     return ", ".join(sorted({certificate.status for certificate in certificates}))
 
 
-def _score(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:
+def score_set(settings: Settings, run: Run, parent: Run, trained: Run, number: int) -> None:
+    """Solve the program of one of the scoring sets that a parent run has drawn; leaves solution and scores."""
     scoring_set = handover.load_scoring_set(parent, number)
     dataset = dataset_of(settings)
     # Building a network calls it, and no module may be called while another set's thread traces its own.

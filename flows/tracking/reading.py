@@ -1,32 +1,32 @@
 """Reading what earlier runs logged."""
 
 import json
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow
-import mlflow.pytorch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
-from torch import nn
 
-from flows.errors import HandOverError
-from flows.tracking.runs import Run
-from flows.tracking.stores import quieten_mlflow, require_store
+from flows.errors import HandOverError, StoreError
+from flows.tracking.runs import Run, Writer
+from flows.tracking.stores import reached
 
 STAGE_TAG = "stage"
 SOURCE_TAG = "from."
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def find_run(uri: str, run_id: str) -> Run:
     """The run of that id in the store at `uri`; raises HandOverError where there is none."""
     try:
-        found = MlflowClient(uri).get_run(run_id)
-    except MlflowException as error:
+        with reached(uri) as client:
+            found = client.get_run(run_id)
+    except StoreError as error:
+        if not _is_missing(error):
+            raise
         raise HandOverError(
             f"run_id={run_id}: no such run in {uri}; copy the id from the UI, or name its store by tracking_uri"
         ) from error
@@ -95,37 +95,25 @@ def downloaded(run: Run, path: str) -> Iterator[Path]:
 
     Raises HandOverError where the run has not logged it.
     """
+    if isinstance(run, Writer) and (run.draft.files / path).exists():
+        yield run.draft.files / path
+        return
     with TemporaryDirectory() as place:
         try:
             local = download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=place, tracking_uri=run.uri)
         except (MlflowException, OSError) as error:
+            with reached(run.uri) as client:
+                client.get_run(run.run_id)
             raise HandOverError(f"run_id={run.run_id}: it has no artifact {path}; choose another run") from error
         yield Path(local)
-
-
-def load_logged_network(uri: str, model_uri: str) -> nn.Module:
-    """The network of an MLflow model address such as `models:/name/1` or `runs:/<id>/network` in the store at `uri`.
-
-    Raises HandOverError where there is none, or only an exported program.
-    """
-    require_store(uri, f"model={model_uri}")
-    quieten_mlflow()
-    mlflow.set_tracking_uri(uri)
-    try:
-        network = mlflow.pytorch.load_model(model_uri)
-    except (MlflowException, OSError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())
-        raise HandOverError(f"model={model_uri}: cannot be loaded ({reason}); see Models in the UI") from error
-    # The module of an exported program has no layers left, and a `train` of its own that refuses.
-    if not isinstance(network, nn.Module) or "train" in vars(network):
-        raise HandOverError(
-            f"model={model_uri} is an exported program without layers: log the network with "
-            f"serialization_format='pickle', or give model=module:factory and its weights as checkpoint"
-        )
-    return network
 
 
 def _below(run: Run, parent_id: str, stage: str) -> list[Run]:
     wanted = f"tags.mlflow.parentRunId = '{parent_id}' and tags.{STAGE_TAG} = '{stage}'"
     found = MlflowClient(run.uri).search_runs([run.experiment_id], wanted, order_by=["attributes.start_time DESC"])
     return [Run(run.uri, run.experiment_id, each.info.run_id) for each in found]
+
+
+def _is_missing(error: StoreError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, MlflowException) and cause.error_code in MISSING

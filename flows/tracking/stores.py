@@ -17,6 +17,8 @@ from flows.errors import HandOverError, SettingsError, StoreError
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
 ENVIRONMENT = "mlflow.utils.environment"
+RETRIES = 1
+LONGEST = 300  # characters of a store's own words that a person is told
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,30 @@ def quieten_mlflow() -> None:
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[MlflowClient]:
-    quieten_mlflow()
+def reached(uri: str) -> Iterator[MlflowClient]:
+    """A client of the store; raises StoreError where it does not answer, or refuses what it is asked for."""
     try:
-        with _few_retries():
-            mlflow.set_tracking_uri(uri)
-            yield MlflowClient(uri)
+        yield MlflowClient(uri)
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+        if len(reason) > LONGEST:
+            reason = f"{reason[:LONGEST]} ..."
+        raise StoreError(
+            f"tracking store {uri} cannot be used: {reason}; when it can again, the same command goes on from here"
+        ) from error
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
-    # MLflow tries a server that does not answer for minutes: right in the middle of a run, too long before it.
-    usual = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
+def _opened(uri: str) -> Iterator[MlflowClient]:
+    quieten_mlflow()
+    # MLflow tries a server that does not answer for minutes. Here nothing is lost with it: what is done is on disk.
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
     try:
-        yield
-    finally:
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(usual)
+        mlflow.set_tracking_uri(uri)
+        yield MlflowClient(uri)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:

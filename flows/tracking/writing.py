@@ -1,21 +1,33 @@
-"""Writing to a run, by its id and through the client: a bare `log_metric` in a pool thread would open an orphan run."""
+"""Writing to a run, by its id and through the client: a bare `log_metric` in a pool thread would open an orphan run.
 
+Every function tells a run something as entries of `flows.records`. A :class:`Writer` keeps them in its record and sends
+metrics at once, so that they can be watched; the rest follows when the record is sealed. Any other run is told at once.
+"""
+
+import io
+import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow.data
-import mlflow.pytorch
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.entities import DatasetInput, InputTag, Metric, Param
-from mlflow.models import infer_signature
-from torch import Tensor, nn
+from mlflow.entities import Param
+from mlflow.tracking.multimedia import compress_image_size
+from PIL import Image
+from torch import Tensor
 
-from flows.tracking.runs import Run
+from flows.records import Data, Draft, Entry, File, Metrics, Tags
+from flows.tracking.publishing import tell
+from flows.tracking.runs import Run, Writer
+from flows.tracking.stores import reached
+
+LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
 
 
 def log_params(run: Run, values: Mapping[str, object]) -> None:
@@ -23,58 +35,61 @@ def log_params(run: Run, values: Mapping[str, object]) -> None:
 
     `mlflow run` has logged the given ones in their raw spelling, and a second spelling of the same is refused.
     """
-    client = MlflowClient(run.uri)
-    present = client.get_run(run.run_id).data.params
-    missing = [Param(name, str(value)) for name, value in values.items() if name not in present]
-    client.log_batch(run.run_id, params=missing)
+    with reached(run.uri) as client:
+        present = client.get_run(run.run_id).data.params
+        missing = [Param(name, str(value)) for name, value in values.items() if name not in present]
+        client.log_batch(run.run_id, params=missing)
 
 
 def log_metrics(run: Run, values: Mapping[str, float], step: int = 0) -> None:
     """Log figures that belong to one step, in one call."""
-    now = int(time.time() * 1000)
-    metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
-    MlflowClient(run.uri).log_batch(run.run_id, metrics=metrics)
+    _log(run, Metrics({name: float(value) for name, value in values.items()}, step, int(time.time() * 1000)))
 
 
 def log_tags(run: Run, tags: Mapping[str, str]) -> None:
     """Set tags."""
-    client = MlflowClient(run.uri)
-    for key, value in tags.items():
-        client.set_tag(run.run_id, key, value)
+    _log(run, Tags(dict(tags)))
 
 
 def log_note(run: Run, markdown: str) -> None:
     """Set the description that the UI shows on top of a run."""
-    MlflowClient(run.uri).set_tag(run.run_id, "mlflow.note.content", markdown)
+    log_tags(run, {"mlflow.note.content": markdown})
 
 
 def log_json(run: Run, value: Mapping[str, object], file: str) -> None:
     """Log a JSON object as an artifact."""
-    MlflowClient(run.uri).log_dict(run.run_id, dict(value), file)
+    _log_bytes(run, json.dumps(dict(value), indent=2).encode(), file)
 
 
 def log_table(run: Run, columns: Mapping[str, Sequence[object]], file: str) -> None:
-    """Log a table that the UI compares between runs; once per run, for a second call would append."""
-    MlflowClient(run.uri).log_table(run.run_id, {name: list(values) for name, values in columns.items()}, file)
+    """Log a table that the UI compares between runs."""
+    rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+    _log_bytes(run, json.dumps({"columns": list(columns), "data": rows}).encode(), file, table=True)
 
 
 def log_files(run: Run, path: Path, folder: str | None = None) -> None:
     """Log a file, or all files of a folder, as artifacts."""
-    client = MlflowClient(run.uri)
-    if path.is_dir():
-        client.log_artifacts(run.run_id, str(path), folder)
-    else:
-        client.log_artifact(run.run_id, str(path), folder)
+    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if each.is_file():
+            name = each.relative_to(path).as_posix() if path.is_dir() else path.name
+            _log_bytes(run, each.read_bytes(), f"{folder}/{name}" if folder else name)
 
 
 def log_picture(run: Run, pixels: np.ndarray, key: str, step: int = 0) -> None:
     """Log a picture [height, width, 3], uint8, that the UI's charts show beside those of other runs and steps."""
-    MlflowClient(run.uri).log_image(run.run_id, pixels, key=key, step=step, synchronous=True)
+    picture = Image.fromarray(pixels)
+    # MLflow's own names, with a time and a random part; without them, what is logged again is there once.
+    name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{step}+{len(key):08x}-0000-4000-8000-{step:012x}"
+    _log_bytes(run, _encoded(picture, "PNG"), f"{name}.png")
+    _log_bytes(run, _encoded(compress_image_size(picture), "WEBP"), f"{name}+compressed.webp")
+    log_tags(run, LOGGED_IMAGES)
 
 
 def log_figure(run: Run, figure: Figure, file: str) -> None:
     """Log a matplotlib figure as an artifact."""
-    MlflowClient(run.uri).log_figure(run.run_id, figure, file)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    _log_bytes(run, content.getvalue(), file)
 
 
 def log_dataset(run: Run, name: str, images: Tensor, labels: Tensor, *, context: str, digest: str) -> None:
@@ -83,30 +98,47 @@ def log_dataset(run: Run, name: str, images: Tensor, labels: Tensor, *, context:
     # MLflow's digests are at most 36 characters long.
     data = mlflow.data.from_numpy(
         images.numpy(), source=source, targets=labels.numpy(), name=f"{name} {context}", digest=digest[:16]
-    )
-    tags = [InputTag("mlflow.data.context", context)]
-    MlflowClient(run.uri).log_inputs(run.run_id, [DatasetInput(data._to_mlflow_entity(), tags)])
+    )._to_mlflow_entity()
+    _log(run, Data(data.name, data.digest, data.source_type, data.source, data.schema, data.profile, context))
 
 
-def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str]) -> str:
-    """Log the network as an MLflow model with its signature; the model's address.
+def _log(run: Run, entry: Entry) -> None:
+    if isinstance(run, Writer):
+        run.append(entry)
+    else:
+        tell(run, [entry], Path())
 
-    `images` [n, C, H, W] is the example, n >= 2: torch.export takes a batch of one for a constant. It is brought to the
-    floating type of the weights, which the signature then asks for. MLflow ends the run as FINISHED: log nothing after.
-    """
-    network = network.eval()
-    kind = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), images.dtype)
-    images = images.to(kind)
-    with torch.no_grad():
-        outputs = network(images)
-    # The batch is left open in the signature, so that the model serves any number of images.
-    signature = infer_signature(images.numpy(), outputs.numpy())
-    with mlflow.start_run(run_id=run.run_id, nested=True):
-        logged = mlflow.pytorch.log_model(
-            network,
-            name="network",
-            signature=signature,
-            input_example=images.numpy(),
-            pip_requirements=list(requirements),
-        )
-    return str(logged.model_uri)
+
+def _log_bytes(run: Run, content: bytes, file: str, *, table: bool = False) -> None:
+    with _files_of(run) as files:
+        path = files / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        entry = File(file, table)
+        if isinstance(run, Writer):
+            run.append(entry)
+        else:
+            tell(run, [entry], files)
+
+
+@contextmanager
+def _files_of(run: Run) -> Iterator[Path]:
+    if isinstance(run, Writer):
+        draft: Draft = run.draft
+        yield draft.files
+        return
+    with TemporaryDirectory() as place:
+        yield Path(place)
+
+
+def _cell(value: object) -> object:
+    """A value as JSON has it, which knows neither NaN nor numpy's types."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _encoded(picture: Image.Image, kind: str) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, format=kind)
+    return content.getvalue()

@@ -1,0 +1,159 @@
+"""What the result of a task depends on, as one digest: settings, data, network, code, libraries, earlier files."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import formulation
+import training
+from flows import tracking
+from flows.settings import Settings
+from flows.tracking import Run
+from flows.translation import dataset_of, device_of, network_of
+from training import Dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where things lie and who may work: nothing that a task finds depends on them.
+FREE = ("data_root", "tracking_uri", "experiment", "cache", "workers")
+ANY = "*"
+ROOMS = ("flows", "formulation", "training")
+LIBRARIES = {"training": ("torch", "torchvision", "numpy"), "formulation": ("linopy", "highspy", "pyscipopt", "scipy")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a task depends on.
+
+    Attributes:
+        task: its name.
+        settings: those that it may read; others are not there while it works.
+        reads: which earlier tasks' files it reads, by the name of its argument that is a run, or several; ANY: of all.
+        rooms: the packages whose code does the work.
+        data, network: whether it reads the data set, and the network's structure.
+        initial: whether it starts from the network's first weights.
+        once: whether it belongs to its run alone, and is never taken over by another.
+    """
+
+    task: str
+    settings: tuple[str, ...]
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rooms: tuple[str, ...] = ("training",)
+    data: bool = True
+    network: bool = True
+    initial: bool = False
+    once: bool = False
+
+
+def narrowed(recipe: Recipe, settings: Settings) -> Settings:
+    """The settings without those that the recipe does not name: to read one is an AttributeError."""
+    copy = settings.model_copy()
+    for name in set(Settings.model_fields) - {*recipe.settings, *FREE}:
+        copy.__dict__.pop(name)
+    return copy
+
+
+def about(recipe: Recipe, stage: Callable[..., None], settings: Settings, run: Run, *given: Any) -> dict[str, object]:
+    """Everything that the result of a stage function depends on, by name, as JSON has it."""
+    arguments = inspect.signature(stage).bind(settings, run, *given).arguments
+    values = {name: value for name, value in list(arguments.items())[2:] if name not in recipe.reads}
+    found: dict[str, object] = {
+        "task": recipe.task,
+        "settings": {name: _resolved(settings, name) for name in sorted(recipe.settings)},
+        "values": {name: value for name, value in values.items() if not _is_run(value)},
+        "reads": {name: _contents(arguments[name], tasks) for name, tasks in recipe.reads.items()},
+        "code": {room: code_digest(room) for room in ("flows", *recipe.rooms)},
+        "libraries": {name: version(name) for room in recipe.rooms for name in LIBRARIES[room]},
+    }
+    if recipe.data or recipe.network:
+        dataset = dataset_of(settings)
+        found["data"] = data_digest(dataset)
+        if recipe.network:
+            # Where the weights come from a run, the checkpoint that training began with may be gone by now.
+            start = settings if recipe.initial else settings.model_copy(update={"checkpoint": ""})
+            # Building a network calls it, and no module may be called while another thread traces its own.
+            with formulation.TRACING:
+                network = network_of(start, dataset)
+            found["network"] = _structure(network)
+            if recipe.initial:
+                found["weights"] = training.model_digest(network)
+    if recipe.once:
+        found["run"] = run.run_id
+    return found
+
+
+def key_of(found: Mapping[str, object]) -> str:
+    """The digest of what a result depends on, SHA-256 in 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def identity_of(name: str, settings: Settings, sources: Mapping[str, Run] | None = None) -> str:
+    """What makes the run of a flow or a stage that very one: the same command with the same code has the same."""
+    values = {each: value for each, value in settings.model_dump().items() if each not in FREE}
+    runs = {source: run.run_id for source, run in (sources or {}).items()}
+    return key_of({"name": name, "settings": values, "sources": runs, "code": [code_digest(room) for room in ROOMS]})
+
+
+@cache
+def code_digest(room: str, root: Path = ROOT) -> str:
+    """SHA-256 (hex) of a package's source; of the flows only what does the work of stages counts."""
+    folder = root / room
+    files = sorted(folder.rglob("*.py"))
+    if room == "flows":
+        work = ("accounts", "figures", "handover", "selection", "translation")
+        files = [path for path in files if "stages" in path.parts or path.stem in work]
+    return _digest_of(files, root)
+
+
+# A data set is the same object for as long as it is read.
+@lru_cache(maxsize=2)
+def data_digest(dataset: Dataset) -> str:
+    """SHA-256 (hex) of a data set's splits and the names of its classes."""
+    parts = (dataset.train.digest(), dataset.validation.digest(), dataset.test.digest(), *dataset.classes)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def _structure(network: nn.Module) -> dict[str, str]:
+    """A network's layers, and a digest of the code of those that are not torch's or the project's own."""
+    kinds = {type(module) for module in network.modules()}
+    own = (
+        inspect.getsourcefile(kind) for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "training")
+    )
+    return {"layers": str(network), "code": _digest_of(sorted({Path(path) for path in own if path}), Path("/"))}
+
+
+def _contents(runs: object, tasks: tuple[str, ...]) -> object:
+    match runs:
+        case Run():
+            found = tracking.contents(runs)
+            chosen = {task: digest for task, digest in found.items() if ANY in tasks or task in tasks}
+            # A run of an earlier version says nothing of what is in it: it is taken for itself.
+            return chosen or runs.run_id
+        case Mapping():
+            return {name: _contents(run, tasks) for name, run in runs.items()}
+        case list() | tuple():
+            return [_contents(run, tasks) for run in runs]
+    raise TypeError(f"a run, or several of them, is needed, found {type(runs).__name__}")
+
+
+def _is_run(value: object) -> bool:
+    return isinstance(value, Run)
+
+
+def _resolved(settings: Settings, name: str) -> object:
+    return device_of(settings) if name == "device" else getattr(settings, name)
+
+
+def _digest_of(files: list[Path], root: Path) -> str:
+    sha = hashlib.sha256()
+    for path in files:
+        sha.update(f"{path.relative_to(root)}|".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
