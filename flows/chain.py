@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from filelock import Timeout
 
 from flows import handover, tasks, tracking
+from flows.caching import cache_of
 from flows.entry_points import ENTRY_POINTS
 from flows.keys import identity_of
 from flows.mapping import map_limited
-from flows.recording import cache_of
 from flows.settings import Settings
 from flows.tracking import Run
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from torch import nn
 import formulation
 import training
 from flows import tracking
+from flows.caching import code_digest, digest_of_files, key_of
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, device_of, network_of
 from training import Dataset
 
-ROOT = Path(__file__).resolve().parents[1]
 # Where things lie and who may work: nothing that a task finds depends on them.
 FREE = ("data_root", "tracking_uri", "experiment", "cache", "workers")
 ANY = "*"
@@ -89,27 +88,11 @@ def about(recipe: Recipe, stage: Callable[..., None], settings: Settings, run: R
     return found
 
 
-def key_of(found: Mapping[str, object]) -> str:
-    """The digest of what a result depends on, SHA-256 in 32 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
 def identity_of(name: str, settings: Settings, sources: Mapping[str, Run] | None = None) -> str:
     """What makes the run of a flow or a stage that very one: the same command with the same code has the same."""
     values = {each: value for each, value in settings.model_dump().items() if each not in FREE}
     runs = {source: run.run_id for source, run in (sources or {}).items()}
     return key_of({"name": name, "settings": values, "sources": runs, "code": [code_digest(room) for room in ROOMS]})
-
-
-@cache
-def code_digest(room: str, root: Path = ROOT) -> str:
-    """SHA-256 (hex) of a package's source; of the flows only what does the work of stages counts."""
-    folder = root / room
-    files = sorted(folder.rglob("*.py"))
-    if room == "flows":
-        work = ("accounts", "figures", "handover", "selection", "translation")
-        files = [path for path in files if "stages" in path.parts or path.stem in work]
-    return _digest_of(files, root)
 
 
 # A data set is the same object for as long as it is read.
@@ -126,7 +109,7 @@ def _structure(network: nn.Module) -> dict[str, str]:
     own = (
         inspect.getsourcefile(kind) for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "training")
     )
-    return {"layers": str(network), "code": _digest_of(sorted({Path(path) for path in own if path}), Path("/"))}
+    return {"layers": str(network), "code": digest_of_files(sorted({Path(path) for path in own if path}), Path("/"))}
 
 
 def _contents(runs: object, tasks: tuple[str, ...]) -> object:
@@ -149,11 +132,3 @@ def _is_run(value: object) -> bool:
 
 def _resolved(settings: Settings, name: str) -> object:
     return device_of(settings) if name == "device" else getattr(settings, name)
-
-
-def _digest_of(files: list[Path], root: Path) -> str:
-    sha = hashlib.sha256()
-    for path in files:
-        sha.update(f"{path.relative_to(root)}|".encode())
-        sha.update(path.read_bytes())
-    return sha.hexdigest()

@@ -1,24 +1,19 @@
 """Doing a task once: what it does is kept by what it depends on, and told to the run from there."""
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 from flows import tracking
+from flows.caching import cache_of, key_of
 from flows.errors import StoreError
-from flows.keys import Recipe, about, key_of, narrowed
-from flows.records import Cache, without_cache
+from flows.keys import Recipe, about, narrowed
 from flows.settings import Settings
 from flows.tracking import Run, Writer
 
 LOG = logging.getLogger(__name__)
-NO_CACHE = "none"
-DEFAULT_CACHE = Path.home() / ".cache" / "critical-neurons" / "work"
 
 
 def recorded(recipe: Recipe, stage: Callable[..., None]) -> Callable[..., None]:
@@ -56,14 +51,3 @@ def recorded(recipe: Recipe, stage: Callable[..., None]) -> Callable[..., None]:
                 raise
 
     return once
-
-
-@contextmanager
-def cache_of(settings: Settings) -> Iterator[Cache]:
-    """The settings' cache: the folder named, else $CRITICAL_NEURONS_CACHE, else one in the home folder; or none."""
-    named = settings.cache or os.environ.get("CRITICAL_NEURONS_CACHE", "")
-    if named == NO_CACHE:
-        with without_cache() as cache:
-            yield cache
-        return
-    yield Cache(Path(named).expanduser().resolve() if named else DEFAULT_CACHE)

@@ -28,7 +28,7 @@ from formulation.lowering import TRACING, lower
 from formulation.network import Layer, Network, Scores
 from formulation.ranges import score_ranges
 from formulation.scores import mean_scores
-from formulation.scoring import score
+from formulation.scoring import confirm, propose, score
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Proof, Round, Solution, Undecided
 from formulation.solvers import require_solver
@@ -65,6 +65,7 @@ __all__ = [
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "confirm",
     "embed",
     "explain",
     "importance",
@@ -72,6 +73,7 @@ __all__ = [
     "linopy_program",
     "lower",
     "mean_scores",
+    "propose",
     "require_solver",
     "score",
     "score_ranges",

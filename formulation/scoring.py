@@ -11,7 +11,7 @@ import numpy as np
 from formulation.checker import verify
 from formulation.errors import SolverFailed, TimeLimitReached
 from formulation.images import images_digest, read, require_fit
-from formulation.network import Affine, Array, Network
+from formulation.network import Affine, Array, Index, Network
 from formulation.outcome import Outcome
 from formulation.reduction import Reduction, reduce
 from formulation.search import Progress
@@ -19,6 +19,7 @@ from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Solution, Undecided
 from formulation.solve import solve
 from formulation.solvers import require_solvable
+from formulation.stored import lowered
 
 TINY, HUGE = 1e-6, 1e6  # a layer's largest weight outside of these is worth a note
 
@@ -46,6 +47,36 @@ def score(
         TimeLimitReached: the time limit passed with no scores better than "everything is critical".
         SolverFailed, CheckFailed: never scores in silence.
     """
+    return _confirmed(*_proposed(model, images, labels, settings, progress))
+
+
+def propose(
+    model: Any, images: Any, labels: Any, settings: ScoreSettings, *, progress: Progress | None = None
+) -> Solution:
+    """`score` without its last step, the check: what is worth keeping while it may still be interrupted.
+
+    The certificate says that nothing has been checked: `confirm` it before use. Raises as `score` does, but for
+    CheckFailed.
+    """
+    return _proposed(model, images, labels, settings, progress)[-1]
+
+
+def confirm(model: Any, images: Any, labels: Any, solution: Solution) -> Solution:
+    """A proposed or stored solution with a certificate that says that it holds; raises as `check` does."""
+    return _confirmed(*lowered(model, images, labels, solution), solution)
+
+
+def _confirmed(network: Network, pixels: Array, classes: Index, solution: Solution) -> Solution:
+    started = time.perf_counter()
+    verdict = verify(network, pixels, classes, solution)
+    seconds = solution.certificate.seconds + time.perf_counter() - started
+    certificate = replace(solution.certificate, checked=True, largest_residual=verdict.largest_residual)
+    return replace(solution, certificate=replace(certificate, seconds=seconds))
+
+
+def _proposed(
+    model: Any, images: Any, labels: Any, settings: ScoreSettings, progress: Progress | None
+) -> tuple[Network, Array, Index, Solution]:
     started = time.perf_counter()
     require_solvable(settings)
     network, pixels, classes = read(model, images, labels)
@@ -72,9 +103,7 @@ def score(
     if extremes is not None:
         noted = replace(solution.certificate, notes=(*solution.certificate.notes, extremes))
         solution = replace(solution, certificate=noted)
-    verdict = verify(network, pixels, classes, solution)
-    certificate = replace(solution.certificate, checked=True, largest_residual=verdict.largest_residual)
-    return replace(solution, certificate=replace(certificate, seconds=time.perf_counter() - started))
+    return network, pixels, classes, solution
 
 
 def _magnitudes(network: Network) -> str | None:

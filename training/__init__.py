@@ -19,6 +19,7 @@ from training.devices import (
 )
 from training.digests import (
     model_digest,
+    tensors_digest,
 )
 from training.errors import (
     CheckpointError,
@@ -215,6 +216,7 @@ __all__ = [
     "save_checkpoint",
     "save_compact",
     "save_masks",
+    "tensors_digest",
     "torch_threads",
     "validate_masks",
 ]

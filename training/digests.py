@@ -26,6 +26,11 @@ def model_digest(model: nn.Module) -> str:
     return state_digest(model.state_dict())
 
 
+def tensors_digest(*tensors: Tensor) -> str:
+    """SHA-256 (hex) of tensors in their order: dtype, shape and bytes."""
+    return digest_tensors((str(place), tensor) for place, tensor in enumerate(tensors))
+
+
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) of a state dict, as `model_digest` takes it."""
     return digest_tensors((key, state[key]) for key in sorted(state) if isinstance(state[key], Tensor))

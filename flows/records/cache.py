@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Cache:
         except OSError as error:
             raise CacheError(_fault(self.root, error)) from error
 
-    def seal(self, draft: Draft, task: str, key: str, about: dict[str, object], seconds: float) -> Record:
+    def seal(self, draft: Draft, task: str, key: str, about: Mapping[str, object], seconds: float) -> Record:
         """Keep what was written; raises CacheError where the disk is full."""
         try:
             return draft.seal(self._folder(task, key), about, seconds)

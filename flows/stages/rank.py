@@ -7,7 +7,8 @@ from torch import nn
 import formulation
 import training
 from flows.settings import Settings
-from flows.translation import device_of, score_settings_of
+from flows.solving import solved
+from flows.translation import device_of
 from formulation import Certificate
 from training import Dataset, Evidence, Masks, Scores, ScoringSet
 
@@ -33,7 +34,7 @@ class Ranking:
         if self.settings.rule != "program":
             return rule_values(self.settings, self.settings.rule, network, self.dataset, self.scores)[0]
         images, labels = self.images.images, self.images.labels
-        solution = formulation.score(network.eval(), images, labels, score_settings_of(self.settings))
+        solution = solved(self.settings, network.eval(), images, labels)
         self.certificates.append(solution.certificate)
         return formulation.importance(solution)
 

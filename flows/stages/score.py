@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import formulation
 from flows import figures, handover, tracking
 from flows.settings import Settings
+from flows.solving import solved
 from flows.stages.explain import log_explanation, log_ranges
 from flows.tracking import Run
-from flows.translation import dataset_of, score_settings_of, scoring_sets_of
+from flows.translation import dataset_of, scoring_sets_of
 from formulation import Certificate, Round, Solution
 from training import Scores
 
@@ -98,7 +99,7 @@ def score_set(settings: Settings, run: Run, parent: Run, trained: Run, number: i
         rounded = {"bound": solved.bound, "objective": solved.objective, "gap": solved.gap, "rows": solved.rows}
         tracking.log_metrics(run, rounded, step=solved.index)
 
-    solution = formulation.score(network, images, labels, score_settings_of(settings), progress=report)
+    solution = solved(settings, network, images, labels, report)
     handover.save_solution(run, solution)
     handover.save_scores(run, solution.scores)
     _log_certificate(run, solution.certificate, number)

@@ -18,6 +18,8 @@ def _outside_any_run() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
             patch.delenv(name, raising=False)
+        # Each test does its own work; those about finished work name a folder for it.
+        patch.setenv("CRITICAL_NEURONS_CACHE", "none")
         yield
 
 

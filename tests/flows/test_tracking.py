@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from torch import nn
 
 from flows import tracking
+from flows.errors import StoreError
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_network_in_double_precision_is_logged_as_a_model_that_takes_such_imag
 def test_a_run_whose_last_figure_cannot_be_written_ends_as_failed(store: tracking.Store) -> None:
     with closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"))) as database:
         database.execute("CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(FAIL, 'disk full'); END")
-    with pytest.raises(MlflowException, match="disk full"), tracking.open_flow_run(store, "full", {}):
+    with pytest.raises(StoreError, match="disk full"), tracking.open_flow_run(store, "full", {}):
         pass
     [run] = MlflowClient(store.uri).search_runs([store.experiment_id])
     assert run.info.status == "FAILED"
