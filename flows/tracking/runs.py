@@ -180,7 +180,9 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
         with reached(run.uri) as client:
-            client.log_metric(run.run_id, "seconds", time.monotonic() - start)
+            # A run that was interrupted between this figure and its end has it already.
+            if "seconds" not in client.get_run(run.run_id).data.metrics:
+                client.log_metric(run.run_id, "seconds", time.monotonic() - start)
         status = FINISHED
     except Exception:
         status = FAILED
