@@ -16,6 +16,13 @@ evaluate = task(name="evaluate", task_run_name="evaluate {name} network", cache_
 )
 retrain = task(name="retrain", cache_policy=NO_CACHE)(stages.retrain_network)
 gradual = task(name="gradual", cache_policy=NO_CACHE)(stages.train_gradually)
+choose_units = task(name="choose units", cache_policy=NO_CACHE)(stages.choose_units)
+choose_connections = task(name="choose connections", cache_policy=NO_CACHE)(stages.choose_connections)
+train_sparse = task(name="train sparse", task_run_name="train without {kind}", cache_policy=NO_CACHE)(
+    stages.train_sparse
+)
+describe_row = task(name="describe row", cache_policy=NO_CACHE)(stages.describe_row)
+tabulate = task(name="tabulate", cache_policy=NO_CACHE)(stages.tabulate)
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
 compact = task(name="compact", cache_policy=NO_CACHE)(stages.compact_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from flows import handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, fit_settings_of, network_of
-from training import Dataset, Epoch, Masks
+from training import Dataset, Epoch, Masks, Zeros
 
 LOG = logging.getLogger(__name__)
 REQUIREMENTS = ("mlflow", "torch", "numpy")
@@ -45,6 +46,19 @@ def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
     handover.save_masks(run, masks)
 
 
+def train_sparse(settings: Settings, run: Run, kind: str) -> None:
+    """Train the settings' network from its first weights without the `units` or `connections` that its run has chosen.
+
+    As `train_network`, but for what is held at 0 from the first step to the last; leaves the weights.
+    """
+    dataset = dataset_of(settings)
+    network = network_of(settings, dataset)
+    held: dict[str, Any] = (
+        {"masks": handover.load_masks(run)} if kind == "units" else {"connections": handover.load_connections(run)}
+    )
+    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs, **held))
+
+
 def log_final_network(settings: Settings, run: Run) -> None:
     """Log the network whose weights a run logged as an MLflow model, which ends the run."""
     dataset = dataset_of(settings)
@@ -62,6 +76,7 @@ def _fit(
     *,
     epochs: int,
     masks: Masks | None = None,
+    connections: Zeros | None = None,
     name: str = "train",
 ) -> nn.Module:
     if epochs == 0:
@@ -74,6 +89,7 @@ def _fit(
         dataset.validation,
         fit_settings,
         masks=masks,
+        connections=connections,
         callbacks=[report_epochs(run, name, epochs)],
     ).model
 

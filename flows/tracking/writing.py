@@ -53,6 +53,11 @@ def log_json(run: Run, value: Mapping[str, object], file: str) -> None:
     MlflowClient(run.uri).log_dict(run.run_id, dict(value), file)
 
 
+def log_text(run: Run, text: str, file: str) -> None:
+    """Log a text as an artifact."""
+    MlflowClient(run.uri).log_text(run.run_id, text, file)
+
+
 def log_table(run: Run, columns: Mapping[str, Sequence[object]], file: str) -> None:
     """Log a table that the UI compares between runs; once per run, for a second call would append."""
     MlflowClient(run.uri).log_table(run.run_id, {name: list(values) for name, values in columns.items()}, file)
