@@ -113,7 +113,9 @@ def _at_initialisation(settings: Settings, row: Run, pruned: Run) -> list[Run]:
         tasks.choose_units(snip, units, pruned)
         tasks.choose_connections(snip, connections, pruned)
         runs = [units, connections]
-        map_limited(tasks.train_sparse, [(snip, run, kind) for run, kind in zip(runs, KINDS, strict=True)], snip.workers)
+        map_limited(
+            tasks.train_sparse, [(snip, run, kind) for run, kind in zip(runs, KINDS, strict=True)], snip.workers
+        )
         for run, kind in zip(runs, KINDS, strict=True):
             tasks.evaluate(snip, run, f"SNIP per {kind[:-1]}")
     return runs

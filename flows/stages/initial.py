@@ -53,8 +53,9 @@ def choose_connections(settings: Settings, run: Run, pruned: Run) -> None:
     zeros = training.weakest_connections(sensitivity, before - after)
     handover.save_connections(run, zeros)
     weights = sum(values.size for values in sensitivity.values())
-    left = {key: values.size - int(zeros[key].sum()) if key in zeros else values.size for key, values in
-            sensitivity.items()}
+    left = {
+        key: values.size - int(zeros[key].sum()) if key in zeros else values.size for key, values in sensitivity.items()
+    }
     found = {
         "connections_removed": float(before - after),
         "parameters_removed_share": (before - after) / before,
