@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from itertools import product
 
 from prefect import flow
@@ -34,7 +33,7 @@ OWN: Mapping[str, object] = {
 }
 STEP = 0.05  # of the units that one step of our own settings removes at most
 SNIP: Mapping[str, object] = {"images_per_class": 10, "scoring_sets": 1}  # its authors take a batch of 100
-KINDS = ("units", "connections")
+KINDS = ("unit", "connection")
 ROW = "row.json"
 
 
@@ -97,25 +96,7 @@ def _row(name: str, settings: Settings, program: Run, trained: Run, scored: Run)
         with chain.stage_run("retrain", settings, row, {"prune": pruned}) as retrained:
             tasks.retrain(settings, retrained, pruned)
             tasks.evaluate(settings, retrained, "retrained")
-        sparse = _at_initialisation(settings, row, pruned)
+        snip = settings.model_copy(update=dict(SNIP))
+        sparse = map_limited(tasks.train_without, [(snip, row, pruned, kind) for kind in KINDS], settings.workers)
         tasks.describe_row(settings, row, name, trained, scored, pruned, retrained, sparse)
     return row
-
-
-def _at_initialisation(settings: Settings, row: Run, pruned: Run) -> list[Run]:
-    """The runs of SNIP per unit and per connection, trained at the same time where there are workers for it."""
-    snip = settings.model_copy(update=dict(SNIP))
-    with ExitStack() as stack:
-        units, connections = (
-            stack.enter_context(chain.stage_run("snip", snip, row, {"prune": pruned}, title=f"SNIP per {kind[:-1]}"))
-            for kind in KINDS
-        )
-        tasks.choose_units(snip, units, pruned)
-        tasks.choose_connections(snip, connections, pruned)
-        runs = [units, connections]
-        map_limited(
-            tasks.train_sparse, [(snip, run, kind) for run, kind in zip(runs, KINDS, strict=True)], snip.workers
-        )
-        for run, kind in zip(runs, KINDS, strict=True):
-            tasks.evaluate(snip, run, f"SNIP per {kind[:-1]}")
-    return runs

@@ -47,16 +47,16 @@ def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
 
 
 def train_sparse(settings: Settings, run: Run, kind: str) -> None:
-    """Train the settings' network from its first weights without the `units` or `connections` that its run has chosen.
+    """Train the settings' network from its first weights without what its run has chosen: `unit` or `connection`.
 
     As `train_network`, but for what is held at 0 from the first step to the last; leaves the weights.
     """
     dataset = dataset_of(settings)
     network = network_of(settings, dataset)
     held: dict[str, Any] = (
-        {"masks": handover.load_masks(run)} if kind == "units" else {"connections": handover.load_connections(run)}
+        {"masks": handover.load_masks(run)} if kind == "unit" else {"connections": handover.load_connections(run)}
     )
-    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs, **held))
+    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs, name="snip", **held))
 
 
 def log_final_network(settings: Settings, run: Run) -> None:

@@ -104,12 +104,11 @@ def tabulate(settings: Settings, run: Run, rows: Sequence[Run]) -> None:
     statuses = _joined([line.status for line in lines])
     tracking.log_tags(run, {STATUS_TAG: statuses})
     head = _note(settings, lines, statuses)
-    note = f"{head}\n\n{table}"
+    whole = f"{head}\n\n{table}"
     tracking.log_note(
-        run, note if len(note) <= NOTE_LIMIT else f"{head}\n\nThe table is too long for here: {MARKDOWN}."
+        run, whole if len(whole) <= NOTE_LIMIT else f"{head}\n\nThe table is too long for here: {MARKDOWN}"
     )
-    for line in table.splitlines():
-        LOG.info("table    %s", line)
+    LOG.info("table    %s, %s and %s of the run on top; certificates: %s", TABLE, MARKDOWN, FIGURE, statuses)
 
 
 def lines_of(records: Sequence[Record]) -> list[Line]:
@@ -117,9 +116,9 @@ def lines_of(records: Sequence[Record]) -> list[Line]:
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(record[key] for key in KEYS), []).append(record)
-    # Ours beside theirs: "published" stands before "own" in what comes in, and stays so.
-    order = {key: place for key in KEYS for place, key in enumerate(dict.fromkeys(r[key] for r in records))}
-    ranked = sorted(groups, key=lambda key: tuple(order[part] for part in (key[1], key[0], *key[2:])))
+    # As they come in, theirs before ours; but ours of one threshold directly below theirs.
+    places = [list(dict.fromkeys(record[key] for record in records)) for key in KEYS]
+    ranked = sorted(groups, key=lambda group: tuple(map(list.index, places, group)))
     names = (*NETWORKS, *SHARES, CONNECTIONS_SHARE)
     found = []
     for key in ranked:
@@ -127,7 +126,9 @@ def lines_of(records: Sequence[Record]) -> list[Line]:
         values = {name: [float(record[name]) for record in group] for name in names}
         errors = {name: stdev(each) / sqrt(len(each)) for name, each in values.items()} if len(group) > 1 else None
         means = {name: mean(each) for name, each in values.items()}
-        found.append(Line(*key, len(group), _joined([record["status"] for record in group]), means, errors))
+        model, dataset, threshold, kind = key
+        status = _joined([record["status"] for record in group])
+        found.append(Line(model, dataset, threshold, kind, len(group), status, means, errors))
     return found
 
 
@@ -173,9 +174,9 @@ def _note(settings: Settings, lines: Sequence[Line], statuses: str) -> str:
     return (
         f"**The published table**: test accuracy in %, {seeds}, {settings.epochs} epochs of training; standard errors "
         f"over the seeds in brackets. *published* is the authors' program; *own* removes the same number of units with "
-        f"the project's own settings. Random, critical and SNIP per unit remove the same counts of every layer, SNIP per "
-        f"connection as many weights as the compacted network has parameters less. Own settings are ahead before any "
-        f"retraining in {ahead} of {len(lines) // 2} comparisons. Certificates: {statuses}. Every row is a run below."
+        f"the project's own settings. Random, critical and SNIP per unit remove the same counts of every layer, SNIP "
+        f"per connection as many weights as the compacted network has parameters less. Own settings are ahead before "
+        f"any retraining in {ahead} of {len(lines) // 2} comparisons. Certificates: {statuses}. One run per row below."
     )
 
 
