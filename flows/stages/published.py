@@ -105,9 +105,8 @@ def tabulate(settings: Settings, run: Run, rows: Sequence[Run]) -> None:
     tracking.log_tags(run, {STATUS_TAG: statuses})
     head = _note(settings, lines, statuses)
     whole = f"{head}\n\n{table}"
-    tracking.log_note(
-        run, whole if len(whole) <= NOTE_LIMIT else f"{head}\n\nThe table is too long for here: {MARKDOWN}"
-    )
+    short = f"{head}\n\nThe table is too long for here: {MARKDOWN}"
+    tracking.log_note(run, whole if len(whole) <= NOTE_LIMIT else short)
     LOG.info("table    %s, %s and %s of the run on top; certificates: %s", TABLE, MARKDOWN, FIGURE, statuses)
 
 
