@@ -99,12 +99,12 @@ def load_masks(run: Run) -> Masks:
 
 
 def save_connections(run: Run, zeros: Zeros) -> None:
-    """Log single connections that are held at 0."""
+    """Log which entries of a state dict are held at 0."""
     _save_values(run, CONNECTIONS, {key: removed.numpy() for key, removed in zeros.items()})
 
 
 def load_connections(run: Run) -> Zeros:
-    """The connections that a run logged."""
+    """The entries of the state dict that a run holds at 0."""
     return {key: torch.from_numpy(removed) for key, removed in _values(run, CONNECTIONS).items()}
 
 

@@ -18,6 +18,8 @@ evaluate = task(name="evaluate", task_run_name="evaluate {name} network", cache_
 )
 retrain = task(name="retrain", cache_policy=NO_CACHE)(stages.retrain_network)
 gradual = task(name="gradual", cache_policy=NO_CACHE)(stages.train_gradually)
+choose_units = task(name="choose units", cache_policy=NO_CACHE)(stages.choose_units)
+choose_connections = task(name="choose connections", cache_policy=NO_CACHE)(stages.choose_connections)
 describe_row = task(name="describe row", cache_policy=NO_CACHE)(stages.describe_row)
 tabulate = task(name="tabulate", cache_policy=NO_CACHE)(stages.tabulate)
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
@@ -26,16 +28,11 @@ check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
 summarise = task(name="summarise", cache_policy=NO_CACHE)(stages.summarise)
 
 
-@task(name="snip", task_run_name="SNIP per {kind}", cache_policy=NO_CACHE)
-def train_without(settings: Settings, parent: Run, pruned: Run, kind: str) -> Run:
-    """Remove by SNIP, per `unit` or per `connection`, as much as a run did, train and evaluate what is left; its run.
-
-    In a run of its own that is opened here, because several are at work at the same time.
-    """
-    choose = {"unit": stages.choose_units, "connection": stages.choose_connections}[kind]
-    with tracking.open_run(parent, f"SNIP per {kind}", {"stage": "snip", "from.prune": pruned.run_id}) as run:
+@task(name="train sparse", task_run_name="SNIP per {kind}", cache_policy=NO_CACHE)
+def train_sparse(settings: Settings, parent: Run, chosen: Run, kind: str) -> Run:
+    """Train and evaluate what SNIP left per `kind`, in a run of its own, because two are at work at once; that run."""
+    with tracking.open_run(parent, f"SNIP per {kind}, trained", {"stage": "sparse", "from.snip": chosen.run_id}) as run:
         handover.save_settings(run, settings)
-        choose(settings, run, pruned)
-        stages.train_sparse(settings, run, kind)
+        stages.train_sparse(settings, run, chosen)
         stages.evaluate_network(settings, run, f"SNIP per {kind}")
     return run

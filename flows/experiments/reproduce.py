@@ -33,7 +33,7 @@ OWN: Mapping[str, object] = {
 }
 STEP = 0.05  # of the units that one step of our own settings removes at most
 SNIP: Mapping[str, object] = {"images_per_class": 10, "scoring_sets": 1}  # its authors take a batch of 100
-KINDS = ("unit", "connection")
+CHOICES = {"unit": tasks.choose_units, "connection": tasks.choose_connections}
 ROW = "row.json"
 
 
@@ -97,6 +97,15 @@ def _row(name: str, settings: Settings, program: Run, trained: Run, scored: Run)
             tasks.retrain(settings, retrained, pruned)
             tasks.evaluate(settings, retrained, "retrained")
         snip = settings.model_copy(update=dict(SNIP))
-        sparse = map_limited(tasks.train_without, [(snip, row, pruned, kind) for kind in KINDS], settings.workers)
-        tasks.describe_row(settings, row, name, trained, scored, pruned, retrained, sparse)
+        # All that traces a network comes before: no module may be called meanwhile, in whatever thread.
+        chosen = [_chosen(snip, row, pruned, kind) for kind in CHOICES]
+        calls = [(snip, row, each, kind) for each, kind in zip(chosen, CHOICES, strict=True)]
+        sparse = map_limited(tasks.train_sparse, calls, settings.workers)
+        tasks.describe_row(settings, row, name, trained, scored, pruned, retrained, chosen[1], sparse)
     return row
+
+
+def _chosen(settings: Settings, row: Run, pruned: Run, kind: str) -> Run:
+    with chain.stage_run("snip", settings, row, {"prune": pruned}, title=f"SNIP per {kind}") as run:
+        CHOICES[kind](settings, run, pruned)
+    return run

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 from torch import nn
 
@@ -46,17 +45,15 @@ def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
     handover.save_masks(run, masks)
 
 
-def train_sparse(settings: Settings, run: Run, kind: str) -> None:
-    """Train the settings' network from its first weights without what its run has chosen: `unit` or `connection`.
+def train_sparse(settings: Settings, run: Run, chosen: Run) -> None:
+    """Train the settings' network from its first weights, held at 0 where a run has chosen that; leaves its weights.
 
-    As `train_network`, but for what is held at 0 from the first step to the last; leaves the weights.
+    As `train_network` otherwise. Nothing is traced here, so several may be at work in one process.
     """
     dataset = dataset_of(settings)
-    network = network_of(settings, dataset)
-    held: dict[str, Any] = (
-        {"masks": handover.load_masks(run)} if kind == "unit" else {"connections": handover.load_connections(run)}
-    )
-    handover.save_weights(run, _fit(settings, run, network, dataset, epochs=settings.epochs, name="snip", **held))
+    network, held = network_of(settings, dataset), handover.load_connections(chosen)
+    final = _fit(settings, run, network, dataset, epochs=settings.epochs, connections=held, name="snip")
+    handover.save_weights(run, final)
 
 
 def log_final_network(settings: Settings, run: Run) -> None:

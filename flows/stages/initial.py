@@ -20,7 +20,7 @@ RULE = "snip"
 def choose_units(settings: Settings, run: Run, pruned: Run) -> None:
     """Remove from every layer as many units as a run did: those of the smallest SNIP sum in the untrained network.
 
-    Leaves masks, pictures, the images that were looked at, and both accounts.
+    Leaves masks, the entries of the state dict that they hold at 0, pictures, the images that were looked at, and both accounts.
     """
     dataset = dataset_of(settings)
     network = network_of(settings, dataset)
@@ -32,6 +32,7 @@ def choose_units(settings: Settings, run: Run, pruned: Run) -> None:
         [values] = training.draw_scores(RULE, evidence)
     masks = training.by_counts(values, removed)
     handover.save_masks(run, masks)
+    handover.save_connections(run, training.removed_entries(network, masks, dataset.test.images[:1]))
     log_mask_pictures(run, network, masks)
     log_removal(run, training.removal(network, masks, dataset.test.images[:1]), Selection(masks, {}))
 

@@ -58,25 +58,26 @@ def describe_row(
     scored: Run,
     pruned: Run,
     retrained: Run,
+    connections: Run,
     sparse: Sequence[Run],
 ) -> None:
     """Log what one threshold came to with one kind of settings, `name`: test accuracies, shares removed, statuses.
 
-    `sparse` are the runs of SNIP per unit and per connection.
+    `connections` is the run of SNIP's choice per connection, `sparse` those of training per unit and per connection.
     """
     at_once = tracking.logged_metrics(pruned)
-    units, connections = (tracking.logged_metrics(each) for each in sparse)
+    per_unit, per_connection = (tracking.logged_metrics(each)["test_accuracy"] for each in sparse)
     accuracies = {
         "dense": tracking.logged_metrics(trained)["test_accuracy"],
         "program": at_once["test_accuracy"],
         "program_epoch": tracking.logged_metrics(retrained)["test_accuracy"],
         "random": at_once["random_accuracy_mean"],
         "critical": at_once["critical_accuracy"],
-        "snip_units": units["test_accuracy"],
-        "snip_connections": connections["test_accuracy"],
+        "snip_units": per_unit,
+        "snip_connections": per_connection,
     }
     shares = {share: at_once[share] for share in SHARES}
-    shares[CONNECTIONS_SHARE] = connections["published_parameters_removed_share"]
+    shares[CONNECTIONS_SHARE] = tracking.logged_metrics(connections)["published_parameters_removed_share"]
     tags = [tracking.logged_tags(each).get(STATUS_TAG, "") for each in (scored, pruned)]
     status = _joined(tags)
     keys = {"model": settings.model, "dataset": settings.dataset, "threshold": settings.threshold, "settings": name}

@@ -22,13 +22,22 @@ from flows.translation import dataset_of
 from tests.flows.small_run import RunStage
 from training import TrainingError
 
-TINY = {"models": "fc2", "datasets": "digits", "thresholds": "0.2", "epochs": "2", "images_per_class": "3", "draws": "2"}
+TINY = {
+    "models": "fc2",
+    "datasets": "digits",
+    "thresholds": "0.2",
+    "epochs": "2",
+    "images_per_class": "3",
+    "draws": "2",
+}
 
 
 def below(run: Run, stage: str) -> list[Run]:
     """All runs of a stage in the tree below a run."""
     client = MlflowClient(run.uri)
-    found = client.search_runs([run.experiment_id], f"tags.mlflow.parentRunId = '{run.run_id}'", order_by=["start_time"])
+    found = client.search_runs(
+        [run.experiment_id], f"tags.mlflow.parentRunId = '{run.run_id}'", order_by=["start_time"]
+    )
     children = [(Run(run.uri, run.experiment_id, each.info.run_id), each.data.tags.get("stage")) for each in found]
     return [each for child, tag in children for each in ([child] if tag == stage else []) + below(child, stage)]
 
@@ -64,19 +73,23 @@ def test_snip_removes_as_much_as_the_program_and_keeps_it_removed(top: Run) -> N
         [pruned] = below(row, "prune")
         by_kind = {name_of(run): run for run in below(row, "snip")}
         per_unit, per_connection = by_kind["SNIP per unit"], by_kind["SNIP per connection"]
+        trained = {name_of(run): run for run in below(row, "sparse")}
         masks, account = handover.load_masks(per_unit), tracking.logged_json(pruned, "removal.json")
         assert training.counts(masks) == training.counts(handover.load_masks(pruned))
         settings = handover.load_settings(per_unit)
         dataset = dataset_of(settings)
-        network = handover.load_network(per_unit, settings, dataset)
+        network = handover.load_network(trained["SNIP per unit, trained"], settings, dataset)
         example = dataset.test.images[:1]
         removed = training.removal(network, masks, example)
         assert removed.parameters_after == account["parameters_after"]
         without = training.prune(network, masks, example).state_dict()
         assert all(value.equal(without[key]) for key, value in network.state_dict().items())
         zeros = handover.load_connections(per_connection)
-        assert sum(int(gone.sum()) for gone in zeros.values()) == account["parameters_before"] - account["parameters_after"]
-        state = handover.load_network(per_connection, settings, dataset).state_dict()
+        assert (
+            sum(int(gone.sum()) for gone in zeros.values())
+            == account["parameters_before"] - account["parameters_after"]
+        )
+        state = handover.load_network(trained["SNIP per connection, trained"], settings, dataset).state_dict()
         assert not any(state[key][gone].any() for key, gone in zeros.items())
         assert all(state[key][~gone].all() for key, gone in zeros.items())
         shares = [tracking.logged_metrics(run)["parameters_removed_share"] for run in (pruned, per_connection)]
@@ -143,7 +156,9 @@ def test_own_settings_stand_below_the_published_ones_of_the_same_threshold() -> 
     assert found == [(0.2, "published"), (0.2, "own"), (0.1, "published"), (0.1, "own")]
 
 
-@pytest.mark.parametrize(("removed", "schedule", "steps"), [(0, "one_shot", 16), (1, "iterative", 1), (30, "iterative", 6)])
+@pytest.mark.parametrize(
+    ("removed", "schedule", "steps"), [(0, "one_shot", 16), (1, "iterative", 1), (30, "iterative", 6)]
+)
 def test_own_settings_take_a_step_for_every_twentieth_of_the_units(removed: int, schedule: str, steps: int) -> None:
     found = own_of(Settings(), removed, 100)
     assert (found.share, found.schedule, found.steps) == (removed / 100, schedule, steps)
@@ -176,8 +191,14 @@ def test_what_makes_no_table_is_refused_in_one_line_before_anything_is_written(
     assert not store.exists()
 
 
-def test_a_time_limit_shows_as_the_status_and_not_as_a_failure(store_uri: str) -> None:
-    words = {**TINY, "seeds": "1", "models": "fc2", "tracking_uri": store_uri}
-    settings = prepare(ENTRY_POINTS["reproduce"], words).model_copy(update={"time_limit": 0.15})
-    top = tracking.find_run(store_uri, run_flow("reproduce", settings))
-    assert "time_limit" in tracking.logged_tags(top)["certificate.status"]
+@pytest.mark.slow
+def test_a_gap_that_is_not_reached_shows_as_a_status_of_the_whole_table(run_stage: RunStage, store_uri: str) -> None:
+    # Smaller than the solver's own tolerances.
+    settings = prepare(ENTRY_POINTS["reproduce"], {**TINY, "seeds": "1", "tracking_uri": store_uri})
+    top = tracking.find_run(store_uri, run_flow("reproduce", settings.model_copy(update={"gap": 1e-15})))
+    published, own = (tracking.logged_json(row, "row.json") for row in below(top, "row"))
+    assert published["status"] == "stalled"
+    assert own["status"] == "optimal", "its settings have a gap of their own"
+    assert tracking.logged_tags(top)["certificate.status"] == "optimal, stalled"
+    assert "| optimal |" in tracking.logged_tags(top)["mlflow.note.content"]
+    assert "| stalled |" in tracking.logged_tags(top)["mlflow.note.content"]
