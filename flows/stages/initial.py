@@ -20,7 +20,8 @@ RULE = "snip"
 def choose_units(settings: Settings, run: Run, pruned: Run) -> None:
     """Remove from every layer as many units as a run did: those of the smallest SNIP sum in the untrained network.
 
-    Leaves masks, the entries of the state dict that they hold at 0, pictures, the images that were looked at, and both accounts.
+    Leaves masks, the entries of the state dict that they hold at 0, pictures, the images that were looked at, and both
+    accounts.
     """
     dataset = dataset_of(settings)
     network = network_of(settings, dataset)
