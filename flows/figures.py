@@ -19,6 +19,7 @@ CELLS = (16, 64)  # smallest and largest side of a square
 GAP = 3
 FRAME = 5
 SHOWN_INPUTS = 16  # kernels shown per feature map; more would not fit a screen
+MARKERS = "os^vDP"
 NAMED_CLASSES = 20  # more names would overlap
 
 
@@ -89,6 +90,35 @@ def accuracy_figure(accuracies: dict[str, float]) -> Figure:
     panel.bar_label(bars, fmt="%.2f %%", padding=3)
     panel.set_xlim(0, 115)
     panel.set_xlabel("test accuracy in %")
+    return figure
+
+
+def table_figure(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], names: Sequence[str]
+) -> Figure:
+    """A panel of accuracies per title: a row of points with error bars per series, one point per name.
+
+    Series whose name begins with "own" are blue, all others orange; series of one colour differ in their markers.
+    """
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(6.5 * columns, 3.2 * rows + 0.8), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, (title, series) in zip(places, panels.items(), strict=False):
+        seen = {True: 0, False: 0}
+        for number, (name, (values, errors)) in enumerate(series.items()):
+            own = name.startswith("own")
+            style = {"color": (KEPT if own else REMOVED) / 255, "fmt": MARKERS[seen[own] % len(MARKERS)]}
+            seen[own] += 1
+            # Side by side, so that points of the same height do not hide each other.
+            across = np.arange(len(names)) + 0.5 * ((number + 0.5) / len(series) - 0.5)
+            place.errorbar(across, 100 * np.array(values), 100 * np.array(errors), capsize=2, label=name, **style)
+        place.set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8)
+        place.set_title(title, loc="left", fontsize=10)
+        place.set_ylabel("test accuracy in %")
+        place.legend(fontsize=7)
+    for place in places[len(panels) :]:
+        place.set_axis_off()
     return figure
 
 

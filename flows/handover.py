@@ -2,13 +2,15 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import training
@@ -19,13 +21,14 @@ from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import export, network_of
 from formulation import InvalidSolution, Solution
-from training import Dataset, Exported, Masks, Scores, ScoringSet
+from training import Dataset, Exported, Masks, Scores, ScoringSet, Zeros
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
 SCORES = "scores.npz"
 IMPORTANCE = "importance.npz"
 MASKS = "masks.npz"
+CONNECTIONS = "connections.npz"
 SCORING_SET = "scoring_set_{}.npz"
 SOLUTION = "solution"
 COMPACT = "compact.pt"
@@ -93,6 +96,16 @@ def load_masks(run: Run) -> Masks:
     """The masks that a run logged."""
     with tracking.downloaded(run, MASKS) as path:
         return training.load_masks(path)
+
+
+def save_connections(run: Run, zeros: Zeros) -> None:
+    """Log which entries of a state dict are held at 0."""
+    _save_values(run, CONNECTIONS, {key: removed.numpy() for key, removed in zeros.items()})
+
+
+def load_connections(run: Run) -> Zeros:
+    """The entries of the state dict that a run holds at 0."""
+    return {key: torch.from_numpy(removed) for key, removed in _values(run, CONNECTIONS).items()}
 
 
 def save_compacted(run: Run, compacted: nn.Module, masks: Masks, settings: Settings, dataset: Dataset) -> None:
@@ -167,13 +180,13 @@ def _logged(run: Run, name: str) -> Iterator[Path]:
         tracking.log_files(run, path, name if path.is_dir() else None)
 
 
-def _save_values(run: Run, name: str, values: Scores) -> None:
+def _save_values(run: Run, name: str, values: Mapping[str, NDArray[Any]]) -> None:
     with _logged(run, name) as path:
         # Under a prefix, because a layer may bear the name of one of numpy's own arguments.
         np.savez(path, allow_pickle=False, **{SCORE_PREFIX + layer: each for layer, each in values.items()})
 
 
-def _values(run: Run, name: str) -> Scores:
+def _values(run: Run, name: str) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(SCORE_PREFIX): values for key, values in _arrays(run, name).items()}
 
 

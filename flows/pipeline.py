@@ -1,7 +1,7 @@
 """The Prefect flows: train -> sample -> score (mapped, averaged) -> prune -> evaluate -> retrain -> compact.
 
 `gradual` trains and removes by turns. Every flow has one MLflow run with a nested run per stage; single stages continue
-from what an earlier run logged.
+from what an earlier run logged. Questions asked of many networks are in `flows.experiments`.
 """
 
 from prefect import flow
@@ -9,6 +9,7 @@ from prefect import flow
 from flows import chain, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
+from flows.experiments.reproduce import reproduce
 from flows.settings import Settings
 from training import TrainingError
 
@@ -89,7 +90,7 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check)}
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, reproduce)}
 
 
 def run_flow(name: str, settings: Settings) -> str:

@@ -12,6 +12,7 @@ import training
 from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
+from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
 from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
@@ -64,6 +65,8 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         # An operation that another runtime lacks shows here, and not after the hours of training.
         for kind in exports_of(settings):
             handover.try_export(kind, network, dataset.test.images[:1])
+    if point.name == "reproduce":
+        _check_cells(settings)
     tracking.open_store(uri, settings.experiment)
     return settings
 
@@ -105,6 +108,21 @@ def _check_selection(
         schedule_of(settings, network, method, plan, dataset, widths)
     else:
         training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
+
+
+def _check_cells(settings: Settings) -> None:
+    """Whatever is against any of the networks and data sets of a table, and against both kinds of settings."""
+    if not settings.epochs:
+        raise SettingsError("epochs=0 trains nothing, and the table is about trained networks: give 1 or more")
+    for cell in cells_of(settings.model_copy(update={"seeds": 1})):
+        dataset = dataset_of(cell)
+        network, example = network_of(cell, dataset), dataset.train.images[:1]
+        training.consumers(network, example, formulation.lower(network, example).units)
+        _check_fitting(cell, network, "epochs")
+        for variant in (published_of(cell), own_of(cell), cell.model_copy(update=dict(SNIP))):
+            _check_scoring_images(variant, dataset)
+    for variant in (published_of(settings), own_of(settings)):
+        _try_solver(variant)
 
 
 def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -175,6 +176,27 @@ class Settings(BaseModel):
                 raise ValueError(f"must be all, or some of {', '.join(CONTROLS)}: there is no rule {name!r}{nearest}")
         return value
 
+    @field_validator("models", "datasets")
+    @classmethod
+    def _each_once(cls, value: str) -> str:
+        _require_each_once([name.strip() for name in value.split(",")])
+        return value
+
+    @field_validator("thresholds")
+    @classmethod
+    def _shares(cls, value: str) -> str:
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            try:
+                number = float(word)
+            except ValueError as error:
+                raise ValueError(f"{word!r} is not a number: write such as 0.1,0.2") from error
+            if not 0.0 <= number <= 1.0:
+                near = "" if math.isnan(number) else f"; the nearest is {int(number > 1.0)}"
+                raise ValueError(f"{word} is out of range: thresholds lie in [0, 1]{near}")
+        _require_each_once([f"{float(word):g}" for word in words])
+        return value
+
     @field_validator("solver_options")
     @classmethod
     def _json_object(cls, value: str) -> str:
@@ -185,3 +207,11 @@ class Settings(BaseModel):
         if not isinstance(options, dict):
             raise ValueError('must be a JSON object such as {"presolve": "off"}')
         return value
+
+
+def _require_each_once(items: list[str]) -> None:
+    if not all(items):
+        raise ValueError("an item of the list is empty: write the items with one comma between two")
+    for item in items:
+        if items.count(item) > 1:
+            raise ValueError(f"{item!r} is in the list {items.count(item)} times: give it once")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import stages, tracking
+from flows import handover, stages, tracking
 from flows.entry_points import DATA, ENTRY_POINTS, FIT, GRADUAL, NETWORK, PRUNE, SAMPLE, SOLVE
-from flows.keys import ANY, Recipe, identity_of
+from flows.keys import ANY, FREE, Recipe, identity_of
 from flows.recording import recorded
 from flows.settings import Settings
 from flows.tracking import Run
@@ -19,7 +19,8 @@ from flows.tracking import Run
 KNOWN = (*DATA, *NETWORK, "seed")
 MACHINE = ("batch_size", "device", "threads")
 PROGRAM = ("training", "formulation")
-WEIGHTS = ("train", "prune", "retrain", "gradual")
+WEIGHTS = ("train", "prune", "retrain", "gradual", "train sparse")
+ALL = tuple(name for name in Settings.model_fields if name not in FREE)
 
 
 def _task(recipe: Recipe, stage: Callable[..., None], run_name: str | None = None) -> Task[..., None]:
@@ -51,7 +52,8 @@ compare = _task(
     ),
     stages.compare_masks,
 )
-evaluate = _task(Recipe("evaluate", (*KNOWN, *MACHINE), {"run": WEIGHTS}), stages.evaluate_network, "evaluate {name}")
+EVALUATE = Recipe("evaluate", (*KNOWN, *MACHINE), {"run": WEIGHTS})
+evaluate = _task(EVALUATE, stages.evaluate_network, "evaluate {name}")
 retrain = _task(
     Recipe("retrain", (*KNOWN, *FIT, *MACHINE, "retrain_epochs"), {"pruned": ("prune",)}), stages.retrain_network
 )
@@ -62,6 +64,26 @@ gradual = _task(
 compact = _task(Recipe("compact", (*KNOWN, *MACHINE, "export"), {"source": WEIGHTS}), stages.compact_network)
 summarise = _task(
     Recipe("summarise", ENTRY_POINTS["main"].own, {"stages": (ANY,)}, PROGRAM, once=True), stages.summarise
+)
+choose_units = _task(
+    Recipe("choose units", (*KNOWN, *SAMPLE, *MACHINE), {"pruned": ("prune",)}, initial=True), stages.choose_units
+)
+choose_connections = _task(
+    Recipe("choose connections", (*KNOWN, *SAMPLE, *MACHINE), {"pruned": ("prune",)}, initial=True),
+    stages.choose_connections,
+)
+describe_row = _task(
+    Recipe(
+        "describe row",
+        ALL,
+        dict.fromkeys(("trained", "scored", "pruned", "retrained", "connections", "sparse"), (ANY,)),
+        once=True,
+    ),
+    stages.describe_row,
+)
+tabulate = _task(
+    Recipe("tabulate", ALL, {"rows": (ANY,)}, data=False, network=False, once=True),
+    stages.tabulate,
 )
 # Recorded nowhere: MLflow keeps a model once, and a check is asked for to be done again.
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
@@ -85,4 +107,29 @@ def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run
     identity = identity_of(f"scoring set {number}", settings, {"trained": trained})
     with tracking.open_run(parent, f"scoring set {number}", tags, identity) as run:
         _solve(settings, run, parent, trained, number)
+    return run
+
+
+_fit_sparse = recorded(
+    Recipe(
+        "train sparse",
+        (*KNOWN, *FIT, *MACHINE),
+        {"chosen": ("choose units", "choose connections")},
+        initial=True,
+    ),
+    stages.train_sparse,
+)
+_evaluate_sparse = recorded(EVALUATE, stages.evaluate_network)
+
+
+@task(name="train sparse", task_run_name="SNIP per {kind}", cache_policy=NO_CACHE)
+def train_sparse(settings: Settings, parent: Run, chosen: Run, kind: str) -> Run:
+    """Train and evaluate what SNIP left per `kind`, in a run of its own, because two are at work at once; that run."""
+    title = f"SNIP per {kind}, trained"
+    identity = identity_of(title, settings, {"chosen": chosen})
+    tags = {"stage": "sparse", "from.snip": chosen.run_id}
+    with tracking.open_run(parent, title, tags, identity) as run:
+        handover.save_settings(run, settings)
+        _fit_sparse(settings, run, chosen)
+        _evaluate_sparse(settings, run, f"SNIP per {kind}")
     return run

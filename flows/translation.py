@@ -145,13 +145,18 @@ def scoring_sets_of(
 
 def limits_of(settings: Settings) -> Limits:
     """What no selection may remove."""
-    return Limits(settings.floor, settings.round_to, _names(settings.leave_alone))
+    return Limits(settings.floor, settings.round_to, names_of(settings.leave_alone))
 
 
 def rules_of(settings: Settings) -> tuple[str, ...]:
     """The rules to compare with, each once."""
-    names = _names(settings.compare)
+    names = names_of(settings.compare)
     return CONTROLS if names == (ALL_RULES,) else tuple(dict.fromkeys(names))
+
+
+def thresholds_of(settings: Settings) -> tuple[float, ...]:
+    """The thresholds of a table, in their order."""
+    return tuple(float(word) for word in names_of(settings.thresholds))
 
 
 def tries_of(settings: Settings) -> int:
@@ -161,5 +166,6 @@ def tries_of(settings: Settings) -> int:
     return TRIES if settings.schedule == "iterative" else 0
 
 
-def _names(words: str) -> tuple[str, ...]:
+def names_of(words: str) -> tuple[str, ...]:
+    """The items of a list by commas."""
     return tuple(name.strip() for name in words.split(",") if name.strip())

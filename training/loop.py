@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from training.devices import find_device, torch_threads
 from training.errors import ModelError, SettingsError, TrainingDiverged
 from training.inference import check_finite_weights, check_fits, predict, weight_type
-from training.pruning.masks import Masks, Zeros, hold_at_zero, removed_entries
+from training.pruning.masks import Masks, Zeros, hold_at_zero, joined_zeros, removed_entries, validate_zeros
 from training.pruning.operations import NORMS
 from training.splits import Split
 
@@ -107,12 +107,14 @@ def fit(
     settings: FitSettings,
     *,
     masks: Masks | None = None,
+    connections: Zeros | None = None,
     callbacks: Sequence[Callable[[Epoch], None]] = (),
 ) -> FitResult:
     """Train a copy of the model with cross-entropy; the model passed in is not touched.
 
     The same seed, threads and machine give bit-identical weights on the CPU. With `masks` the removed units are
-    removed before the first step and again after every step, so that neither momentum nor weight decay revives them.
+    removed before the first step and again after every step, so that neither momentum nor weight decay revives them;
+    `connections`, single entries of the state dict, are held at 0 in the same way, with masks or without.
     Each callback is called with every finished Epoch. torch's global generators are left as they were.
     Raises before any work: DeviceError, ModelError, LabelError, MaskError, UnsupportedGraph; and TrainingDiverged,
     which names the epoch and the learning rate, once a loss is not finite.
@@ -125,7 +127,8 @@ def fit(
         raise ModelError("the model has no trainable parameters: nothing can be fitted")
     if min(settings.batch_size, len(train)) < 2 and any(isinstance(part, NORMS) for part in model.modules()):
         raise SettingsError("a batch of one image is too small for a model with BatchNorm: use batch_size 2 or more")
-    zeros = removed_entries(model, masks, train.images[:1]) if masks else {}
+    validate_zeros(model, connections or {})
+    zeros = joined_zeros(removed_entries(model, masks, train.images[:1]) if masks else {}, connections or {})
     cards = [device.index or 0] if device.type == "cuda" else []
     with torch_threads(settings.threads), torch.random.fork_rng(devices=cards):
         torch.default_generator.manual_seed(settings.seed)

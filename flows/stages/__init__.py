@@ -3,9 +3,11 @@
 from flows.stages.check import check_solutions
 from flows.stages.compact import compact_network
 from flows.stages.evaluate import compare_masks, evaluate_network
-from flows.stages.fit import log_final_network, retrain_network, train_network
+from flows.stages.fit import log_final_network, retrain_network, train_network, train_sparse
 from flows.stages.gradual import train_gradually
+from flows.stages.initial import choose_connections, choose_units
 from flows.stages.prune import prune_network
+from flows.stages.published import describe_row, tabulate
 from flows.stages.score import SET_TAG, average_scores, draw_scoring_sets, score_set
 from flows.stages.summary import summarise
 
@@ -13,8 +15,11 @@ __all__ = [
     "SET_TAG",
     "average_scores",
     "check_solutions",
+    "choose_connections",
+    "choose_units",
     "compact_network",
     "compare_masks",
+    "describe_row",
     "draw_scoring_sets",
     "evaluate_network",
     "log_final_network",
@@ -22,6 +27,8 @@ __all__ = [
     "retrain_network",
     "score_set",
     "summarise",
+    "tabulate",
     "train_gradually",
     "train_network",
+    "train_sparse",
 ]

@@ -11,7 +11,7 @@ from flows import handover, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, fit_settings_of, network_of
-from training import Dataset, Epoch, Masks
+from training import Dataset, Epoch, Masks, Zeros
 
 LOG = logging.getLogger(__name__)
 REQUIREMENTS = ("mlflow", "torch", "numpy")
@@ -45,6 +45,17 @@ def retrain_network(settings: Settings, run: Run, pruned: Run) -> None:
     handover.save_masks(run, masks)
 
 
+def train_sparse(settings: Settings, run: Run, chosen: Run) -> None:
+    """Train the settings' network from its first weights, held at 0 where a run has chosen that; leaves its weights.
+
+    As `train_network` otherwise. Nothing is traced here, so several may be at work in one process.
+    """
+    dataset = dataset_of(settings)
+    network, held = network_of(settings, dataset), handover.load_connections(chosen)
+    final = _fit(settings, run, network, dataset, epochs=settings.epochs, connections=held, name="snip")
+    handover.save_weights(run, final)
+
+
 def log_final_network(settings: Settings, run: Run) -> None:
     """Log the network whose weights a run logged as an MLflow model, which ends the run."""
     dataset = dataset_of(settings)
@@ -62,6 +73,7 @@ def _fit(
     *,
     epochs: int,
     masks: Masks | None = None,
+    connections: Zeros | None = None,
     name: str = "train",
 ) -> nn.Module:
     if epochs == 0:
@@ -74,6 +86,7 @@ def _fit(
         dataset.validation,
         fit_settings,
         masks=masks,
+        connections=connections,
         callbacks=[report_epochs(run, name, epochs)],
     ).model
 

@@ -25,6 +25,7 @@ from flows.tracking.writing import (
     log_picture,
     log_table,
     log_tags,
+    log_text,
 )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "log_picture",
     "log_table",
     "log_tags",
+    "log_text",
     "logged_json",
     "logged_metrics",
     "logged_tags",

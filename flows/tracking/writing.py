@@ -61,6 +61,11 @@ def log_json(run: Run, value: Mapping[str, object], file: str) -> None:
     _log_bytes(run, json.dumps(dict(value), indent=2).encode(), file)
 
 
+def log_text(run: Run, text: str, file: str) -> None:
+    """Log a text as an artifact."""
+    _log_bytes(run, text.encode(), file)
+
+
 def log_table(run: Run, columns: Mapping[str, Sequence[object]], file: str) -> None:
     """Log a table that the UI compares between runs."""
     rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]

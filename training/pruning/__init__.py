@@ -1,8 +1,8 @@
 """Removing units: who feeds whom, masks, their selection from scores, controls, compaction, and what was saved.
 
 Import order inside the room (a module imports only modules before it): operations, channels, masks, limits,
-activations, selection, baselines, accounting, gating, latency, recalibration, smaller, exchange, compaction,
-cost_terms, compact_files, cost, export, layer_latency, stepwise.
+activations, selection, baselines, connections, accounting, gating, latency, recalibration, smaller, exchange,
+compaction, cost_terms, compact_files, cost, export, layer_latency, stepwise.
 """
 
 from training.pruning.accounting import (
@@ -29,6 +29,11 @@ from training.pruning.compact_files import (
 )
 from training.pruning.compaction import (
     compact,
+)
+from training.pruning.connections import (
+    Sensitivity,
+    connection_sensitivity,
+    weakest_connections,
 )
 from training.pruning.cost import (
     Cost,
@@ -61,6 +66,7 @@ from training.pruning.limits import (
 )
 from training.pruning.masks import (
     Masks,
+    Zeros,
     hold_at_zero,
     load_masks,
     masks_digest,
@@ -114,6 +120,8 @@ __all__ = [
     "Scores",
     "Selection",
     "Selector",
+    "Sensitivity",
+    "Zeros",
     "by_count",
     "by_counts",
     "by_layer_mean",
@@ -121,6 +129,7 @@ __all__ = [
     "by_share",
     "by_threshold",
     "compact",
+    "connection_sensitivity",
     "consumers",
     "cost_terms",
     "costs",
@@ -145,4 +154,5 @@ __all__ = [
     "save_compact",
     "save_masks",
     "validate_masks",
+    "weakest_connections",
 ]

@@ -102,10 +102,10 @@ def weight_gradients(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Per layer its weights and the gradient of the mean cross-entropy over all images, float64 on the CPU.
 
-    In evaluation mode; the model is not touched. Raises as `responses`.
+    In evaluation mode; the model is not touched; a layer that is not reached has gradients of 0.
+    Raises DeviceError, ModelError, LabelError.
     """
     placed, place = prepare(model, split, device)
-    consumers(placed, split.images[:1], layers)
     parameters = dict(placed.named_parameters())
     weights = [parameters[f"{layer}.weight"] for layer in layers]
     sums = [torch.zeros(weight.shape, dtype=torch.float64) for weight in weights]
@@ -113,7 +113,7 @@ def weight_gradients(
         for images, labels in _batches(split, batch_size):
             logits = placed(images.to(place, weight_type(placed)))
             loss = cross_entropy(logits, labels.to(place), reduction="sum")
-            for total, part in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+            for total, part in zip(sums, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
                 total += part.double().cpu()
     values = [weight.detach().double().cpu() for weight in weights]
     return {layer: (value, total / len(split)) for layer, value, total in zip(layers, values, sums, strict=True)}

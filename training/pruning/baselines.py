@@ -148,6 +148,7 @@ def snip(evidence: Evidence) -> Scores:
     Departs from the paper: it scores single weights; a unit has the sum of its weights' sensitivities, and these are
     not divided by their sum over the network, which keeps the order.
     """
+    _widths(evidence)  # refuses what is no layer with units
     pairs = weight_gradients(
         evidence.model, evidence.split, evidence.layers, batch_size=evidence.batch_size, device=evidence.device
     )

@@ -69,6 +69,23 @@ def removed_entries(model: nn.Module, masks: Masks, example_input: Tensor) -> Ze
     return zeros
 
 
+def validate_zeros(model: nn.Module, zeros: Mapping[str, Tensor]) -> None:
+    """Raise MaskError where a key names no entry of the state dict, or is not given one bool per number of it."""
+    state = model.state_dict()
+    for key, removed in zeros.items():
+        if key not in state:
+            raise MaskError(f"connections of {key!r}: the model has no such entry; it has {', '.join(state)}")
+        if removed.dtype != torch.bool or removed.shape != state[key].shape:
+            found, wanted = f"{removed.dtype} of shape {tuple(removed.shape)}", tuple(state[key].shape)
+            raise MaskError(f"connections of {key!r} are {found}: bools of shape {wanted} are needed")
+
+
+def joined_zeros(first: Zeros, second: Zeros) -> Zeros:
+    """What either of them holds at 0."""
+    both = {key: first[key] | second[key] for key in first.keys() & second.keys()}
+    return {**first, **second, **both}
+
+
 def hold_at_zero(model: nn.Module, zeros: Zeros) -> None:
     """Set the listed entries of the model to exactly 0, in place."""
     state = model.state_dict(keep_vars=True)
