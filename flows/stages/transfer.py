@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+
 import training
 from flows import handover, tracking
 from flows.settings import Settings
@@ -60,7 +62,7 @@ def choose_masks(
         dataset = dataset_of(settings)
         network = handover.load_network(ranked, settings, dataset)
         scores = handover.load_scores(scored) if scored else {}
-        known = {layer: scores.get(layer, 1.0 * mask) for layer, mask in masks.items()}
+        known = {layer: scores.get(layer, mask.astype(np.float64)) for layer, mask in masks.items()}
         values = rule_values(settings, rule, network, dataset, known, draw + 1)[-1]
     _leave_masks(run, training.by_counts(values, training.counts(masks)))
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from flows import figures, handover, tracking
+from flows import figures, tracking
 from flows.estimates import Estimate, estimate
 from flows.settings import Settings
 from flows.stages.transfer import HEAD_TAG
@@ -102,8 +102,8 @@ def _note(settings: Settings, means: Mapping[str, Estimate], differences: Mappin
     remarks = [f"*random* is the mean over {settings.draws} draws of each seed."]
     if settings.rewind_epochs and not settings.mask_run:
         remarks.append(
-            f"*rewound* begins with the weights after {settings.rewind_epochs} epochs on {settings.dataset}, which come "
-            f"on top of its own."
+            f"*rewound* begins with the weights after {settings.rewind_epochs} epochs on {settings.dataset}, on top of "
+            f"which come as many epochs as of every other arm."
         )
     if head:
         remarks.append(
