@@ -30,7 +30,7 @@ class Estimate:
         return {f"{name}_{part}": value for part, value in known.items() if value is not None}
 
     def in_percent(self) -> str:
-        """Mean and standard error in %, without its sign."""
+        """Mean and, in parentheses, standard error in %."""
         error = "" if self.stderr is None else f" ({100 * self.stderr:.2f})"
         return f"{100 * self.mean:.2f}{error}"
 
