@@ -86,7 +86,6 @@ def _require_fit(settings: Settings, network: nn.Module, masks: Masks, dataset: 
     except (MaskError, UnsupportedGraph) as error:
         raise HandOverError(f"{where} ({error}); {remedy}") from error
     units = formulation.lower(network, example).units
-    if unknown := ", ".join(layer for layer in masks if layer not in units):
-        raise HandOverError(f"{where} (layers without scores: {unknown}); {remedy}")
-    if not masks:
-        raise HandOverError(f"{where} (it names no layer); {remedy}")
+    if differing := ", ".join(sorted(masks.keys() ^ units.keys())):
+        # A network of another depth may have layers of the same names and widths.
+        raise HandOverError(f"{where} (masked or scored, but not both: {differing}); {remedy}")

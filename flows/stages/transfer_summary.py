@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from flows import figures, tracking
+import training
+from flows import figures, handover, tracking
 from flows.estimates import Estimate, estimate
 from flows.settings import Settings
 from flows.stages.transfer import HEAD_TAG
@@ -12,6 +13,7 @@ from flows.tracking import Run
 
 LOG = logging.getLogger(__name__)
 PREFIX = "accuracy_"
+REMOVED = "units_removed_share"
 ON_SOURCE = {
     "source_dense": "dense",
     "ticket": "its own mask, from the initial weights (lottery ticket)",
@@ -36,7 +38,10 @@ def summarise_seed(settings: Settings, run: Run, arms: Mapping[str, Sequence[Run
     accuracies = {
         arm: mean(tracking.logged_metrics(each)["test_accuracy"] for each in runs) for arm, runs in arms.items()
     }
-    tracking.log_metrics(run, {PREFIX + arm: accuracies[arm] for arm in ARMS if arm in accuracies})
+    masks = handover.load_masks(arms["transferred"][0])
+    removed = sum(training.counts(masks).values()) / sum(map(len, masks.values()))
+    known = {PREFIX + arm: accuracies[arm] for arm in ARMS if arm in accuracies}
+    tracking.log_metrics(run, {**known, REMOVED: removed})
     words = ", ".join(f"{arm} {100 * accuracies[arm]:.2f}" for arm in ARMS if arm in accuracies)
     LOG.info("transfer seed %d, test accuracy in %%: %s", settings.seed, words)
 
@@ -58,6 +63,8 @@ def summarise_transfer(settings: Settings, run: Run, seeds: Sequence[Run], weigh
     for arm, known in means.items():
         of_arm = known.metrics(PREFIX + arm)
         tracking.log_metrics(run, {name: of_arm[name] for name in of_arm if name.endswith(("_mean", "_stderr"))})
+    removed = mean(each[REMOVED] for each in found)
+    tracking.log_metrics(run, {REMOVED: removed})
     for name, known in differences.items():
         tracking.log_metrics(run, known.metrics(f"difference_{name}"))
         LOG.info("transfer %s: %s points", name.replace("_", " "), known.in_points())
@@ -66,7 +73,7 @@ def summarise_transfer(settings: Settings, run: Run, seeds: Sequence[Run], weigh
     errors = {name: known.stderr for name, known in labels.items() if known.stderr is not None}
     tracking.log_figure(run, figures.arm_figure({name: each.mean for name, each in labels.items()}, errors), "arms.png")
     head = tracking.logged_tags(weights).get(HEAD_TAG, "")
-    tracking.log_note(run, _note(settings, means, differences, head))
+    tracking.log_note(run, _note(settings, means, differences, removed, head))
 
 
 def _data(settings: Settings, arm: str) -> str:
@@ -84,12 +91,14 @@ def _columns(settings: Settings, means: Mapping[str, Estimate]) -> dict[str, lis
     }
 
 
-def _note(settings: Settings, means: Mapping[str, Estimate], differences: Mapping[str, Estimate], head: str) -> str:
+def _note(
+    settings: Settings, means: Mapping[str, Estimate], differences: Mapping[str, Estimate], removed: float, head: str
+) -> str:
     origin = f"the mask of run `{settings.mask_run}`" if settings.mask_run else f"a mask found on {settings.dataset}"
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
         f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {settings.target} from the "
-        f"same initial weights: {settings.epochs} epochs each, {seeds}."
+        f"same initial weights: {settings.epochs} epochs each, {seeds}. The mask removes {100 * removed:.1f} % of the units."
     )
     rows = [f"| {_data(settings, arm)} | {ARMS[arm]} | {known.in_percent()} |" for arm, known in means.items()]
     apart = [f"| {name.replace('_', ' ')} | {known.in_points()} |" for name, known in differences.items()]

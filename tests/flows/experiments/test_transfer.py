@@ -1,7 +1,6 @@
 """One real transfer, from digits to coloured pictures of three classes, and what it refuses."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +8,25 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from PIL import Image
 
 import training
 from flows import handover, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
-from flows.experiments.transfer_inputs import on_target, with_shape
 from flows.preparation import prepare
-from flows.settings import Settings
-from flows.stages.transfer_summary import ON_SOURCE, ON_TARGET
+from flows.stages.transfer_summary import ARMS, ON_SOURCE, ON_TARGET
 from flows.tracking import Run
 from flows.translation import dataset_of, network_of
+from tests.flows.experiments.small_transfer import WORDS, write_pictures
 from tests.flows.small_run import RunStage
 
-SIDE = 8
-WORDS = {
-    **{"dataset": "digits", "image_size": str(SIDE), "model": "fc2", "epochs": "3", "rewind_epochs": "1"},
-    **{"images_per_class": "1", "scoring_sets": "2", "draws": "2", "seeds": "2"},
-}
-Below = Callable[[str], list[Run]]
+pytestmark = pytest.mark.slow
+CARRIED = {"ticket", "source_rewound", "transferred", "rewound"}
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Coloured pictures of three classes, each brighter in another third."""
-    place, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for label, name in enumerate(("left", "middle", "right")):
-        (place / name).mkdir()
-        for number in range(40):
-            pixels = rng.integers(0, 120, (10, 12, 3), dtype=np.uint8)
-            pixels[:, 4 * label : 4 * label + 4] += 100
-            Image.fromarray(pixels).save(place / name / f"{number}.png")
-    return f"folder:{place}"
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +69,7 @@ def test_there_is_a_run_per_seed_and_below_it_one_per_arm(
             for run in runs:
                 kept = client.get_run(run.run_id)
                 assert kept.data.tags["trained_on"] == kept.data.params["dataset"] == data
-                assert kept.info.run_name.startswith(f"{data}: {(ON_SOURCE | ON_TARGET)[arm]}")
+                assert kept.info.run_name.startswith(f"{data}: {ARMS[arm]}")
                 assert "test_accuracy" in kept.data.metrics
     everything = client.search_runs([top.experiment_id])
     assert {run.info.status for run in everything} == {"FINISHED"}
@@ -200,7 +185,7 @@ def test_the_top_run_shows_a_table_a_figure_and_a_description(top: Run, client: 
     path = download_artifacts(run_id=top.run_id, artifact_path="arms.json", tracking_uri=top.uri)
     table = json.loads(Path(path).read_text())
     assert table["columns"] == ["arm", "accuracy", "stderr", "trained on", "what", "seeds"]
-    assert [row[0] for row in table["data"]] == [*ON_SOURCE, *ON_TARGET]
+    assert [row[0] for row in table["data"]] == [*ARMS]
     assert {item.path for item in client.list_artifacts(top.run_id)} >= {"arms.png", "settings.json"}
     note = tracking.logged_tags(top)["mlflow.note.content"]
     for words in (f"| {pictures} | transferred mask |", "| transferred minus random |", "`output` is drawn anew"):
@@ -241,17 +226,13 @@ def test_an_arm_can_be_made_smaller(run_stage: RunStage, seeds: list[Run], clien
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"target": "digits"}, "target=digits is dataset too"),
-        ({"epochs": "0"}, "epochs=0: every arm"),
-        ({"rewind_epochs": "4"}, "rewind_epochs=4 is more than epochs=3"),
-        ({"mask_run": "0" * 32}, f"mask_run={'0' * 32}: .*no such run in"),
         ({"mask_run": "{arm}", "model": "lenet5", "image_size": "20"}, "mask for 'fc1' is bool of shape"),
-        ({"mask_run": "{arm}", "model": "fc3"}, "layers"),
+        ({"mask_run": "{arm}", "model": "fc3"}, "masked or scored, but not both: fc2"),
         ({"mask_run": "{seed}"}, "neither it nor a run below it is a finished"),
         ({"mask_run": "{arm}", "tracking_uri": "{elsewhere}"}, "there is no tracking store"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(
+def test_a_mask_that_does_not_fit_is_refused_in_one_line_before_anything_is_written(
     words: dict[str, str], message: str, seeds: list[Run], client: MlflowClient, pictures: str, tmp_path: Path
 ) -> None:
     store, experiment = seeds[0].uri, seeds[0].experiment_id
@@ -263,11 +244,3 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(
     assert "\n" not in str(refused.value)
     assert len(client.search_runs([experiment])) == before
     assert not list(tmp_path.iterdir())
-
-
-def test_the_targets_images_take_the_shape_of_the_first_data_set(pictures: str) -> None:
-    settings = with_shape(Settings(dataset="digits", target=pictures))
-    assert (settings.image_size, settings.channels) == (28, 1)
-    assert dataset_of(on_target(settings)).input_shape == (1, 28, 28)
-    with pytest.raises(FlowError, match="images of 10x12, target=digits of 28x28: give image_size"):
-        with_shape(Settings(dataset=pictures, target="digits"))
