@@ -12,7 +12,7 @@ from flows.translation import dataset_of, network_of
 from training import Dataset, MaskError, Masks, UnsupportedGraph
 
 ARM = "arm"
-LEAVES_MASKS = (ARM, "prune", "gradual", "retrain")
+LEAVES_MASKS = ("prune", "gradual", "retrain")
 
 
 def with_shape(settings: Settings) -> Settings:
@@ -48,7 +48,10 @@ def carried(settings: Settings, uri: str) -> Run:
     tracking.require_store(uri, f"mask_run={settings.mask_run}")
     tracking.reach_store(uri)
     try:
-        return tracking.find_stage(tracking.find_run(uri, settings.mask_run), *LEAVES_MASKS)
+        run = tracking.find_run(uri, settings.mask_run)
+        # The arms below one run have different masks: one of them is meant only where it is named itself.
+        itself = tracking.logged_tags(run).get("stage") == ARM
+        return tracking.find_stage(run, *((ARM,) if itself else LEAVES_MASKS))
     except HandOverError as error:
         raise HandOverError(f"mask_run={settings.mask_run}: {error}") from error
 

@@ -98,7 +98,8 @@ def _note(
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
         f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {settings.target} from the "
-        f"same initial weights: {settings.epochs} epochs each, {seeds}. The mask removes {100 * removed:.1f} % of the units."
+        f"same initial weights: {settings.epochs} epochs each, {seeds}. The mask removes {100 * removed:.1f} % of the "
+        f"units."
     )
     rows = [f"| {_data(settings, arm)} | {ARMS[arm]} | {known.in_percent()} |" for arm, known in means.items()]
     apart = [f"| {name.replace('_', ' ')} | {known.in_points()} |" for name, known in differences.items()]

@@ -228,15 +228,15 @@ def test_an_arm_can_be_made_smaller(run_stage: RunStage, seeds: list[Run], clien
     [
         ({"mask_run": "{arm}", "model": "lenet5", "image_size": "20"}, "mask for 'fc1' is bool of shape"),
         ({"mask_run": "{arm}", "model": "fc3"}, "masked or scored, but not both: fc2"),
-        ({"mask_run": "{seed}"}, "neither it nor a run below it is a finished"),
+        ({"mask_run": "{top}"}, "neither it nor a run below it is a finished"),
         ({"mask_run": "{arm}", "tracking_uri": "{elsewhere}"}, "there is no tracking store"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused_in_one_line_before_anything_is_written(
-    words: dict[str, str], message: str, seeds: list[Run], client: MlflowClient, pictures: str, tmp_path: Path
+    words: dict[str, str], message: str, top: Run, seeds: list[Run], client: MlflowClient, pictures: str, tmp_path: Path
 ) -> None:
     store, experiment = seeds[0].uri, seeds[0].experiment_id
-    names = {"arm": arms(seeds[0], client)["own"][0].run_id, "seed": seeds[0].run_id}
+    names = {"arm": arms(seeds[0], client)["own"][0].run_id, "top": top.run_id}
     words = {name: value.format(**names, elsewhere=f"sqlite:///{tmp_path}/none.db") for name, value in words.items()}
     before = len(client.search_runs([experiment]))
     with pytest.raises(FlowError, match=message) as refused:
