@@ -73,6 +73,7 @@ def train_arm(settings: Settings, run: Run, start: Run, file: str, masked: bool,
     Leaves the weights, and those after epoch `early` (0: none).
     """
     dataset = dataset_of(settings)
+    LOG.info("transfer on %s: %s, seed %d", settings.dataset, "masked" if masked else "dense", settings.seed)
     network = handover.load_network(start, settings, dataset, file)
     masks = handover.load_masks(run) if masked else None
     if masks is None:

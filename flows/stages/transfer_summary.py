@@ -98,7 +98,7 @@ def _note(
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
         f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {settings.target} from the "
-        f"same initial weights: {settings.epochs} epochs each, {seeds}. The mask removes {100 * removed:.1f} % of the "
+        f"same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes {100 * removed:.1f} % of the "
         f"units."
     )
     rows = [f"| {_data(settings, arm)} | {ARMS[arm]} | {known.in_percent()} |" for arm, known in means.items()]
@@ -112,7 +112,7 @@ def _note(
     remarks = [f"*random* is the mean over {settings.draws} draws of each seed."]
     if settings.rewind_epochs and not settings.mask_run:
         remarks.append(
-            f"*rewound* begins with the weights after {settings.rewind_epochs} epochs on {settings.dataset}, on top of "
+            f"*rewound* begins with the weights after rewind_epochs={settings.rewind_epochs} on {settings.dataset}, on top of "
             f"which come as many epochs as of every other arm."
         )
     if head:
