@@ -98,8 +98,8 @@ def _note(
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
         f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {settings.target} from the "
-        f"same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes {100 * removed:.1f} % of the "
-        f"units."
+        f"same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes "
+        f"{100 * removed:.1f} % of the units."
     )
     rows = [f"| {_data(settings, arm)} | {ARMS[arm]} | {known.in_percent()} |" for arm, known in means.items()]
     apart = [f"| {name.replace('_', ' ')} | {known.in_points()} |" for name, known in differences.items()]
@@ -112,8 +112,8 @@ def _note(
     remarks = [f"*random* is the mean over {settings.draws} draws of each seed."]
     if settings.rewind_epochs and not settings.mask_run:
         remarks.append(
-            f"*rewound* begins with the weights after rewind_epochs={settings.rewind_epochs} on {settings.dataset}, on top of "
-            f"which come as many epochs as of every other arm."
+            f"*rewound* begins with the weights after rewind_epochs={settings.rewind_epochs} on {settings.dataset}, on "
+            f"top of which come as many epochs as of every other arm."
         )
     if head:
         remarks.append(
