@@ -22,10 +22,13 @@ def train_stage(settings: Settings, parent: Run) -> Run:
     return run
 
 
-def score_stage(settings: Settings, parent: Run, trained: Run) -> Run:
-    """Draw scoring sets, score the units of a trained network on each, `settings.workers` at a time, and average."""
-    with stage_run("score", settings, parent, {"train": trained}) as run:
-        tasks.sample(settings, run, trained)
+def score_stage(settings: Settings, parent: Run, trained: Run, *, title: str = "", correct_only: bool = True) -> Run:
+    """Draw scoring sets, score the units of a trained network on each, `settings.workers` at a time, and average.
+
+    Without `correct_only` the images are drawn whatever the network makes of them.
+    """
+    with stage_run("score", settings, parent, {"train": trained}, title=title) as run:
+        tasks.sample(settings, run, trained, correct_only)
         calls = [(settings, run, trained, number) for number in range(1, settings.scoring_sets + 1)]
         tasks.average(settings, run, map_limited(tasks.score_set, calls, settings.workers))
     return run
@@ -98,17 +101,25 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
 
 @contextmanager
 def stage_run(
-    stage: str, settings: Settings, parent: Run, sources: Mapping[str, Run] | None = None, *, title: str = ""
+    stage: str,
+    settings: Settings,
+    parent: Run,
+    sources: Mapping[str, Run] | None = None,
+    *,
+    title: str = "",
+    tags: Mapping[str, str] | None = None,
+    point: str = "",
 ) -> Iterator[Run]:
     """The run of a stage below another, with its parameters, its settings and where it came from.
 
-    `stage` is its tag, `title` its name where that is another. The parameters are those of the entry point of the
-    stage's name, or of the flow where there is none.
+    `stage` is its tag, `title` its name where that is another, `tags` are further ones. The parameters are those of the
+    entry point `point`, by default that of the stage's name, or of the flow where there is none.
     """
-    tags = {"stage": stage} | {f"from.{name}": source.run_id for name, source in (sources or {}).items()}
+    origins = {f"from.{name}": source.run_id for name, source in (sources or {}).items()}
+    all_tags = {**(tags or {}), "stage": stage, **origins}
     identity = identity_of(title or stage, settings, sources)
-    with tracking.open_run(parent, title or stage, tags, identity) as run:
-        tracking.log_params(run, _params(stage, settings))
+    with tracking.open_run(parent, title or stage, all_tags, identity) as run:
+        tracking.log_params(run, _params(point or stage, settings))
         handover.save_settings(run, settings)
         yield run
 

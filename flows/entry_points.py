@@ -10,7 +10,7 @@ from flows.errors import SettingsError
 from flows.settings import Settings
 
 DATA = ("dataset", "data_root", "image_size", "channels", "limit")
-NETWORK = ("model", "checkpoint")
+NETWORK = ("model", "checkpoint", "new_head")
 FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
 SAMPLE = ("images_per_class", "scoring_sets", "sets_seed", "order")
 SOLVE = (
@@ -99,7 +99,7 @@ ENTRY_POINTS = {
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
             after="retrain",
-            or_after=("prune", "gradual"),
+            or_after=("arm", "prune", "gradual"),
         ),
         EntryPoint(
             "gradual",
@@ -118,7 +118,7 @@ ENTRY_POINTS = {
             "transfer",
             "train sub-networks found on one data set on another, beside random ones and its own",
             (
-                *("target", "rewind_epochs", "seeds"),
+                *("target", "rewind_epochs", "mask_run", "seeds"),
                 *(*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
             ),
             defaults={"dataset": "mnist"},
@@ -226,7 +226,7 @@ def help_of(point: EntryPoint) -> str:
 def overview() -> str:
     """The help of the command line as a whole."""
     lines = ["python -m flows <flow> [--name value ...]", "python -m flows <flow> --help", ""]
-    return "\n".join(lines + [f"  {point.name:<8} {point.summary}" for point in ENTRY_POINTS.values()])
+    return "\n".join(lines + [f"  {point.name:<10} {point.summary}" for point in ENTRY_POINTS.values()])
 
 
 def _help_line(name: str, default: str) -> str:

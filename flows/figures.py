@@ -122,6 +122,19 @@ def table_figure(
     return figure
 
 
+def arm_figure(means: Mapping[str, float], errors: Mapping[str, float]) -> Figure:
+    """A point per named arm, its mean accuracy, with its standard error, if any, to both sides."""
+    figure = Figure(figsize=(9, 0.4 * len(means) + 1.0), layout="constrained")
+    panel = figure.subplots()
+    names = list(means)[::-1]
+    values, reach = [100 * means[name] for name in names], [100 * errors.get(name, 0.0) for name in names]
+    panel.errorbar(values, names, xerr=reach, fmt="o", color=KEPT / 255, ecolor=REMOVED / 255, elinewidth=3, capsize=4)
+    panel.grid(axis="x", alpha=0.3)
+    panel.margins(y=0.08)
+    panel.set_xlabel("test accuracy in %" + (", with standard errors" if errors else ""))
+    return figure
+
+
 def share_figure(shares: Mapping[str, float]) -> Figure:
     """A bar per share that stays, 1 being all."""
     figure = Figure(figsize=(7, 0.5 * len(shares) + 1.0), layout="constrained")

@@ -25,6 +25,7 @@ from training import Dataset, Exported, Masks, Scores, ScoringSet, Zeros
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
+EARLY = "early.pt"
 SCORES = "scores.npz"
 IMPORTANCE = "importance.npz"
 MASKS = "masks.npz"
@@ -46,17 +47,17 @@ def load_settings(run: Run) -> Settings:
     return settings_of(tracking.logged_json(run, SETTINGS))
 
 
-def save_weights(run: Run, network: nn.Module) -> None:
+def save_weights(run: Run, network: nn.Module, file: str = WEIGHTS) -> None:
     """Log a network's weights as a state dict."""
-    with _logged(run, WEIGHTS) as path:
+    with _logged(run, file) as path:
         training.save_checkpoint(network, path)
 
 
-def load_network(run: Run, settings: Settings, dataset: Dataset) -> nn.Module:
+def load_network(run: Run, settings: Settings, dataset: Dataset, file: str = WEIGHTS) -> nn.Module:
     """The settings' network with the weights that a run logged, in evaluation mode."""
     # The weights come from the run: the checkpoint that training began with may be gone by now.
     network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
-    with tracking.downloaded(run, WEIGHTS) as path:
+    with tracking.downloaded(run, file) as path:
         return training.load_checkpoint(network, path).eval()
 
 

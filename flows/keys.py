@@ -67,7 +67,7 @@ def about(recipe: Recipe, stage: Callable[..., None], settings: Settings, run: R
         "task": recipe.task,
         "settings": {name: _resolved(settings, name) for name in sorted(recipe.settings)},
         "values": {name: value for name, value in values.items() if not _is_run(value)},
-        "reads": {name: _contents(arguments[name], tasks) for name, tasks in recipe.reads.items()},
+        "reads": {name: _contents(arguments.get(name), tasks) for name, tasks in recipe.reads.items()},
         "code": {room: code_digest(room) for room in ("flows", *recipe.rooms)},
         "libraries": {name: version(name) for room in recipe.rooms for name in LIBRARIES[room]},
     }
@@ -114,6 +114,8 @@ def _structure(network: nn.Module) -> dict[str, str]:
 
 def _contents(runs: object, tasks: tuple[str, ...]) -> object:
     match runs:
+        case None:
+            return None
         case Run():
             found = tracking.contents(runs)
             chosen = {task: digest for task, digest in found.items() if ANY in tasks or task in tasks}

@@ -13,6 +13,7 @@ from flows import handover, tracking
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
 from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
+from flows.experiments.transfer_inputs import on_target, require_transfer, with_shape
 from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
@@ -41,22 +42,26 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)
+    if point.name == "transfer":
+        settings = with_shape(settings)
     dataset = dataset_of(settings)
-    if point.name in ("main", "train", "gradual"):
+    if point.name in ("main", "train", "gradual", "transfer"):
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
     if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
-    if point.name in ("main", "prune", "gradual"):
+    if point.name in ("main", "prune", "gradual", "transfer"):
         training.consumers(network, dataset.train.images[:1], units)
         _check_selection(point, settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
-    if point.name in ("main", "score", "gradual"):
+    if point.name in ("main", "score", "gradual", "transfer"):
         _check_scoring_images(settings, dataset)
-    if point.name in ("main", "score") or (point.name == "gradual" and settings.rule == "program"):
+    if point.name == "transfer":
+        _check_scoring_images(on_target(settings), require_transfer(settings, uri))
+    if point.name in ("main", "score", "transfer") or (point.name == "gradual" and settings.rule == "program"):
         _try_solver(settings)
     if point.name == "main" and settings.epochs == 0:
         # Without training the network that will be scored is here already.
@@ -140,7 +145,7 @@ def _check_scoring_images(settings: Settings, dataset: Dataset) -> None:
     counts = torch.bincount(dataset.validation.labels, minlength=len(dataset.classes))
     smallest = int(counts.argmin())
     if counts[smallest] < wanted:
-        found = f"class {dataset.classes[smallest]!r} has {counts[smallest]} validation images"
+        found = f"class {dataset.classes[smallest]!r} of {settings.dataset} has {counts[smallest]} validation images"
         raise SettingsError(
             f"{found}, but scoring_sets={settings.scoring_sets} times images_per_class={settings.images_per_class} "
             f"asks for {wanted}: lower one of them"

@@ -44,6 +44,9 @@ class Settings(BaseModel):
         "lenet5", description="fc2, fc3, fc4, lenet5, package.module:factory, file.py:factory, or an MLflow model URI"
     )
     checkpoint: str = Field("", description="state dict (.pt) to start from; empty: seeded initial weights")
+    new_head: bool = Field(
+        False, description="where outputs and classes differ in number, draw a new output layer from the seed"
+    )
 
     # fitting
     epochs: CountOrNone = Field(20, description="epochs of training; 0 keeps the checkpoint's weights")
@@ -124,6 +127,7 @@ class Settings(BaseModel):
     # the questions asked of many networks
     target: str = Field("fashion_mnist", description="transfer: the data set that the sub-network is trained on")
     rewind_epochs: CountOrNone = Field(1, description="transfer: epochs to the early checkpoint rewound to; 0: none")
+    mask_run: str = Field("", description="transfer: run whose mask is carried over; empty: one is found on dataset")
     seeds: Count = Field(3, description="how often all is repeated, with seed, seed + 1, ...")
     models: str = Field("fc3,fc4,lenet5", description="reproduce: networks, by commas")
     datasets: str = Field("mnist,fashion_mnist", description="reproduce: data sets, by commas")

@@ -19,7 +19,8 @@ from flows.tracking import Run
 KNOWN = (*DATA, *NETWORK, "seed")
 MACHINE = ("batch_size", "device", "threads")
 PROGRAM = ("training", "formulation")
-WEIGHTS = ("train", "prune", "retrain", "gradual", "train sparse")
+WEIGHTS = ("train", "prune", "retrain", "gradual", "train sparse", "train arm")
+STARTS = ("train", "initial weights", "take over weights", "train arm")
 ALL = tuple(name for name in Settings.model_fields if name not in FREE)
 
 
@@ -85,6 +86,25 @@ tabulate = _task(
     Recipe("tabulate", ALL, {"rows": (ANY,)}, data=False, network=False, once=True),
     stages.tabulate,
 )
+initial = _task(Recipe("initial weights", KNOWN, initial=True), stages.leave_initial_weights)
+take_over = _task(Recipe("take over weights", KNOWN, {"source": STARTS}), stages.take_over_weights)
+carry = _task(Recipe("carry masks", (), {"found": (ANY,)}, data=False, network=False), stages.carry_masks)
+choose = _task(
+    Recipe("choose masks", (*KNOWN, *MACHINE), {"found": (ANY,), "ranked": STARTS, "scored": ("average",)}),
+    stages.choose_masks,
+    "choose masks by {rule}",
+)
+train_arm = _task(
+    Recipe("train arm", (*KNOWN, *FIT, *MACHINE), {"run": ("carry masks", "choose masks"), "start": STARTS}),
+    stages.train_arm,
+)
+summarise_seed = _task(
+    Recipe("summarise seed", ALL, {"arms": (ANY,)}, data=False, network=False, once=True), stages.summarise_seed
+)
+summarise_transfer = _task(
+    Recipe("summarise transfer", ALL, {"seeds": (ANY,), "weights": (ANY,)}, data=False, network=False, once=True),
+    stages.summarise_transfer,
+)
 # Recorded nowhere: MLflow keeps a model once, and a check is asked for to be done again.
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
@@ -124,7 +144,7 @@ _evaluate_sparse = recorded(EVALUATE, stages.evaluate_network)
 
 @task(name="train sparse", task_run_name="SNIP per {kind}", cache_policy=NO_CACHE)
 def train_sparse(settings: Settings, parent: Run, chosen: Run, kind: str) -> Run:
-    """Train and evaluate what SNIP left per `kind`, in a run of its own, because two are at work at once; that run."""
+    """Train and evaluate what SNIP left per `kind`, in a run of its own; that run."""
     title = f"SNIP per {kind}, trained"
     identity = identity_of(title, settings, {"chosen": chosen})
     tags = {"stage": "sparse", "from.snip": chosen.run_id}

@@ -39,7 +39,7 @@ def dataset_of(settings: Settings) -> Dataset:
     )
 
 
-# Every stage of a flow reads the same data; its values are never changed in place.
+# The stages of a flow read the same data, of which transfer has two sets; the values are never changed in place.
 @lru_cache(maxsize=2)
 def _dataset(name: str, root: str, seed: int, size: int | None, channels: int | None, limit: int | None) -> Dataset:
     return training.load(name, root=root, seed=seed, image_size=size, channels=channels, limit=limit)
@@ -56,12 +56,15 @@ def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
             classes=classes,
             seed=settings.seed,
             checkpoint=checkpoint,
+            new_head=settings.new_head,
         ).eval()
     network = load_logged_network(store_uri(settings.tracking_uri), settings.model)
     if checkpoint:
         network = training.load_checkpoint(network, checkpoint)
     outputs = training.predict(network, dataset.train.images[:1]).shape[1]
-    if outputs != len(dataset.classes):
+    if outputs != len(dataset.classes) and settings.new_head:
+        network = training.with_new_head(network, len(dataset.classes), dataset.train.images[:1], seed=settings.seed)
+    elif outputs != len(dataset.classes):
         found = f"{outputs} outputs, the data set {len(dataset.classes)} classes"
         raise SettingsError(f"model={settings.model} has {found}: choose a data set that fits")
     return network.eval()

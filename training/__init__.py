@@ -1,8 +1,8 @@
 """Data, models, training and pruning in torch; knows nothing of the program, of tracking or of flows.
 
 Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
-folders, data, inference, sampling, checkpoints, own_models, models, pruning/, loop, schedules. The loop comes after
-pruning/ because it keeps removed units removed while it trains.
+folders, data, inference, sampling, checkpoints, heads, own_models, models, pruning/, loop, schedules. The loop comes
+after pruning/ because it keeps removed units removed while it trains.
 """
 
 from training.checkpoints import (
@@ -39,6 +39,10 @@ from training.errors import (
     UnknownDataset,
     UnknownModel,
     UnsupportedGraph,
+)
+from training.heads import (
+    find_head,
+    with_new_head,
 )
 from training.inference import (
     predict,
@@ -204,6 +208,7 @@ __all__ = [
     "export_onnx",
     "export_program",
     "find_device",
+    "find_head",
     "fit",
     "iterative",
     "layer_latencies",
@@ -229,4 +234,5 @@ __all__ = [
     "torch_threads",
     "validate_masks",
     "weakest_connections",
+    "with_new_head",
 ]

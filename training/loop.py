@@ -72,10 +72,11 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """The trained model, on the CPU and in evaluation mode, and what each epoch measured."""
+    """The trained model, on the CPU and in evaluation mode, what each epoch measured, and its early copy if any."""
 
     model: nn.Module
     epochs: tuple[Epoch, ...]
+    early: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,17 @@ def fit(
     masks: Masks | None = None,
     connections: Zeros | None = None,
     callbacks: Sequence[Callable[[Epoch], None]] = (),
+    early: int = 0,
 ) -> FitResult:
     """Train a copy of the model with cross-entropy; the model passed in is not touched.
 
     The same seed, threads and machine give bit-identical weights on the CPU. With `masks` the removed units are
     removed before the first step and again after every step, so that neither momentum nor weight decay revives them;
     `connections`, single entries of the state dict, are held at 0 in the same way, with masks or without.
-    Each callback is called with every finished Epoch. torch's global generators are left as they were.
-    Raises before any work: DeviceError, ModelError, LabelError, MaskError, UnsupportedGraph; and TrainingDiverged,
-    which names the epoch and the learning rate, once a loss is not finite.
+    Each callback is called with every finished Epoch. The model as it is after epoch `early` is kept as well (0: none).
+    torch's global generators are left as they were.
+    Raises before any work: DeviceError, ModelError, LabelError, SettingsError, MaskError, UnsupportedGraph; and
+    TrainingDiverged, which names the epoch and the learning rate, once a loss is not finite.
     """
     device = find_device(settings.device)
     check_finite_weights(model)
@@ -127,6 +130,8 @@ def fit(
         raise ModelError("the model has no trainable parameters: nothing can be fitted")
     if min(settings.batch_size, len(train)) < 2 and any(isinstance(part, NORMS) for part in model.modules()):
         raise SettingsError("a batch of one image is too small for a model with BatchNorm: use batch_size 2 or more")
+    if not 0 <= early <= settings.epochs:
+        raise SettingsError(f"early={early} is out of range: use 0 to {settings.epochs}, the epochs of the training")
     validate_zeros(model, connections or {})
     zeros = joined_zeros(removed_entries(model, masks, train.images[:1]) if masks else {}, connections or {})
     cards = [device.index or 0] if device.type == "cuda" else []
@@ -134,7 +139,7 @@ def fit(
         torch.default_generator.manual_seed(settings.seed)
         for card in cards:
             torch.cuda.default_generators[card].manual_seed(settings.seed)
-        return _fit(copy.deepcopy(model).to(device), train, validation, settings, zeros, callbacks)
+        return _fit(copy.deepcopy(model).to(device), train, validation, settings, zeros, callbacks, early)
 
 
 def _fit(
@@ -144,7 +149,9 @@ def _fit(
     settings: FitSettings,
     zeros: Zeros,
     callbacks: Sequence[Callable[[Epoch], None]],
+    early: int,
 ) -> FitResult:
+    kept: nn.Module | None = None
     device = find_device(settings.device)
     images, labels = train.images.to(device, weight_type(model)), train.labels.to(device)
     zeros = {key: removed.to(device) for key, removed in zeros.items()}
@@ -178,9 +185,11 @@ def _fit(
             seconds=time.perf_counter() - start,
         )
         epochs.append(epoch)
+        if index == early:
+            kept = copy.deepcopy(model).to("cpu").eval()
         for callback in callbacks:
             callback(epoch)
-    return FitResult(model.to("cpu").eval(), tuple(epochs))
+    return FitResult(model.to("cpu").eval(), tuple(epochs), kept)
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from training.checkpoints import load_checkpoint
 from training.errors import ModelError, SettingsError, UnknownModel
+from training.heads import with_new_head
 from training.inference import check_forward
 from training.own_models import call_factory
 
@@ -25,6 +26,7 @@ def build(
     classes: int,
     seed: int,
     checkpoint: str | Path | None = None,
+    new_head: bool = False,
 ) -> nn.Module:
     """A model for images of `input_shape` (C, H, W) and this many classes, its first weights drawn from `seed`.
 
@@ -34,6 +36,8 @@ def build(
       pool1, ..., flatten, fc1, ..., output.
     - "package.module:factory" or "path/to/file.py:factory": a factory called without arguments.
     - `checkpoint`: a file with the state dict to load, see `load_checkpoint`.
+    - `new_head`: where the model with its checkpoint has another number of outputs than there are classes, its last
+      layer is drawn anew from `seed`, see `with_new_head`.
 
     torch's global generator is left as it was. Raises UnknownModel, ModelError where the model cannot be built or
     does not fit the images or classes, CheckpointError, and SettingsError for a value out of range.
@@ -51,9 +55,10 @@ def build(
         model = _make(name, input_shape, classes)
         # Inside, because lazy layers draw their weights in their first pass.
         outputs = check_forward(model, torch.zeros(1, *input_shape))
-    if outputs != classes:
+    if outputs != classes and not new_head:
         raise ModelError(f"model {name!r} has {outputs} outputs but the data has {classes} classes: make them agree")
-    return model if checkpoint is None else load_checkpoint(model, checkpoint)
+    model = model if checkpoint is None else load_checkpoint(model, checkpoint)
+    return model if outputs == classes else with_new_head(model, classes, torch.zeros(1, *input_shape), seed=seed)
 
 
 def _make(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -7,7 +7,6 @@ from itertools import product
 from prefect import flow
 
 from flows import chain, tasks, tracking
-from flows.mapping import map_limited
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import names_of, thresholds_of
@@ -97,10 +96,9 @@ def _row(name: str, settings: Settings, program: Run, trained: Run, scored: Run)
             tasks.retrain(settings, retrained, pruned)
             tasks.evaluate(settings, retrained, "retrained")
         snip = settings.model_copy(update=dict(SNIP))
-        # All that traces a network comes before: no module may be called meanwhile, in whatever thread.
         chosen = [_chosen(snip, row, pruned, kind) for kind in CHOICES]
-        calls = [(snip, row, each, kind) for each, kind in zip(chosen, CHOICES, strict=True)]
-        sparse = map_limited(tasks.train_sparse, calls, settings.workers)
+        # One after the other: training seeds torch's global generator, which all threads share.
+        sparse = [tasks.train_sparse(snip, row, each, kind) for each, kind in zip(chosen, CHOICES, strict=True)]
         tasks.describe_row(settings, row, name, trained, scored, pruned, retrained, chosen[1], sparse)
     return row
 

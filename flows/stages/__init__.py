@@ -10,24 +10,33 @@ from flows.stages.prune import prune_network
 from flows.stages.published import describe_row, tabulate
 from flows.stages.score import SET_TAG, average_scores, draw_scoring_sets, score_set
 from flows.stages.summary import summarise
+from flows.stages.transfer import carry_masks, choose_masks, leave_initial_weights, take_over_weights, train_arm
+from flows.stages.transfer_summary import summarise_seed, summarise_transfer
 
 __all__ = [
     "SET_TAG",
     "average_scores",
+    "carry_masks",
     "check_solutions",
     "choose_connections",
+    "choose_masks",
     "choose_units",
     "compact_network",
     "compare_masks",
     "describe_row",
     "draw_scoring_sets",
     "evaluate_network",
+    "leave_initial_weights",
     "log_final_network",
     "prune_network",
     "retrain_network",
     "score_set",
     "summarise",
+    "summarise_seed",
+    "summarise_transfer",
     "tabulate",
+    "take_over_weights",
+    "train_arm",
     "train_gradually",
     "train_network",
     "train_sparse",

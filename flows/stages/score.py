@@ -19,14 +19,16 @@ SET_TAG = "scoring_set"
 CHANGE = "relaxed_change."
 
 
-def draw_scoring_sets(settings: Settings, run: Run, trained: Run) -> None:
+def draw_scoring_sets(settings: Settings, run: Run, trained: Run, correct_only: bool = True) -> None:
     """Draw disjoint scoring sets from the validation images and log them, numbered from 1.
+
+    An untrained network is wrong on most images: without `correct_only` they are drawn whatever it makes of them.
 
     Layers without scores are named, each with the reason.
     """
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
-    sets = scoring_sets_of(settings, network, dataset)
+    sets = scoring_sets_of(settings, network, dataset, correct_only=correct_only)
     for number, scoring_set in enumerate(sets, start=1):
         handover.save_scoring_set(run, scoring_set, number)
     unscored = formulation.lower(network, sets[0].images).unscored

@@ -6,6 +6,7 @@ import pytest
 from flows.figures import (
     KEPT,
     REMOVED,
+    arm_figure,
     image_picture,
     kernel_picture,
     mask_picture,
@@ -79,6 +80,18 @@ def test_ranges_are_lines_in_the_order_of_the_scores() -> None:
     [lines] = panel.collections
     assert [line.tolist() for line in lines.get_segments()] == [[[0, 0], [0, 0.25]], [[1, 0.5], [1, 1]]]
     assert panel.lines[0].get_ydata().tolist() == [0.125, 0.75]
+
+
+def test_an_arm_is_a_point_with_its_standard_error_and_none_where_there_is_none() -> None:
+    means = {"dense": 0.75, "transferred": 0.5}
+    [panel] = arm_figure(means, {"dense": 0.25, "transferred": 0.125}).axes
+    [bars] = panel.containers
+    assert bars[0].get_xdata().tolist() == [50.0, 75.0]
+    [segments] = bars[2]
+    assert [[float(x) for x in line[:, 0]] for line in segments.get_segments()] == [[37.5, 62.5], [50.0, 100.0]]
+    assert "standard errors" in panel.get_xlabel()
+    [bare] = arm_figure(means, {}).axes
+    assert bare.get_xlabel() == "test accuracy in %"
 
 
 def test_the_table_has_a_row_per_unit() -> None:

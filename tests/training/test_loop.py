@@ -48,6 +48,23 @@ def test_dropout_follows_the_seed_and_the_global_generator_is_left_alone() -> No
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_the_early_copy_is_what_so_many_epochs_alone_give() -> None:
+    model, data = mixed(), toy()
+    masks = {"0": np.array([True, False, True, True, False, True])}
+    kept = fit(model, data, data, FitSettings(epochs=3), early=2, masks=masks)
+    alone = fit(model, data, data, FitSettings(epochs=2), masks=masks)
+    assert kept.early is not None
+    assert model_digest(kept.early) == model_digest(alone.model) != model_digest(kept.model)
+    assert not kept.early.training
+    assert alone.early is None
+
+
+@pytest.mark.parametrize("early", [-1, 2])
+def test_an_early_copy_of_no_epoch_of_the_training_is_refused(early: int) -> None:
+    with pytest.raises(SettingsError, match=f"early={early} is out of range: use 0 to 1"):
+        fit(mixed(), toy(), toy(), FitSettings(epochs=1), early=early)
+
+
 def test_the_model_passed_in_is_not_touched() -> None:
     model, data = mixed().eval(), toy()
     before = model_digest(model)
