@@ -9,6 +9,7 @@ from prefect import flow
 from flows import chain, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
+from flows.experiments.sweep import sweep
 from flows.settings import Settings
 from training import TrainingError
 
@@ -89,7 +90,7 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check)}
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, sweep)}
 
 
 def run_flow(name: str, settings: Settings) -> str:

@@ -20,3 +20,6 @@ log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_n
 compact = task(name="compact", cache_policy=NO_CACHE)(stages.compact_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
 summarise = task(name="summarise", cache_policy=NO_CACHE)(stages.summarise)
+curve = task(name="curve", cache_policy=NO_CACHE)(stages.measure_curve)
+repeat_curve = task(name="repeat curve", cache_policy=NO_CACHE)(stages.repeat_curve)
+summarise_sweep = task(name="summarise sweep", cache_policy=NO_CACHE)(stages.summarise_sweep)

@@ -8,6 +8,7 @@ from flows.tracking.reading import (
     load_logged_network,
     logged_json,
     logged_metrics,
+    logged_rows,
     logged_tags,
     runs_below,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "log_tags",
     "logged_json",
     "logged_metrics",
+    "logged_rows",
     "logged_tags",
     "open_flow_run",
     "open_run",
