@@ -9,6 +9,7 @@ from prefect import flow
 from flows import chain, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
+from flows.experiments.robustness import robustness
 from flows.experiments.sweep import sweep
 from flows.settings import Settings
 from training import TrainingError
@@ -90,7 +91,7 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, sweep)}
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, sweep, robustness)}
 
 
 def run_flow(name: str, settings: Settings) -> str:

@@ -40,6 +40,8 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     require_words(point, words)
     settings = settings_of({**point.defaults, **words})
     uri = tracking.store_uri(settings.tracking_uri)
+    if point.name == "robustness" and settings.scoring_sets == 1:
+        raise SettingsError("scoring_sets=1: agreement is one of pairs of sets; give 2 or more")
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import formulation
 import training
-from flows import figures, handover, spreads, tracking
+from flows import handover, spreads, tracking
 from flows.agreement import Agreement, agreement_by_layer
 from flows.selection import account_of, select
 from flows.settings import Settings
@@ -20,7 +20,7 @@ from flows.translation import dataset_of, scoring_sets_of
 from training import Scores, ScoringSet
 
 LOG = logging.getLogger(__name__)
-KINDS = ("balanced", "unbalanced", "by class")
+KINDS = ("balanced", "unbalanced", "by_class")
 BALANCED, UNBALANCED, BY_CLASS = KINDS
 SETS = "sets.json"
 AGREEMENT = "agreement.json"
@@ -32,7 +32,7 @@ def draw_kind(settings: Settings, run: Run, trained: Run, kind: str) -> list[lis
 
     - balanced: equally many images of every class;
     - unbalanced: as many images, whatever their class;
-    - by class: the balanced sets, each taken apart into one of every class, so that both see the same images.
+    - by_class: the balanced sets, each taken apart into one of every class, so that both see the same images.
     """
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
@@ -85,9 +85,6 @@ def compare_sets(settings: Settings, run: Run, groups: Sequence[Sequence[Run]], 
     sets: dict[str, list[object]] = {"set": list(range(1, len(found) + 1))}
     tracking.log_table(run, sets | {name: [each[name] for each in found] for name in SPREAD}, SETS)
     tracking.log_figure(run, spreads.agreement_figure(agreements["spearman"]), "agreement.png")
-    tracking.log_table(run, figures.unit_columns({layer: each.mean(0) for layer, each in scores.items()}, others={
-        "deviation": {layer: each.std(0) for layer, each in scores.items()}
-    }), "scores.json")
     for layer, each in agreements["spearman"].items():
         if each.constant:
             LOG.info("agree    layer %s: constant in %d of %d sets, not counted", layer, each.constant, len(found))
@@ -114,7 +111,7 @@ def _stacked(values: Sequence[Scores]) -> dict[str, NDArray[np.float64]]:
 
 
 def _agreement_metrics(name: str, agreements: dict[str, Agreement]) -> dict[str, float]:
-    figures_of = {}
+    figures_of: dict[str, float] = {}
     for layer, each in agreements.items():
         if each.mean is not None and each.smallest is not None:
             figures_of |= {f"{name}_mean.{layer}": each.mean, f"{name}_min.{layer}": each.smallest}
@@ -122,7 +119,7 @@ def _agreement_metrics(name: str, agreements: dict[str, Agreement]) -> dict[str,
 
 
 def _spread_metrics(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name in SPREAD:
         values = [each[name] for each in found]
         metrics |= {
