@@ -11,8 +11,9 @@ from flows.figures import KEPT, PAPER, REMOVED
 
 def agreement_figure(agreements: Mapping[str, Agreement]) -> Figure:
     """A heat map per layer of Spearman's correlation between every two sets: orange -1, white 0, blue 1, grey none."""
-    colours = LinearSegmentedColormap.from_list("orange to blue", [REMOVED / 255, PAPER / 255, KEPT / 255])
-    colours.set_bad("lightgrey")
+    colours = LinearSegmentedColormap.from_list(
+        "orange to blue", [REMOVED / 255, PAPER / 255, KEPT / 255], bad="lightgrey"
+    )
     figure = Figure(figsize=(3.4 * len(agreements) + 0.8, 3.6), layout="constrained")
     panels = figure.subplots(1, len(agreements), squeeze=False)[0]
     for panel, (layer, each) in zip(panels, agreements.items(), strict=True):

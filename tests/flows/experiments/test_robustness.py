@@ -1,6 +1,5 @@
 """Robustness: three kinds of scoring sets, each set scored and pruned by alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from flows.tracking import Run
 from tests.flows.small_run import RunStage
 
 TINY = {"dataset": "digits", "image_size": "8", "epochs": "4", "model": "fc2", "images_per_class": "1"}
-SETS = 3
-Below = Callable[[MlflowRun], dict[str, MlflowRun]]
+SETS = 2
+pytestmark = pytest.mark.slow  # some thirty solutions, each in a run of its own
 
 
 @pytest.fixture(scope="module")
