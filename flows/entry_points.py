@@ -19,7 +19,8 @@ SOLVE = (
 )
 PROGRAM = (*SOLVE, "workers", "explain", "ranges")
 LIMITS = ("share", "budget", "budget_on", "floor", "round_to", "leave_alone")
-SELECT = ("rule", "selection", "threshold", *LIMITS)
+SELECT_BY_SCORE = ("selection", "threshold", *LIMITS)
+SELECT = ("rule", *SELECT_BY_SCORE)
 REMOVAL = ("steps", "exchange", "recalibrate")
 PRUNE = (*SELECT, "schedule", *REMOVAL, "compare", "draws")
 GRADUAL = ("rule", "selection", *LIMITS, "when", "every", *REMOVAL)
@@ -135,13 +136,13 @@ ENTRY_POINTS = {
         EntryPoint(
             "sweep",
             "score and prune one network with many values of one setting",
-            ("over", "values", *DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT, "seed", *MACHINE),
+            ("over", "values", *DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT_BY_SCORE, "seed", *MACHINE),
         ),
         EntryPoint(
             "robustness",
             "how far scores depend on the images that they are computed from",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, "workers", *SELECT, "seed", *MACHINE),
-            defaults={"scoring_sets": "25"},
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, "workers", *SELECT_BY_SCORE, "seed", *MACHINE),
+            defaults={"dataset": "mnist", "scoring_sets": "25"},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),
     )

@@ -27,6 +27,7 @@ SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
 EARLY = "early.pt"
 SCORES = "scores.npz"
+SET_SCORES = "set_scores.npz"
 IMPORTANCE = "importance.npz"
 MASKS = "masks.npz"
 CONNECTIONS = "connections.npz"
@@ -85,6 +86,16 @@ def load_importance(run: Run) -> Scores:
             f"run_id={run.run_id}: its {IMPORTANCE} is missing (an earlier version's run) or cannot be read; score "
             f"again, or give selection=threshold or layer_mean"
         ) from error
+
+
+def save_set_scores(run: Run, scores: Scores) -> None:
+    """Log the scores of many scoring sets, [sets, units] by layer."""
+    _save_values(run, SET_SCORES, scores)
+
+
+def load_set_scores(run: Run) -> Scores:
+    """The scores of many scoring sets that a run logged, [sets, units] by layer."""
+    return _values(run, SET_SCORES)
 
 
 def save_masks(run: Run, masks: Masks) -> None:

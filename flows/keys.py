@@ -32,13 +32,14 @@ class Recipe:
     """What a task depends on.
 
     Attributes:
-        task: its name.
+        task: its name, with arguments in braces where one run has several of its calls.
         settings: those that it may read; others are not there while it works.
         reads: which earlier tasks' files it reads, by the name of its argument that is a run, or several; ANY: of all.
         rooms: the packages whose code does the work.
         data, network: whether it reads the data set, and the network's structure.
         initial: whether it starts from the network's first weights.
         once: whether it belongs to its run alone, and is never taken over by another.
+        returns: whether it returns something, which JSON must know.
     """
 
     task: str
@@ -49,6 +50,11 @@ class Recipe:
     network: bool = True
     initial: bool = False
     once: bool = False
+    returns: bool = False
+
+    def name(self, values: Mapping[str, object]) -> str:
+        """The name of one call with these values as its arguments."""
+        return self.task.format(**values)
 
 
 def narrowed(recipe: Recipe, settings: Settings) -> Settings:
@@ -59,12 +65,12 @@ def narrowed(recipe: Recipe, settings: Settings) -> Settings:
     return copy
 
 
-def about(recipe: Recipe, stage: Callable[..., None], settings: Settings, run: Run, *given: Any) -> dict[str, object]:
+def about(recipe: Recipe, stage: Callable[..., object], settings: Settings, run: Run, *given: Any) -> dict[str, object]:
     """Everything that the result of a stage function depends on, by name, as JSON has it."""
     arguments = inspect.signature(stage).bind(settings, run, *given).arguments
     values = {name: value for name, value in list(arguments.items())[2:] if name not in recipe.reads}
     found: dict[str, object] = {
-        "task": recipe.task,
+        "task": recipe.name(values),
         "settings": {name: _resolved(settings, name) for name in sorted(recipe.settings)},
         "values": {name: value for name, value in values.items() if not _is_run(value)},
         "reads": {name: _contents(arguments.get(name), tasks) for name, tasks in recipe.reads.items()},

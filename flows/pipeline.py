@@ -10,6 +10,8 @@ from flows import chain, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
 from flows.experiments.reproduce import reproduce
+from flows.experiments.robustness import robustness
+from flows.experiments.sweep import sweep
 from flows.experiments.transfer import transfer
 from flows.settings import Settings
 from training import TrainingError
@@ -91,7 +93,8 @@ def check(settings: Settings) -> str:
     return parent.run_id
 
 
-FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, transfer, reproduce)}
+EXPERIMENTS = (transfer, reproduce, sweep, robustness)
+FLOWS = {each.name: each for each in (main, train, score, prune, retrain, compact, gradual, check, *EXPERIMENTS)}
 
 
 def run_flow(name: str, settings: Settings) -> str:

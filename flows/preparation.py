@@ -14,6 +14,7 @@ from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
 from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
 from flows.experiments.transfer_inputs import on_target, require_transfer, with_shape
+from flows.points import points_of
 from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
@@ -29,6 +30,8 @@ from flows.translation import (
 )
 from training import Dataset, Method
 
+EXPERIMENTS = ("sweep", "robustness", "transfer")
+
 
 def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     """The settings that a flow may start with.
@@ -39,33 +42,37 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     require_words(point, words)
     settings = settings_of({**point.defaults, **words})
     uri = tracking.store_uri(settings.tracking_uri)
+    if point.name == "robustness" and settings.scoring_sets == 1:
+        raise SettingsError("scoring_sets=1: agreement is one of pairs of sets; give 2 or more")
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)
     if point.name == "transfer":
         settings = with_shape(settings)
     dataset = dataset_of(settings)
-    if point.name in ("main", "train", "gradual", "transfer"):
+    asked = points_of(settings) if point.name == "sweep" else (settings,)
+    if point.name in ("main", "train", "gradual", *EXPERIMENTS):
         network = network_of(settings, dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
     if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
         units = formulation.lower(network, dataset.train.images[:1]).units
-    if point.name in ("main", "prune", "gradual", "transfer"):
+    if point.name in ("main", "prune", "gradual", *EXPERIMENTS):
         training.consumers(network, dataset.train.images[:1], units)
         _check_selection(point, settings, network, dict(units), dataset)
     if point.name in ("main", "retrain"):
         _check_fitting(settings, network, "retrain_epochs")
-    if point.name in ("main", "score", "gradual", "transfer"):
-        _check_scoring_images(settings, dataset)
     if point.name == "transfer":
         _check_scoring_images(on_target(settings), require_transfer(settings, uri))
-    if point.name in ("main", "score", "transfer") or (point.name == "gradual" and settings.rule == "program"):
-        _try_solver(settings)
-    if point.name == "main" and settings.epochs == 0:
-        # Without training the network that will be scored is here already.
-        scoring_sets_of(settings, network, dataset)
+    for each in asked:
+        if point.name in ("main", "score", "gradual", *EXPERIMENTS):
+            _check_scoring_images(each, dataset)
+        if point.name in ("main", "score", *EXPERIMENTS) or (point.name == "gradual" and settings.rule == "program"):
+            _try_solver(each)
+        if point.name in ("main", *EXPERIMENTS) and settings.epochs == 0:
+            # Without training the network that will be scored is here already.
+            scoring_sets_of(each, network, dataset)
     if point.name == "main":
         # An operation that another runtime lacks shows here, and not after the hours of training.
         for kind in exports_of(settings):

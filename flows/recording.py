@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from flows import tracking
 from flows.caching import cache_of, key_of
@@ -14,9 +14,11 @@ from flows.settings import Settings
 from flows.tracking import Run, Writer
 
 LOG = logging.getLogger(__name__)
+VALUE = "value"
+R = TypeVar("R")
 
 
-def recorded(recipe: Recipe, stage: Callable[..., None]) -> Callable[..., None]:
+def recorded(recipe: Recipe, stage: Callable[..., R]) -> Callable[..., R]:
     """A stage function that works only where nobody has done the same before.
 
     A run that has been told the result already is left as it is. A result that is on disk is told to the run. Else the
@@ -24,30 +26,34 @@ def recorded(recipe: Recipe, stage: Callable[..., None]) -> Callable[..., None]:
     """
 
     @wraps(stage)
-    def once(settings: Settings, run: Run, *given: Any) -> None:
+    def once(settings: Settings, run: Run, *given: Any) -> R:
         found = about(recipe, stage, settings, run, *given)
-        key = key_of(found)
-        before = tracking.recorded_key(run, recipe.task)
+        task, key = str(found["task"]), key_of(found)
+        returned = f"returned/{task}.json"
+        before = tracking.recorded_key(run, task)
         if before == key:
-            return
-        with cache_of(settings) as cache, cache.locked(recipe.task, key):
-            record, unsent = cache.find(recipe.task, key), None
+            return cast(R, tracking.logged_json(run, returned)[VALUE] if recipe.returns else None)
+        with cache_of(settings) as cache, cache.locked(task, key):
+            record, unsent = cache.find(task, key), None
             if reused := record is not None:
-                LOG.info("cache    %s: done before, taken over", recipe.task)
+                LOG.info("cache    %s: done before, taken over", task)
             else:
-                draft, known = cache.draft(recipe.task, key), frozenset() if before else tracking.known_metrics(run)
+                draft, known = cache.draft(task, key), frozenset() if before else tracking.known_metrics(run)
                 writer = Writer(run.uri, run.experiment_id, run.run_id, draft, known)
                 start = time.monotonic()
-                stage(narrowed(recipe, settings), writer, *given)
+                value = stage(narrowed(recipe, settings), writer, *given)
+                if recipe.returns:
+                    tracking.log_json(writer, {VALUE: value}, returned)
                 unsent = writer.unsent
-                record = cache.seal(draft, recipe.task, key, found, time.monotonic() - start)
+                record = cache.seal(draft, task, key, found, time.monotonic() - start)
             if before:
                 # Its data have changed since: what the run was told before is told anew.
                 unsent = record.metrics()
             try:
-                tracking.publish(run, recipe.task, key, record, unsent=unsent, reused=reused)
+                tracking.publish(run, task, key, record, unsent=unsent, reused=reused)
             except StoreError:
-                LOG.warning("cache    %s is kept in %s", recipe.task, record.folder)
+                LOG.warning("cache    %s is kept in %s", task, record.folder)
                 raise
+        return cast(R, tracking.logged_json(run, returned)[VALUE] if recipe.returns else None)
 
     return once

@@ -5,17 +5,19 @@ They hand over run addresses and numbers only, never tensors. Prefect's own cach
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import handover, stages, tracking
-from flows.entry_points import DATA, ENTRY_POINTS, FIT, GRADUAL, NETWORK, PRUNE, SAMPLE, SOLVE
+from flows.entry_points import DATA, ENTRY_POINTS, FIT, GRADUAL, NETWORK, PRUNE, SAMPLE, SELECT, SOLVE
 from flows.keys import ANY, FREE, Recipe, identity_of
 from flows.recording import recorded
 from flows.settings import Settings
 from flows.tracking import Run
 
+R = TypeVar("R")
 KNOWN = (*DATA, *NETWORK, "seed")
 MACHINE = ("batch_size", "device", "threads")
 PROGRAM = ("training", "formulation")
@@ -24,14 +26,13 @@ STARTS = ("train", "initial weights", "take over weights", "train arm")
 ALL = tuple(name for name in Settings.model_fields if name not in FREE)
 
 
-def _task(recipe: Recipe, stage: Callable[..., None], run_name: str | None = None) -> Task[..., None]:
-    return task(name=recipe.task, task_run_name=run_name, cache_policy=NO_CACHE)(recorded(recipe, stage))
+def _task(recipe: Recipe, stage: Callable[..., R], run_name: str | None = None) -> Task[..., R]:
+    name = run_name or recipe.task
+    return task(name=recipe.task.partition(" {")[0], task_run_name=name, cache_policy=NO_CACHE)(recorded(recipe, stage))
 
 
 train = _task(Recipe("train", (*KNOWN, *FIT, *MACHINE), initial=True), stages.train_network)
-sample = _task(
-    Recipe("sample", (*KNOWN, *SAMPLE, *MACHINE), {"trained": ("train",)}, PROGRAM), stages.draw_scoring_sets
-)
+sample = _task(Recipe("sample", (*KNOWN, *SAMPLE, *MACHINE), {"trained": STARTS}, PROGRAM), stages.draw_scoring_sets)
 average = _task(
     Recipe("average", ("threshold",), {"scored_sets": ("score set",)}, PROGRAM, data=False, network=False),
     stages.average_scores,
@@ -40,7 +41,7 @@ prune = _task(
     Recipe(
         "prune",
         (*KNOWN, *PRUNE, *SOLVE, *MACHINE, "scoring_sets"),
-        {"scored": ("sample", "average"), "trained": ("train",)},
+        {"scored": ("sample", "average"), "trained": STARTS},
         PROGRAM,
     ),
     stages.prune_network,
@@ -49,7 +50,7 @@ compare = _task(
     Recipe(
         "compare masks",
         (*KNOWN, *MACHINE, "compare", "draws", "recalibrate"),
-        {"run": ("prune",), "scored": ("average",), "trained": ("train",)},
+        {"run": ("prune",), "scored": ("average",), "trained": STARTS},
     ),
     stages.compare_masks,
 )
@@ -105,6 +106,38 @@ summarise_transfer = _task(
     Recipe("summarise transfer", ALL, {"seeds": (ANY,), "weights": (ANY,)}, data=False, network=False, once=True),
     stages.summarise_transfer,
 )
+curve = _task(
+    Recipe("curve", (*KNOWN, *MACHINE, *SELECT, "recalibrate"), {"scored": ("average",), "trained": STARTS}),
+    stages.measure_curve,
+)
+repeat_curve = _task(
+    Recipe("repeat curve", (), {"measured": (ANY,)}, data=False, network=False, once=True), stages.repeat_curve
+)
+summarise_sweep = _task(
+    Recipe("summarise sweep", ALL, {"trained": (ANY,), "points": (ANY,)}, once=True), stages.summarise_sweep
+)
+draw_kind = _task(
+    Recipe("sample kind", (*KNOWN, *SAMPLE, *MACHINE), {"trained": STARTS}, returns=True),
+    stages.draw_kind,
+    "sample {kind}",
+)
+measure_set = _task(
+    Recipe(
+        "measure set {number}",
+        (*KNOWN, *MACHINE, *PRUNE),
+        {"trained": STARTS, "solved": ("score set",)},
+        PROGRAM,
+        returns=True,
+    ),
+    stages.measure_set,
+)
+compare_sets = _task(
+    Recipe("compare sets", ALL, {"groups": ("score set",)}, PROGRAM, data=False, network=False, once=True),
+    stages.compare_sets,
+)
+summarise_robustness = _task(
+    Recipe("summarise robustness", ALL, {"trained": (ANY,), "kinds": (ANY,)}, once=True), stages.summarise_robustness
+)
 # Recorded nowhere: MLflow keeps a model once, and a check is asked for to be done again.
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
@@ -113,7 +146,7 @@ _solve = recorded(
     Recipe(
         "score set",
         (*KNOWN, *SOLVE, *MACHINE, "explain", "ranges"),
-        {"parent": ("sample",), "trained": ("train",)},
+        {"parent": ("sample", "sample kind"), "trained": STARTS},
         PROGRAM,
     ),
     stages.score_set,

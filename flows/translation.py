@@ -126,11 +126,11 @@ def export(kind: str, network: nn.Module, example: Tensor, path: Path) -> Export
 
 
 def scoring_sets_of(
-    settings: Settings, network: nn.Module, dataset: Dataset, *, correct_only: bool = True
+    settings: Settings, network: nn.Module, dataset: Dataset, *, correct_only: bool = True, balanced: bool = True
 ) -> tuple[ScoringSet, ...]:
     """The settings' scoring sets, of validation images that the network classifies correctly, or of any.
 
-    Raises TrainingError.
+    Not balanced, a set has as many images in all, of whatever classes. Raises TrainingError.
     """
     return training.draw_sets(
         network,
@@ -141,6 +141,7 @@ def scoring_sets_of(
         seed=settings.seed if settings.sets_seed < 0 else settings.sets_seed,
         order=settings.order,
         correct_only=correct_only,
+        balanced=balanced,
         device=device_of(settings),
         batch_size=settings.batch_size,
     )

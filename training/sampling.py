@@ -20,7 +20,7 @@ ORDERS = ("random", "least_confident")
 class ScoringSet:
     """Images [n, C, H, W] and labels [n] with their positions [n] in the split they were drawn from.
 
-    Images come in rounds of one per class, so any prefix is as balanced as it can be.
+    A balanced set comes in rounds of one image per class, so any prefix is as balanced as it can be.
     """
 
     images: Tensor
@@ -73,6 +73,7 @@ def draw_sets(
     seed: int,
     order: str = "random",
     correct_only: bool = True,
+    balanced: bool = True,
     device: str = "cpu",
     batch_size: int = 512,
 ) -> tuple[ScoringSet, ...]:
@@ -81,10 +82,11 @@ def draw_sets(
     - `order` "random": a seeded permutation of each class's correctly classified images; "least_confident": those
       to whose class the model gives the lowest probability first, ties by position.
     - `correct_only` false draws from all images of a class, whatever the model makes of them: of an untrained one.
+    - `balanced` false draws as many images in all, but regardless of their class; in their order of drawing.
     - `classes[k]` names label k.
 
-    Raises SettingsError for a value out of range, SamplingError that names the class and its counts where it is
-    missing or too few of its images are classified correctly, LabelError where a label has no class.
+    Raises SettingsError for a value out of range, SamplingError that names the class (balanced) and its counts where
+    it is missing or too few of its images are classified correctly, LabelError where a label has no class.
     """
     if images_per_class < 1 or sets < 1:
         raise SettingsError(f"images_per_class={images_per_class}, sets={sets}: both must be 1 or more")
@@ -92,12 +94,15 @@ def draw_sets(
         raise SettingsError(f"order={order!r} is unknown: use one of {', '.join(ORDERS)}")
     if seed < 0:
         raise SettingsError(f"seed={seed} is out of range: use 0 or more")
-    _check_present(split, classes, sets * images_per_class)
+    _check_present(split, classes, sets * images_per_class if balanced else 1)
     check_fits(model, split)
     probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)
     generator = torch.Generator().manual_seed(seed) if order == "random" else None
     wanted = sets * images_per_class
     right = probabilities.argmax(1) == split.labels if correct_only else torch.ones(len(split), dtype=torch.bool)
+    if not balanced:
+        rows = _draw_any(split, probabilities, right, wanted * len(classes), generator)
+        return tuple(_take(split, each) for each in rows.reshape(sets, -1))
     chosen = [
         _draw_class(split, probabilities, right, label, name, wanted, generator) for label, name in enumerate(classes)
     ]
@@ -122,8 +127,25 @@ def _draw_class(
             f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "
             f"correctly, {wanted} are wanted; train longer, or lower images_per_class or scoring_sets"
         )
+    return _first(members, probabilities[members, label], wanted, generator)
+
+
+def _draw_any(
+    split: Split, probabilities: Tensor, right: Tensor, wanted: int, generator: torch.Generator | None
+) -> Tensor:
+    """Positions of `wanted` of the right images, whatever their class."""
+    members = torch.nonzero(right)[:, 0]
+    if len(members) < wanted:
+        raise SamplingError(
+            f"{len(members)} of {len(split)} images are classified correctly, {wanted} are wanted; train longer, or "
+            f"lower images_per_class or scoring_sets"
+        )
+    return _first(members, probabilities[members, split.labels[members]], wanted, generator)
+
+
+def _first(members: Tensor, confidence: Tensor, wanted: int, generator: torch.Generator | None) -> Tensor:
     if generator is None:
-        ranked = torch.argsort(probabilities[members, label], stable=True)
+        ranked = torch.argsort(confidence, stable=True)
     else:
         ranked = torch.randperm(len(members), generator=generator)
     return members[ranked[:wanted]]

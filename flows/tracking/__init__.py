@@ -9,6 +9,7 @@ from flows.tracking.reading import (
     is_finished,
     logged_json,
     logged_metrics,
+    logged_rows,
     logged_tags,
     runs_below,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "log_text",
     "logged_json",
     "logged_metrics",
+    "logged_rows",
     "logged_tags",
     "open_flow_run",
     "open_run",

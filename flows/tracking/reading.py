@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -77,6 +78,15 @@ def logged_json(run: Run, file: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise HandOverError(f"run_id={run.run_id}: {file} holds no JSON object; choose another run")
     return value
+
+
+def logged_rows(run: Run, file: str) -> list[dict[str, Any]]:
+    """The rows of a table that a run logged, each by its columns' names."""
+    table = logged_json(run, file)
+    names, rows = table.get("columns"), table.get("data")
+    if not isinstance(names, list) or not isinstance(rows, list):
+        raise HandOverError(f"run_id={run.run_id}: {file} holds no table; choose another run")
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def logged_metrics(run: Run) -> dict[str, float]:

@@ -68,6 +68,32 @@ def test_images_can_be_drawn_whatever_the_model_makes_of_them(digits: Dataset, o
     assert torch.equal(digits.validation.labels[positions], torch.cat([part.labels for part in sets]))
 
 
+@pytest.mark.parametrize("order", ["random", "least_confident"])
+def test_an_unbalanced_draw_takes_as_many_correct_images_of_whatever_class(
+    trained: nn.Module, digits: Dataset, order: str
+) -> None:
+    sets = draw_sets(
+        trained, digits.validation, sets=3, images_per_class=4, classes=digits.classes, seed=0, order=order,
+        balanced=False,
+    )  # fmt: skip
+    assert [len(part) for part in sets] == [40] * 3
+    assert any(torch.bincount(part.labels, minlength=10).tolist() != [4] * 10 for part in sets)
+    positions = torch.cat([part.indices for part in sets])
+    assert len(positions.unique()) == 120
+    sure = predict(trained, digits.validation.images).softmax(1)
+    assert torch.equal(sure[positions].argmax(1), digits.validation.labels[positions])
+    if order == "least_confident":
+        confidence = sure[positions, digits.validation.labels[positions]]
+        assert torch.equal(confidence, confidence.sort().values)
+
+
+def test_an_unbalanced_draw_of_more_images_than_are_correct_is_refused(trained: nn.Module, digits: Dataset) -> None:
+    with pytest.raises(SamplingError, match="of 287 images are classified correctly, 290 are wanted"):
+        draw_sets(
+            trained, digits.validation, sets=29, images_per_class=1, classes=digits.classes, seed=0, balanced=False
+        )
+
+
 def test_too_few_correct_images_are_refused_with_class_and_counts(digits: Dataset) -> None:
     blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     nn.init.zeros_(blind[1].weight)
