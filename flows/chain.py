@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from flows import handover, tasks, tracking
 from flows.entry_points import ENTRY_POINTS
+from flows.linking import prefect_tags, show_in_prefect
 from flows.mapping import map_limited
 from flows.settings import Settings
 from flows.tracking import Run
@@ -82,7 +83,8 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     """The run on top of a flow, with its parameters and settings."""
     store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
     title = title or f"{name}: {settings.model} on {settings.dataset}"
-    with tracking.open_flow_run(store, title, {"flow": name}) as run:
+    with tracking.open_flow_run(store, title, {"flow": name, **prefect_tags()}) as run:
+        show_in_prefect(run, title)
         tracking.log_params(run, _params(name, settings))
         handover.save_settings(run, settings)
         yield run

@@ -5,6 +5,9 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -25,7 +28,8 @@ def run_interruptibly(work: Callable[[], str], uri: str) -> str:
     previous = {number: signal.signal(number, _interrupt) for number in SIGNALS}
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow")
     try:
-        return worker.submit(work).result()
+        # With the context, in which Prefect keeps the flow run that the work belongs to.
+        return worker.submit(copy_context().run, work).result()
     except KeyboardInterrupt:
         _leave(uri)
     finally:
@@ -49,4 +53,14 @@ def _leave(uri: str) -> NoReturn:
         tracking.end_open_runs(uri, "KILLED")
         print("interrupted: every open run has been ended as KILLED", file=sys.stderr, flush=True)
     finally:
+        # Last: a thread that sees its solver die ends its run as FAILED.
+        _kill_children()
         os._exit(INTERRUPTED)
+
+
+def _kill_children() -> None:
+    """Kill the solvers that are programs of their own; elsewhere than on Linux they end by their time limit."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
