@@ -3,6 +3,7 @@
 import logging
 import sys
 
+from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
 
 from flows.errors import FlowError
@@ -55,8 +56,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Keep every record, but without the traceback of an error that a person can mend."""
+    """Keep every record, but without the traceback of an error that a person can mend.
+
+    FailedRun is what Prefect raises, with the message, for a flow that returned a failed state.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, MENDABLE):
+    if isinstance(error, (*MENDABLE, FailedRun)):
         record.msg, record.args, record.exc_info, record.exc_text = one_line(error), (), None, None
     return True

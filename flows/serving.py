@@ -3,7 +3,8 @@
 import sys
 
 from prefect import serve
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
 
 from flows.deployed import DEPLOYED
 from flows.errors import ServerError
