@@ -5,11 +5,14 @@ one takes settings that have been checked, this one what a form or `prefect depl
 """
 
 import inspect
+import signal
 from typing import Annotated, Any
+from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Crashed, Failed
 
 from flows import tracking
 from flows.entry_points import ENTRY_POINTS, EntryPoint, settings_of
@@ -17,6 +20,7 @@ from flows.interruption import run_interruptibly
 from flows.log_lines import MENDABLE, one_line, send_log_lines
 from flows.pipeline import FLOWS
 from flows.preparation import prepare
+from flows.server import SECONDS
 from flows.settings import Settings
 
 AS_BEFORE = "; empty: as in the earlier run"
@@ -47,9 +51,23 @@ def run_deployed(point: EntryPoint, values: dict[str, object]) -> str | State[An
         # An empty field of a form arrives as None: left out.
         settings = prepare(point, {name: value for name, value in values.items() if value is not None})
         body = FLOWS[point.name].fn
-        return run_interruptibly(lambda: body(settings), tracking.store_uri(settings.tracking_uri))
+        uri = tracking.store_uri(settings.tracking_uri)
+        # SIGTERM stays with Prefect, which tells a cancellation from a crash by its own handler being there.
+        return run_interruptibly(lambda: body(settings), uri, [signal.SIGINT], report_stop)
     except MENDABLE as error:
         return Failed(message=one_line(error))
+
+
+def report_stop() -> None:
+    """Tell the Prefect server that this process was told to stop, and ends without a word from Prefect's engine.
+
+    The worker would say so too, but only after it has imported the whole project to look for hooks.
+    """
+    number = UUID(flow_run.get_id())
+    with get_client(httpx_settings={"timeout": SECONDS}, sync_client=True) as client:
+        state = client.read_flow_run(number).state
+        stopped = Cancelled if state and state.is_cancelling() else Crashed
+        client.set_flow_run_state(number, stopped(message="stopped: every open MLflow run has been ended as KILLED"))
 
 
 def _parameter(point: EntryPoint, name: str) -> inspect.Parameter:
