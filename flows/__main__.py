@@ -29,6 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         from flows.suite import run_suite
 
         return run_suite(settings)
+    from flows.server import reach_server
+
+    try:
+        reach_server()
+    except FlowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if point is SERVE:
         from flows.serving import serve_flows
 

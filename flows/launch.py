@@ -4,25 +4,34 @@ import logging
 import sys
 from collections.abc import Mapping
 
+import httpx
+from prefect.settings import PREFECT_API_URL
+
 from flows import tracking
 from flows.entry_points import EntryPoint
-from flows.interruption import run_interruptibly
+from flows.interruption import end_at_once, run_interruptibly
 from flows.log_lines import MENDABLE, one_line, write_log_lines
 from flows.pipeline import run_flow
 from flows.preparation import prepare
-from flows.server import reach_server
 
 
 def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
     """Run a flow; 0, or 2 after a line on stderr for an error that its caller can mend. Others keep their traceback."""
     write_log_lines()
     try:
-        reach_server()
         settings = prepare(point, words)
         uri = tracking.store_uri(settings.tracking_uri)
         run_id = run_interruptibly(lambda: run_flow(point.name, settings), uri)
     except MENDABLE as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except httpx.TransportError as error:
+        # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
+        print(
+            f"error: Prefect server {PREFECT_API_URL.value()} went away ({one_line(error)}): what the flow did until its "
+            f"end is in {tracking.store_uri(str(words.get('tracking_uri', '')))}; start the server and see there",
+            file=sys.stderr,
+        )
+        end_at_once(2)
     logging.getLogger("flows").info("done     run %s in %s", run_id, uri)
     return 0

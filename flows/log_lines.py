@@ -13,6 +13,9 @@ from training import TrainingError
 MENDABLE = (FlowError, TrainingError, FormulationError)
 PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
+# What they could not send to a server that went away; `launch` says once that it did.
+PREFECT_SENDERS = ("prefect.events.clients", "prefect._internal.concurrency")
+
 
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
@@ -22,6 +25,8 @@ def one_line(error: BaseException) -> str:
 def write_log_lines() -> None:
     """Write the flows' lines to stdout, and leave out what Prefect would say about them a second time."""
     _write_to(_terminal())
+    for name in PREFECT_SENDERS:
+        logging.getLogger(name).addFilter(lambda record: False)
     for console in logging.getLogger().handlers:
         console.addFilter(_is_news)
 
