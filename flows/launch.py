@@ -26,12 +26,12 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except httpx.TransportError as error:
-        # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
-        print(
-            f"error: Prefect server {PREFECT_API_URL.value()} went away ({one_line(error)}): what the flow did until its "
-            f"end is in {tracking.store_uri(str(words.get('tracking_uri', '')))}; start the server and see there",
-            file=sys.stderr,
-        )
+        print(f"error: {_gone(one_line(error))}; see what the flow did in {uri}, and start the server", file=sys.stderr)
         end_at_once(2)
     logging.getLogger("flows").info("done     run %s in %s", run_id, uri)
     return 0
+
+
+def _gone(reason: str) -> str:
+    # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
+    return f"Prefect server {PREFECT_API_URL.value() or 'of this process'} went away in the middle ({reason})"
