@@ -29,9 +29,11 @@ def main(arguments: Sequence[str]) -> int:
         from flows.suite import run_suite
 
         return run_suite(settings)
-    from flows.server import reach_server
+    from flows.server import reach_server, require_server
 
     try:
+        if point is SERVE:
+            require_server()
         reach_server()
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)

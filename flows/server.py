@@ -23,10 +23,7 @@ def reach_server() -> None:
         )
 
 
-def require_server() -> str:
-    """The address of a Prefect server that answers; raises ServerError where none is named or it is away."""
-    url = PREFECT_API_URL.value()
-    if not url:
+def require_server() -> None:
+    """Raise ServerError where no Prefect server is named."""
+    if not PREFECT_API_URL.value():
         raise ServerError(f"PREFECT_API_URL is not set: {START}, and set it here to http://127.0.0.1:4200/api")
-    reach_server()
-    return str(url)
