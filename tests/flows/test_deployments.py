@@ -22,7 +22,7 @@ from tests.flows.small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-LONG = {"gate": "exact", "relax": "false", "epochs": "2", "scoring_sets": "2", "images_per_class": "1"}
+LONG = {"gate": "exact", "relax": "false", "epochs": "5", "scoring_sets": "2", "images_per_class": "1"}
 WORKER = ("worker", "start", "--pool", "critical-neurons", "--type", "process")
 SCORING = "set 2, round 1"
 
