@@ -157,7 +157,7 @@ def test_six_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
     with process((PREFECT, *WORKER), place / "log", environment, place):
         words = [word for key, value in SMALL.items() for word in ("--param", f"{key}={value}")]
         said = command(place, environment, "deployment", "run", "main/main", *words, "--watch")
-        assert "Flow run finished in state 'Completed'" in said, (place / "log").read_text()
+        assert "Flow run finished successfully in 'Completed'" in said, (place / "log").read_text()
         assert set(statuses(place).values()) == {"FINISHED"}
         (place / "mlflow.db").rename(place / "first.db")
         cancel_while_scoring(place, environment, prefect, "main/main")
