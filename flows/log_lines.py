@@ -25,6 +25,8 @@ def one_line(error: BaseException) -> str:
 def write_log_lines() -> None:
     """Write the flows' lines to stdout, and leave out what Prefect would say about them a second time."""
     _write_to(_terminal())
+    # Prefect's sender of logs writes its own failures to stderr past every logger, without a line break.
+    logging.raiseExceptions = False
     for name in PREFECT_SENDERS:
         logging.getLogger(name).addFilter(lambda record: False)
     for console in logging.getLogger().handlers:
