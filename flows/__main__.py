@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from flows.entry_points import entry_point, help_of, overview, settings_of, words_of
+from flows.entry_points import SERVE, entry_point, help_of, overview, settings_of, words_of
 from flows.errors import FlowError
 
 HELP = ("-h", "--help")
@@ -29,6 +29,19 @@ def main(arguments: Sequence[str]) -> int:
         from flows.suite import run_suite
 
         return run_suite(settings)
+    from flows.server import reach_server, require_server
+
+    try:
+        if point is SERVE:
+            require_server()
+        reach_server()
+    except FlowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if point is SERVE:
+        from flows.serving import serve_flows
+
+        return serve_flows()
     from flows.launch import launch
 
     return launch(point, words)

@@ -9,6 +9,7 @@ from flows import handover, tasks, tracking
 from flows.caching import cache_of
 from flows.entry_points import ENTRY_POINTS
 from flows.keys import identity_of
+from flows.linking import prefect_tags, show_in_prefect
 from flows.mapping import map_limited
 from flows.settings import Settings
 from flows.tracking import Run
@@ -92,8 +93,9 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     identity = identity_of(name, settings)
     with (
         _claimed(settings, identity) as resume,
-        tracking.open_flow_run(store, title, {"flow": name}, identity, resume=resume) as run,
+        tracking.open_flow_run(store, title, {"flow": name, **prefect_tags()}, identity, resume=resume) as run,
     ):
+        show_in_prefect(run, title)
         tracking.log_params(run, _params(name, settings))
         handover.save_settings(run, settings)
         yield run

@@ -148,12 +148,16 @@ ENTRY_POINTS = {
     )
 }
 
+# Of the command line alone: `mlflow run` would hold a run open for as long as it waits.
+SERVE = EntryPoint("serve", "offer every flow in the Prefect UI and run it on this machine, until Ctrl-C", ())
+COMMANDS = {**ENTRY_POINTS, SERVE.name: SERVE}
+
 
 def entry_point(name: str) -> EntryPoint:
-    """The entry point of that name; raises SettingsError naming the nearest."""
-    if name not in ENTRY_POINTS:
-        raise SettingsError(f"unknown flow {name!r}{_nearest(name, ENTRY_POINTS)}; flows: {', '.join(ENTRY_POINTS)}")
-    return ENTRY_POINTS[name]
+    """The entry point of that name, or `serve`; raises SettingsError naming the nearest."""
+    if name not in COMMANDS:
+        raise SettingsError(f"unknown flow {name!r}{_nearest(name, COMMANDS)}; flows: {', '.join(COMMANDS)}")
+    return COMMANDS[name]
 
 
 def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
@@ -227,7 +231,7 @@ def help_of(point: EntryPoint) -> str:
 def overview() -> str:
     """The help of the command line as a whole."""
     lines = ["python -m flows <flow> [--name value ...]", "python -m flows <flow> --help", ""]
-    return "\n".join(lines + [f"  {point.name:<10} {point.summary}" for point in ENTRY_POINTS.values()])
+    return "\n".join(lines + [f"  {point.name:<10} {point.summary}" for point in COMMANDS.values()])
 
 
 def _help_line(name: str, default: str) -> str:

@@ -17,6 +17,10 @@ class StoreError(FlowError):
     """A tracking store that cannot be reached or opened."""
 
 
+class ServerError(FlowError):
+    """A Prefect server that is named but not there."""
+
+
 class CompactRefused(FlowError):
     """A compacted network whose outputs are not those of the network it was made from."""
 

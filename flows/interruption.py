@@ -3,11 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from prefect.exceptions import TerminationSignal
 from prefect.server.api.server import SubprocessASGIServer
 
 from flows import tracking
@@ -16,18 +20,37 @@ INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run_interruptibly(work: Callable[[], str], uri: str) -> str:
-    """The result of `work`; on SIGINT or SIGTERM end the runs in the store at `uri`, and the process with code 130.
+def end_at_once(code: int) -> NoReturn:
+    """End the process without waiting for threads: Prefect's try a server that is gone for more than a minute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
-    The work runs in a thread of its own, because a signal raises its exception in the main one: in the middle of a
-    commit that leaves the database locked. Nor is the thread waited for: a solver in it cannot be told to stop.
+
+def _nothing() -> None:
+    """What is said last where nobody listens."""
+
+
+def run_interruptibly(
+    work: Callable[[], str],
+    uri: str,
+    signals: Sequence[signal.Signals] = SIGNALS,
+    last_word: Callable[[], None] = _nothing,
+) -> str:
+    """The result of `work`; on one of `signals` end the runs in the store at `uri`, and the process with code 130.
+
+    `last_word` is called once the runs have been ended. SIGTERM may be left to Prefect, whose own handler raises
+    TerminationSignal. The work runs in a thread of its own, because a signal raises its exception in the main one: in
+    the middle of a commit that leaves the database locked. Nor is the thread waited for: a solver in it cannot be told
+    to stop.
     """
-    previous = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    previous = {number: signal.signal(number, _interrupt) for number in signals}
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow")
     try:
-        return worker.submit(work).result()
-    except KeyboardInterrupt:
-        _leave(uri)
+        # With the context, in which Prefect keeps the flow run that the work belongs to.
+        return worker.submit(copy_context().run, work).result()
+    except (KeyboardInterrupt, TerminationSignal):
+        _leave(uri, last_word)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -35,12 +58,17 @@ def run_interruptibly(work: Callable[[], str], uri: str) -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    _ignore_signals()
     raise KeyboardInterrupt
 
 
-def _leave(uri: str) -> NoReturn:
+def _ignore_signals() -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _leave(uri: str, last_word: Callable[[], None]) -> NoReturn:
+    _ignore_signals()
     try:
         tracking.end_open_runs(uri, "KILLED")
         if server := SubprocessASGIServer().server_process:
@@ -48,5 +76,16 @@ def _leave(uri: str) -> NoReturn:
         # Another thread may have opened a run since.
         tracking.end_open_runs(uri, "KILLED")
         print("interrupted: every open run has been ended as KILLED", file=sys.stderr, flush=True)
+        last_word()
     finally:
+        # Last: a thread that sees its solver die ends its run as FAILED.
+        _kill_children()
         os._exit(INTERRUPTED)
+
+
+def _kill_children() -> None:
+    """Kill the solvers that are programs of their own; elsewhere than on Linux they end by their time limit."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)

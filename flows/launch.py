@@ -4,47 +4,34 @@ import logging
 import sys
 from collections.abc import Mapping
 
+import httpx
+from prefect.settings import PREFECT_API_URL
+
 from flows import tracking
 from flows.entry_points import EntryPoint
-from flows.errors import FlowError
-from flows.interruption import run_interruptibly
+from flows.interruption import end_at_once, run_interruptibly
+from flows.log_lines import MENDABLE, one_line, write_log_lines
 from flows.pipeline import run_flow
 from flows.preparation import prepare
-from formulation import FormulationError
-from training import TrainingError
-
-PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
     """Run a flow; 0, or 2 after a line on stderr for an error that its caller can mend. Others keep their traceback."""
-    _write_log_lines()
+    write_log_lines()
     try:
         settings = prepare(point, words)
         uri = tracking.store_uri(settings.tracking_uri)
         run_id = run_interruptibly(lambda: run_flow(point.name, settings), uri)
-    except (FlowError, TrainingError, FormulationError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except MENDABLE as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except httpx.TransportError as error:
+        print(f"error: {_gone(one_line(error))}; see what the flow did in {uri}, and start the server", file=sys.stderr)
+        end_at_once(2)
     logging.getLogger("flows").info("done     run %s in %s", run_id, uri)
     return 0
 
 
-def _write_log_lines() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("flows")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    for console in logging.getLogger().handlers:
-        console.addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a record says more than `launch` does.
-
-    Prefect logs a failing task and its flow with a traceback each; the error comes out of the flow as well, and is
-    written once: as one line if it is a person's to mend, else by Python with its traceback.
-    """
-    return not (record.name in PREFECT_RUN_LOGGERS and record.levelno >= logging.ERROR)
+def _gone(reason: str) -> str:
+    # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
+    return f"Prefect server {PREFECT_API_URL.value() or 'of this process'} went away in the middle ({reason})"

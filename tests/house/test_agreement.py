@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks import compaction, main_job
 from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.pipeline import FLOWS
 from flows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,17 @@ def test_an_entry_point_has_the_parameters_and_defaults_of_the_settings(point) -
 def test_an_entry_point_hands_every_parameter_to_the_command_line(point) -> None:
     words = " ".join(f"--{name} {{{name}}}" for name in point.own)
     assert MLPROJECT["entry_points"][point.name]["command"] == f"python -m flows {point.name} {words}"
+
+
+def test_every_flow_is_deployed_under_its_own_name() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {each["name"]: each["entrypoint"] for each in deployments} == {
+        name: f"flows.deployed.{name}" for name in FLOWS
+    }
+
+
+def test_the_deployments_ask_for_the_pinned_prefect() -> None:
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["prefect-version"] == PINS["prefect"]
 
 
 def test_a_setting_belongs_to_some_entry_point() -> None:

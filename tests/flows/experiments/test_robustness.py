@@ -124,7 +124,7 @@ def test_the_run_on_top_compares_the_kinds(top: MlflowRun, client: MlflowClient)
     ("words", "message"),
     [
         ({"scoring_sets": "1"}, "scoring_sets=1: agreement is one of pairs"),
-        ({"scoring_sets": "40"}, r"class '\d' has \d+ validation images, but scoring_sets=40 times"),
+        ({"scoring_sets": "40"}, r"class '\d' of digits has \d+ validation images, but scoring_sets=40 times"),
     ],
 )
 def test_sets_that_cannot_be_compared_or_drawn_are_refused_before_anything_is_written(

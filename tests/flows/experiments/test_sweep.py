@@ -88,7 +88,7 @@ def test_the_run_on_top_shows_all_points_side_by_side(
     assert [each.value for each in history] == [run.data.metrics["units_removed"] for run in runs]
     assert "curves.png" in {each.path for each in client.list_artifacts(weights_sweep.info.run_id)}
     note = weights_sweep.data.tags["mlflow.note.content"]
-    assert note.count("\n| ") == 3
+    assert note.count("\n| ") == 4  # head, rule and two points
     assert "| 20.0 |" in note
 
 

@@ -1,0 +1,19 @@
+"""`python -m flows serve`: every flow offered in the Prefect UI and run on this machine, without a work pool."""
+
+from prefect import serve
+from prefect.deployments.runner import RunnerDeployment
+from prefect.settings import PREFECT_API_URL
+from prefect.types.entrypoint import EntrypointType
+
+from flows.deployed import DEPLOYED
+
+
+def serve_flows() -> int:
+    """Wait for runs and start each in a process of its own, until Ctrl-C."""
+    print(f"serving {', '.join(DEPLOYED)} to {PREFECT_API_URL.value()}; Ctrl-C ends it", flush=True)
+    offers = [
+        RunnerDeployment.from_flow(flow, name="served", entrypoint_type=EntrypointType.MODULE_PATH)
+        for flow in DEPLOYED.values()
+    ]
+    serve(*offers, print_starting_message=False)
+    return 0
