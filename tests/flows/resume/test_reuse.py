@@ -116,7 +116,11 @@ def test_a_damaged_solution_is_found_again_and_nothing_else(
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-7])
     assert reused() == [task for task in EVERYTHING if task != "score set"]
-    named = [path for path in damaged if f"{path} is not what was written: damaged, so score set is done again" in caplog.text]
+    named = [
+        path
+        for path in damaged
+        if f"{path} is not what was written: damaged, so score set is done again" in caplog.text
+    ]
     assert len(named) == 2
 
 
