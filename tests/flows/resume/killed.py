@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -30,22 +31,24 @@ POINTS = {
 COUNTED = (("training", "fit"), ("formulation", "propose"), ("training", "draw_sets"), ("training", "compact"))
 
 
-def run(point: str, place: Path, words: list[str], environment: dict[str, str]) -> int | None:
+def run(
+    point: str, place: Path, words: list[str], environment: dict[str, str], *, largest: int | None = None
+) -> int | None:
     """The exit code of a flow's command line, in a process of its own with the point in place; minus a signal's number.
 
     The process is forked from one that has imported what takes seconds, and nothing else. It writes its log and its
-    counts to the place.
+    counts to the place. `largest` is the size in bytes above which it can write no file, as on a full disk.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.flows.resume.killed", "flows.launch", "mlflow.pytorch", "mlflow.models"])
-    process = context.Process(target=_main, args=(point, place, words, environment))
+    process = context.Process(target=_main, args=(point, place, words, environment, largest))
     process.start()
     process.join(240)
     process.kill()
     return process.exitcode
 
 
-def _main(point: str, place: Path, words: list[str], environment: dict[str, str]) -> None:
+def _main(point: str, place: Path, words: list[str], environment: dict[str, str], largest: int | None) -> None:
     os.environ.update(environment)
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -59,6 +62,8 @@ def _main(point: str, place: Path, words: list[str], environment: dict[str, str]
         module, _, inside = place.partition(":")
         holder = importlib.import_module(module)
         _wrap(getattr(holder, inside) if inside else holder, name, **{when: _killer(call)})
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     from flows.__main__ import main as command_line
 
     sys.exit(command_line(words))
