@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,12 @@ def quieten_mlflow() -> None:
     """Leave out what MLflow says on every use."""
     # The first use of a sqlite store lists some sixty migrations, every small download draws a bar, and an environment
     # made by uv has no pip. What goes wrong in a database is raised as well as written, there with a traceback.
-    levels = {"alembic": logging.WARNING, "mlflow": logging.WARNING, ENVIRONMENT: logging.ERROR, DATABASE: logging.CRITICAL}
+    levels = {
+        "alembic": logging.WARNING,
+        "mlflow": logging.WARNING,
+        ENVIRONMENT: logging.ERROR,
+        DATABASE: logging.CRITICAL,
+    }
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
@@ -90,12 +96,15 @@ def reached(uri: str) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(uri)
     except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        if len(reason) > LONGEST:
-            reason = f"{reason[:LONGEST]} ..."
         raise StoreError(
-            f"tracking store {uri} cannot be used: {reason}; when it can again, the same command goes on from here"
+            f"tracking store {uri} cannot be used: {_reason(error)}; when it can again, the same command goes on from "
+            f"here"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"{reason[:LONGEST]} ..." if len(reason) > LONGEST else reason
 
 
 @contextmanager
@@ -105,20 +114,25 @@ def _opened(uri: str) -> Iterator[MlflowClient]:
     MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
     try:
         mlflow.set_tracking_uri(uri)
-        with _one_at_a_time(uri):
+        with _claimed(uri):
             yield MlflowClient(uri)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise StoreError(f"tracking store {uri} cannot be opened: {_reason(error)}; see tracking_uri") from error
 
 
-def _one_at_a_time(uri: str) -> AbstractContextManager[object]:
+@contextmanager
+def _claimed(uri: str) -> Iterator[None]:
     """The right to open a database: two processes that make the tables of a new one at once leave half of them."""
     if not uri.startswith(SQLITE):
-        return nullcontext()
+        yield
+        return
     path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=OPENING)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=OPENING):
+        # MLflow tries a database that cannot be opened for half an hour.
+        with closing(sqlite3.connect(path, timeout=OPENING)) as database:
+            database.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:

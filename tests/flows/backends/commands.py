@@ -9,12 +9,13 @@ from pathlib import Path
 
 from prefect.settings import PREFECT_API_URL
 
-from tests.flows.resume.killed import run
+from tests.flows.resume.killed import Trouble, run
 from tests.flows.small_run import SMALL
 
 # Nothing here depends on how large a network is.
 QUICK = SMALL | {"model": "fc2", "export": "none", "epochs": "2", "workers": "1"}
 FLOWS_AT_ONCE = 2
+NO_TROUBLE = Trouble()
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Ended:
 
 
 def command(
-    flow: str, place: Path, store: str, cache: Path | str, *, largest: int | None = None, **words: str
+    flow: str, place: Path, store: str, cache: Path | str, trouble: Trouble = NO_TROUBLE, **words: str
 ) -> Ended:
-    """Run a flow with these parameters, writing its log and its counts to a new folder at `place`."""
+    """Run a flow with these parameters, writing its log and its counts to the folder `place`."""
     place.mkdir(parents=True, exist_ok=True)
     environment = {
         "PREFECT_API_URL": PREFECT_API_URL.value(),
@@ -46,8 +47,9 @@ def command(
         "MLFLOW_TRACKING_URI": store,
     }
     given = [word for name, value in words.items() for word in (f"--{name}", value)]
-    code = run("none", place, [flow, *given], environment, largest=largest)
-    return Ended(code, (place / "log").read_text())
+    before = (place / "log").stat().st_size if (place / "log").exists() else 0
+    code = run(trouble, place, [flow, *given], environment)
+    return Ended(code, (place / "log").read_text()[before:])
 
 
 def two_at_a_time(place: Path, store: str, cache: Path, seeds: Sequence[str]) -> list[Ended]:

@@ -73,15 +73,23 @@ class TrackingServer:
         """The address that clients are given."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def group(self) -> int:
+        """The number of the group of its processes."""
+        assert self.process is not None, "the server is not started"
+        return self.process.pid
+
     def start(self) -> None:
         """Start the server by the documented command, and wait until it answers."""
         words = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.place / "artifacts")]
         program = Path(sys.executable).with_name("mlflow")
         with (self.place / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [program, "server", *words, "--serve-artifacts", "--port", str(self.port), "--workers", "2"],
+                [program, "server", *words, "--serve-artifacts", "--port", str(self.port), "--workers", "1"],
                 stdout=log,
                 stderr=log,
+                # No queue of jobs: a process less for each kind of job.
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 start_new_session=True,
             )
         end = time.monotonic() + PATIENCE
