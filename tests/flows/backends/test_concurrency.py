@@ -13,7 +13,7 @@ TWENTY = ("0", "0", "1", "2", "1", "2", "3", "3") + ("0", "1", "2", "3") * 3
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_twenty_flows_two_at_a_time_in_one_sqlite_store_are_twenty_complete_runs(
     prefect_server: None, tmp_path: Path
 ) -> None:

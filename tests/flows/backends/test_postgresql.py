@@ -12,7 +12,7 @@ SIX = ("0", "0", "1", "1", "0", "1")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_flows_at_the_same_time_on_a_server_with_postgresql_are_complete_runs(
     prefect_server: None, tmp_path: Path
 ) -> None:
