@@ -10,6 +10,7 @@ from torch import nn
 import formulation
 import training
 from flows import handover, tracking
+from flows.caching import cache_of
 from flows.entry_points import EntryPoint, inherit, require_words, settings_of
 from flows.errors import SettingsError
 from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
@@ -46,6 +47,8 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
         raise SettingsError("scoring_sets=1: agreement is one of pairs of sets; give 2 or more")
     if point.after:
         settings = _continued(point, words, settings, uri)
+    with cache_of(settings) as cache:
+        cache.lock("folder")
     device_of(settings)
     if point.name == "transfer":
         settings = with_shape(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,10 @@ def write_file(content: object, path: str | Path) -> None:
     """Write what torch.save can write and `read_file` reads; the file is there whole or not at all."""
     target = Path(path)
     partial = target.with_name(f"{target.name}.partial")
-    torch.save(content, partial)
+    # Through memory: torch says of a full disk that a position is unexpected.
+    saved = io.BytesIO()
+    torch.save(content, saved)
+    partial.write_bytes(saved.getbuffer())
     partial.replace(target)
 
 

@@ -1,5 +1,6 @@
 """Where records lie: one folder per task and key, written by one process at a time."""
 
+import errno
 import logging
 import shutil
 import time
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +18,7 @@ from flows.records.record import DamagedRecord, Draft, Record, open_draft, read_
 LOG = logging.getLogger(__name__)
 KEPT_DAYS = 30.0  # since a record was last of use
 DAY = 86400.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,19 @@ class Cache:
             return draft.seal(self._folder(task, key), about, seconds)
         except OSError as error:
             raise CacheError(_fault(self.root, error)) from error
+
+    @contextmanager
+    def writing(self, task: str) -> Iterator[None]:
+        """Work that writes files, here and to the system's temporary folder; raises CacheError where a disk is full."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise CacheError(
+                f"{task}: nothing more can be written ({error.strerror}); free room in {self.root} and {gettempdir()}, "
+                f"or name other folders by cache and $TMPDIR: the same command goes on from here"
+            ) from error
 
     @contextmanager
     def locked(self, task: str, key: str) -> Iterator[None]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from flows.errors import HandOverError, StoreError
@@ -36,7 +36,7 @@ def find_run(uri: str, run_id: str) -> Run:
 
 def is_finished(run: Run) -> bool:
     """Whether a run has ended, and well."""
-    return bool(MlflowClient(run.uri).get_run(run.run_id).info.status == "FINISHED")
+    return bool(_logged(run).info.status == "FINISHED")
 
 
 def find_stage(run: Run, *stages: str) -> Run:
@@ -46,7 +46,7 @@ def find_stage(run: Run, *stages: str) -> Run:
     experiment.
     Raises HandOverError that says which stage to run first.
     """
-    tags = MlflowClient(run.uri).get_run(run.run_id).data.tags
+    tags = _logged(run).data.tags
     own = tags.get(STAGE_TAG, "")
     for stage in (own,) if own in stages else stages:
         for each in _belonging(run, tags, stage):
@@ -91,12 +91,12 @@ def logged_rows(run: Run, file: str) -> list[dict[str, Any]]:
 
 def logged_metrics(run: Run) -> dict[str, float]:
     """The latest value of every metric of a run."""
-    return dict(MlflowClient(run.uri).get_run(run.run_id).data.metrics)
+    return dict(_logged(run).data.metrics)
 
 
 def logged_tags(run: Run) -> dict[str, str]:
     """The tags of a run."""
-    return dict(MlflowClient(run.uri).get_run(run.run_id).data.tags)
+    return dict(_logged(run).data.tags)
 
 
 @contextmanager
@@ -118,9 +118,15 @@ def downloaded(run: Run, path: str) -> Iterator[Path]:
         yield Path(local)
 
 
+def _logged(run: Run) -> MlflowRun:
+    with reached(run.uri) as client:
+        return client.get_run(run.run_id)
+
+
 def _below(run: Run, parent_id: str, stage: str) -> list[Run]:
     wanted = f"tags.mlflow.parentRunId = '{parent_id}' and tags.{STAGE_TAG} = '{stage}'"
-    found = MlflowClient(run.uri).search_runs([run.experiment_id], wanted, order_by=["attributes.start_time DESC"])
+    with reached(run.uri) as client:
+        found = client.search_runs([run.experiment_id], wanted, order_by=["attributes.start_time DESC"])
     return [Run(run.uri, run.experiment_id, each.info.run_id) for each in found]
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
@@ -16,7 +18,9 @@ from flows.errors import HandOverError, SettingsError, StoreError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
-ENVIRONMENT = "mlflow.utils.environment"
+ENVIRONMENT, DATABASE = "mlflow.utils.environment", "mlflow.store.db.utils"
+OPENING = 120.0  # seconds that another process may take to make a new database
+TAKEN = "RESOURCE_ALREADY_EXISTS"
 RETRIES = 1
 LONGEST = 300  # characters of a store's own words that a person is told
 
@@ -74,8 +78,14 @@ def require_store(uri: str, what: str) -> None:
 def quieten_mlflow() -> None:
     """Leave out what MLflow says on every use."""
     # The first use of a sqlite store lists some sixty migrations, every small download draws a bar, and an environment
-    # made by uv has no pip.
-    for name, level in (("alembic", logging.WARNING), ("mlflow", logging.WARNING), (ENVIRONMENT, logging.ERROR)):
+    # made by uv has no pip. What goes wrong in a database is raised as well as written, there with a traceback.
+    levels = {
+        "alembic": logging.WARNING,
+        "mlflow": logging.WARNING,
+        ENVIRONMENT: logging.ERROR,
+        DATABASE: logging.CRITICAL,
+    }
+    for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
@@ -86,12 +96,15 @@ def reached(uri: str) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(uri)
     except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        if len(reason) > LONGEST:
-            reason = f"{reason[:LONGEST]} ..."
         raise StoreError(
-            f"tracking store {uri} cannot be used: {reason}; when it can again, the same command goes on from here"
+            f"tracking store {uri} cannot be used: {_reason(error)}; when it can again, the same command goes on from "
+            f"here"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"{reason[:LONGEST]} ..." if len(reason) > LONGEST else reason
 
 
 @contextmanager
@@ -101,16 +114,37 @@ def _opened(uri: str) -> Iterator[MlflowClient]:
     MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
     try:
         mlflow.set_tracking_uri(uri)
-        yield MlflowClient(uri)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(f"tracking store {uri} cannot be opened: {reason}; see tracking_uri") from error
+        with _claimed(uri):
+            yield MlflowClient(uri)
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise StoreError(f"tracking store {uri} cannot be opened: {_reason(error)}; see tracking_uri") from error
+
+
+@contextmanager
+def _claimed(uri: str) -> Iterator[None]:
+    """The right to open a database: two processes that make the tables of a new one at once leave half of them."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    path = Path(uri.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=OPENING):
+        # MLflow tries a database that cannot be opened for half an hour.
+        with closing(sqlite3.connect(path, timeout=OPENING)) as database:
+            database.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
+        except MlflowException as error:
+            if error.error_code != TAKEN:
+                raise
+            # Another process has made it since.
+            return _experiment_id(client, uri, name)
     if found.lifecycle_stage != "active":
         raise StoreError(f"experiment {name!r} in {uri} is deleted: restore it or give another experiment")
     return str(found.experiment_id)

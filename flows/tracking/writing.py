@@ -8,8 +8,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -115,25 +114,20 @@ def _log(run: Run, entry: Entry) -> None:
 
 
 def _log_bytes(run: Run, content: bytes, file: str, *, table: bool = False) -> None:
-    with _files_of(run) as files:
-        path = files / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        entry = File(file, table)
-        if isinstance(run, Writer):
-            run.append(entry)
-        else:
-            tell(run, [entry], files)
-
-
-@contextmanager
-def _files_of(run: Run) -> Iterator[Path]:
+    entry = File(file, table)
     if isinstance(run, Writer):
         draft: Draft = run.draft
-        yield draft.files
+        _write(content, draft.files / file)
+        run.append(entry)
         return
-    with TemporaryDirectory() as place:
-        yield Path(place)
+    with reached(run.uri), TemporaryDirectory() as place:
+        _write(content, Path(place) / file)
+        tell(run, [entry], Path(place))
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def _cell(value: object) -> object:

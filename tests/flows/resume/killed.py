@@ -1,11 +1,13 @@
-"""`python -m flows ...` in which a named point kills the process as a power cut would, and what is done is counted."""
+"""`python -m flows ...` in which a named point kills as a power cut would, and what is done is counted."""
 
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,22 @@ POINTS = {
 COUNTED = (("training", "fit"), ("formulation", "propose"), ("training", "draw_sets"), ("training", "compact"))
 
 
-def run(point: str, place: Path, words: list[str], environment: dict[str, str]) -> int | None:
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls a command.
+
+    Attributes:
+        point: where something is killed.
+        group: the group of processes that is; 0: the command itself.
+        largest: the size in bytes above which it can write no file, as on a full disk.
+    """
+
+    point: str = "none"
+    group: int = 0
+    largest: int | None = None
+
+
+def run(trouble: Trouble, place: Path, words: list[str], environment: dict[str, str]) -> int | None:
     """The exit code of a flow's command line, in a process of its own with the point in place; minus a signal's number.
 
     The process is forked from one that has imported what takes seconds, and nothing else. It writes its log and its
@@ -38,27 +55,30 @@ def run(point: str, place: Path, words: list[str], environment: dict[str, str]) 
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.flows.resume.killed", "flows.launch", "mlflow.pytorch", "mlflow.models"])
-    process = context.Process(target=_main, args=(point, place, words, environment))
+    process = context.Process(target=_main, args=(trouble, place, words, environment))
     process.start()
     process.join(240)
     process.kill()
     return process.exitcode
 
 
-def _main(point: str, place: Path, words: list[str], environment: dict[str, str]) -> None:
+def _main(trouble: Trouble, place: Path, words: list[str], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    print(f"--- {point}", flush=True)
+    print(f"--- {trouble.point}", flush=True)
     counts = place / "counts"
     for module, name in COUNTED:
         _wrap(importlib.import_module(module), name, after=lambda name=name: _note(counts, name))
-    if point != "none":
-        place, name, call, when = POINTS[point]
-        module, _, inside = place.partition(":")
+    if trouble.point != "none":
+        where, name, call, when = POINTS[trouble.point]
+        module, _, inside = where.partition(":")
         holder = importlib.import_module(module)
-        _wrap(getattr(holder, inside) if inside else holder, name, **{when: _killer(call)})
+        killer = _killer(call, trouble.group, place / "killed")
+        _wrap(getattr(holder, inside) if inside else holder, name, **{when: killer})
+    if trouble.largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (trouble.largest, trouble.largest))
     from flows.__main__ import main as command_line
 
     sys.exit(command_line(words))
@@ -78,14 +98,15 @@ def _wrap(
     setattr(holder, name, wrapped)
 
 
-def _killer(call: int) -> Callable[[], None]:
+def _killer(call: int, group: int, note: Path) -> Callable[[], None]:
     calls = 0
 
     def kill() -> None:
         nonlocal calls
         calls += 1
         if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            note.touch()
+            os.killpg(group, signal.SIGKILL) if group else os.kill(os.getpid(), signal.SIGKILL)
 
     return kill
 

@@ -32,15 +32,29 @@ class Seen:
 
 def snapshot(uri: str) -> dict[str, Seen]:
     """Every run of a store by its way from the top, `main: .../train`; raises where two have the same way."""
+    found: dict[str, Seen] = {}
+    for below in snapshots(uri).values():
+        assert not set(found) & set(below), f"two runs each of {set(found) & set(below)}"
+        found |= below
+    return found
+
+
+def snapshots(uri: str) -> dict[str, dict[str, Seen]]:
+    """The same for every run on top by itself, by its id."""
     client = MlflowClient(uri)
     experiments = [each.experiment_id for each in client.search_experiments()]
     runs = {run.info.run_id: run for run in client.search_runs(experiments)}
-    found: dict[str, Seen] = {}
+    found: dict[str, dict[str, Seen]] = {}
     for run in runs.values():
-        way = _way(run, runs)
-        assert way not in found, f"two runs {way}"
-        found[way] = _seen(client, run)
+        way, below = _way(run, runs), found.setdefault(_top(run, runs).info.run_id, {})
+        assert way not in below, f"two runs {way}"
+        below[way] = _seen(client, run)
     return found
+
+
+def _top(run: Run, runs: dict[str, Run]) -> Run:
+    parent = run.data.tags.get("mlflow.parentRunId")
+    return _top(runs[parent], runs) if parent else run
 
 
 def _way(run: Run, runs: dict[str, Run]) -> str:

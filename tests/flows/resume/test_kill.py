@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from tests.flows.resume.killed import POINTS, run
+from tests.flows.resume.killed import POINTS, Trouble, run
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import SMALL
 
@@ -34,7 +34,7 @@ def _run(point: str, place: Path) -> int | None:
         "OMP_NUM_THREADS": "1",
         "CRITICAL_NEURONS_CACHE": str(place / "cache"),
     }
-    return run(point, place, ["main", *words, "--tracking_uri", _store(place)], environment)
+    return run(Trouble(point), place, ["main", *words, "--tracking_uri", _store(place)], environment)
 
 
 def _store(place: Path) -> str:
