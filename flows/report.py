@@ -1,4 +1,4 @@
-"""A run as one HTML page: headings, tables, pictures. It needs no other file and no network, as MLflow's view has none."""
+"""A run as one HTML page: headings, tables, pictures. It needs no other file and no network."""
 
 import base64
 import io
@@ -20,7 +20,8 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { background: var(--soft); } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } figcaption { font-size: .9rem; opacity: .8; }
 img { max-width: 100%; background: #fff; padding: 4px; border-radius: 4px; }
-pre, code { background: var(--soft); border-radius: 3px; } pre { padding: .7rem; overflow-x: auto; white-space: pre-wrap; }
+pre, code { background: var(--soft); border-radius: 3px; }
+pre { padding: .7rem; overflow-x: auto; white-space: pre-wrap; }
 """.strip()
 
 

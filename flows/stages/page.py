@@ -110,7 +110,9 @@ def _histogram(settings: Settings, scores: Scores) -> Picture:
 
 def _masks(network: nn.Module, masks: Masks) -> list[Picture]:
     return [
-        Picture(f"{layer}: {int(mask.sum())} of {len(mask)} units kept", pixels_png(mask_picture_of(network, layer, mask)))
+        Picture(
+            f"{layer}: {int(mask.sum())} of {len(mask)} units kept", pixels_png(mask_picture_of(network, layer, mask))
+        )
         for layer, mask in masks.items()
     ]
 
