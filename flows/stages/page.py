@@ -39,7 +39,7 @@ def log_report(
     scores: Scores,
     masks: Masks,
 ) -> None:
-    """Log the page of a main run; `network` is the trained one, `accuracies` the test accuracy of each named network."""
+    """Log the page of a main run; `network` is the trained one, `accuracies` those on test images."""
     sections = (
         _accuracies(accuracies),
         _kept(tracking.logged_json(stages["prune"], "removal.json"), masks),

@@ -64,7 +64,8 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
         f"{100 * pruned['multiply_adds_removed_share']:.1f} % of the multiply-adds."
     )
     where = (
-        f"Seconds: {took}. All of it with pictures: *{REPORT}* among the artifacts. One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
+        f"Seconds: {took}. All of it with pictures: *{REPORT}* among the artifacts. "
+        f"One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
         f"orange: removed), the final network is a model of the *retrain* run."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
