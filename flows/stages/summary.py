@@ -4,6 +4,7 @@ from flows import figures, handover, tracking
 from flows.selection import choice_in_words
 from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
+from flows.stages.page import REPORT, log_report
 from flows.stages.pictures import log_mask_pictures
 from flows.stages.score import change_in_words
 from flows.stages.steps import certificates_in_words
@@ -39,7 +40,9 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     scores, masks = handover.load_scores(stages["score"]), handover.load_masks(stages["prune"])
     tracking.log_table(parent, figures.unit_columns(scores, masks), "scores.json")
     dataset = dataset_of(settings)
-    log_mask_pictures(parent, handover.load_network(stages["train"], settings, dataset), masks)
+    network = handover.load_network(stages["train"], settings, dataset)
+    log_mask_pictures(parent, network, masks)
+    log_report(settings, parent, stages, accuracies, network, scores, masks)
     images, labels = dataset.train.images, dataset.train.labels
     tracking.log_dataset(parent, settings.dataset, images, labels, context="train", digest=dataset.train.digest())
     steps = certificates_in_words(tracking.logged_tags(stages["prune"]), pruned)
@@ -61,7 +64,8 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
         f"{100 * pruned['multiply_adds_removed_share']:.1f} % of the multiply-adds."
     )
     where = (
-        f"Seconds: {took}. One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
+        f"Seconds: {took}. All of it with pictures: *{REPORT}* among the artifacts. "
+        f"One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
         f"orange: removed), the final network is a model of the *retrain* run."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]

@@ -1,0 +1,136 @@
+"""The report of a main run: everything that the run came to on one page, for who has the page alone."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from flows import figures, handover, tracking
+from flows.entry_points import ENTRY_POINTS
+from flows.report import Command, Picture, Section, Table, figure_png, page, pixels_png
+from flows.selection import choice_in_words
+from flows.settings import Settings
+from flows.stages.compact import compaction_in_words
+from flows.stages.pictures import mask_picture_of
+from flows.tracking import Run
+from training import Masks, Scores
+
+REPORT = "report.html"
+# Where things lie: who repeats a run has places of their own.
+PLACES = ("data_root", "tracking_uri", "cache", "experiment")
+SHOWN = (
+    *("dataset", "model", "epochs", "seed", "gate", "relax", "loss_weight", "radius", "scoring_sets"),
+    *("images_per_class", "solver", "gap", "time_limit", "rule", "selection", "threshold", "schedule"),
+    *("retrain_epochs",),
+)
+CERTIFICATE = (
+    *("status", "checked", "objective", "bound", "proved_bound", "gap", "rounds", "seconds", "images"),
+    *("solver", "solver_version"),
+)
+
+
+def log_report(
+    settings: Settings,
+    parent: Run,
+    stages: Mapping[str, Run],
+    accuracies: Mapping[str, float],
+    network: nn.Module,
+    scores: Scores,
+    masks: Masks,
+) -> None:
+    """Log the page of a main run; `network` is the trained one, `accuracies` those on test images."""
+    sections = (
+        _accuracies(accuracies),
+        _kept(tracking.logged_json(stages["prune"], "removal.json"), masks),
+        _compacted(stages),
+        Section("Scores", [_histogram(settings, scores)]),
+        Section("Masks (blue: kept, orange: removed)", _masks(network, masks)),
+        _certificates(stages["score"]),
+        Section("Settings", [Table(("setting", "value"), [(name, getattr(settings, name)) for name in SHOWN])]),
+        _runs(parent, stages),
+        Section("Again", ["The same run, with the defaults of this version:", Command(command_of(settings))]),
+    )
+    lead = (
+        f"Every unit scored by a mixed-integer program ({settings.gate} gate, {settings.scoring_sets} scoring sets of "
+        f"{settings.images_per_class} images per class); {choice_in_words(settings)}."
+    )
+    tracking.log_text(parent, page(f"{settings.model} on {settings.dataset}", lead, sections), REPORT)
+
+
+def command_of(settings: Settings) -> str:
+    """The command line of a main run: every setting that is not its default, places left out."""
+    words = ["python", "-m", "flows", "main"]
+    for name in ENTRY_POINTS["main"].own:
+        value = getattr(settings, name)
+        if name not in PLACES and value != Settings.model_fields[name].default:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def _accuracies(accuracies: Mapping[str, float]) -> Section:
+    rows = [(name, f"{100 * value:.2f} %") for name, value in accuracies.items()]
+    picture = Picture("Test accuracy of each network", figure_png(figures.accuracy_figure(dict(accuracies))))
+    return Section("Accuracy on the test images", [Table(("network", "test accuracy"), rows), picture])
+
+
+def _kept(removal: Mapping[str, Any], masks: Masks) -> Section:
+    widths = [(layer, len(mask), int(mask.sum()), int((~mask).sum())) for layer, mask in masks.items()]
+    pairs = [(removal[f"{name}_before"], removal[f"{name}_after"]) for name in ("parameters", "multiply_adds")]
+    shares = [f"{100 * (1 - after / before):.1f} %" for before, after in pairs]
+    accounts = [
+        ("published: incoming weights of removed units", f"{100 * removal['published_parameters_removed']:.1f} %"),
+        ("true: parameters of the smaller network", f"{shares[0]} ({pairs[0][0]} before, {pairs[0][1]} after)"),
+        ("true: multiply-adds of the smaller network", f"{shares[1]} ({pairs[1][0]} before, {pairs[1][1]} after)"),
+    ]
+    return Section(
+        "What was removed",
+        [Table(("layer", "units before", "units kept", "removed"), widths), Table(("account", "removed"), accounts)],
+    )
+
+
+def _compacted(stages: Mapping[str, Run]) -> Section:
+    if "compact" not in stages:
+        return Section("Compacted", ["It was not compacted; the run of that stage says why."])
+    costs = tracking.logged_json(stages["compact"], "costs.json")
+    dense: Any = costs["dense"]
+    after: Any = costs["compacted"]
+    rows = [(name, dense[name], after[name]) for name in ("parameters", "multiply_adds", "file_bytes")]
+    for before, now in zip(dense["latencies"], after["latencies"], strict=True):
+        rows.append((f"median seconds for a batch of {before['batch']}", before["median"], now["median"]))
+    words = compaction_in_words(tracking.logged_metrics(stages["compact"]))
+    return Section("Compacted", [words, Table(("cost", "whole network", "compacted"), rows)])
+
+
+def _histogram(settings: Settings, scores: Scores) -> Picture:
+    line = settings.threshold if settings.selection == "threshold" else None
+    words = "Scores of each layer's units" + ("; the line is the threshold" if line is not None else "")
+    return Picture(words, figure_png(figures.score_histogram(scores, line)))
+
+
+def _masks(network: nn.Module, masks: Masks) -> list[Picture]:
+    return [
+        Picture(
+            f"{layer}: {int(mask.sum())} of {len(mask)} units kept", pixels_png(mask_picture_of(network, layer, mask))
+        )
+        for layer, mask in masks.items()
+    ]
+
+
+def _certificates(score: Run) -> Section:
+    runs = tracking.runs_below(score, "scoring set")
+    certificates = [handover.load_solution(run).certificate for run in runs]
+    rows = [
+        (number, *(getattr(certificate, name) for name in CERTIFICATE))
+        for number, certificate in enumerate(certificates, start=1)
+    ]
+    notes = list(dict.fromkeys(note for certificate in certificates for note in certificate.notes))
+    return Section("Certificates", [Table(("set", *(name.replace("_", " ") for name in CERTIFICATE)), rows), *notes])
+
+
+def _runs(parent: Run, stages: Mapping[str, Run]) -> Section:
+    rows = [
+        (name, run.run_id, f"#/experiments/{run.experiment_id}/runs/{run.run_id}")
+        for name, run in {"this run": parent, **stages}.items()
+    ]
+    return Section("Runs", [Table(("stage", "run", "where in MLflow"), rows)])
