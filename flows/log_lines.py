@@ -5,6 +5,7 @@ import sys
 
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
 
 from flows.errors import FlowError
 from formulation import FormulationError
@@ -35,7 +36,10 @@ def write_log_lines() -> None:
 
 def send_log_lines() -> None:
     """Write the flows' lines to stdout and to the Prefect run that they are written in."""
-    _write_to(_terminal(), APILogHandler())
+    prefect = APILogHandler()
+    # It complains of lines from outside a run, such as those of a flow that is called afterwards.
+    prefect.addFilter(lambda record: flow_run.get_id() is not None)
+    _write_to(_terminal(), prefect)
     for name in PREFECT_RUN_LOGGERS:
         logging.getLogger(name).addFilter(_in_one_line)
 

@@ -1,5 +1,6 @@
 """One real run of the whole pipeline, on a real sqlite store, that the tests of this folder look at."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,16 @@ def _outside_any_run() -> Iterator[None]:
         # Each test does its own work; those about finished work name a folder for it.
         patch.setenv("CRITICAL_NEURONS_CACHE", "none")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Put the flows' logger back as it was: a command line and a deployment write its lines elsewhere."""
+    logger = logging.getLogger("flows")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")
