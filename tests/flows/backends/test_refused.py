@@ -14,7 +14,7 @@ WIDE = """
 from torch import nn
 
 def wide():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 40000), nn.ReLU(), nn.Linear(40000, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 4000), nn.ReLU(), nn.Linear(4000, 10))
 """
 
 

@@ -40,7 +40,7 @@ def test_a_server_killed_in_the_middle_of_scoring_loses_nothing(prefect_server: 
         assert gone < IN_THE_MIDDLE, ended.log
         assert server.uri in ended.errors[0]
         assert "the same command" in ended.errors[0]
-        assert len(list((cache / "score_set_2").iterdir())) == 1, "the solution was not kept"
+        assert len(list((cache / "score_set").iterdir())) == 2, "the solution was not kept"
         server.kill()
         server.start()
         again = command("main", flow, server.uri, cache, **QUICK)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect.context import refresh_global_settings_context
+
 # module (and class), function, at which call in this process, before or after it
 POINTS = {
     "opening_a_run": ("mlflow", "start_run", 2, "after"),
@@ -64,6 +66,8 @@ def run(trouble: Trouble, place: Path, words: list[str], environment: dict[str, 
 
 def _main(trouble: Trouble, place: Path, words: list[str], environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    # Read when the process was forked from had Prefect imported: else every command starts a server of its own.
+    refresh_global_settings_context()
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
