@@ -58,7 +58,8 @@ def measure(
 ) -> dict[str, float]:
     """The metrics of one network under one variant.
 
-    - `scores_mean.<layer>`, `scores_min.<layer>`, the same of importance: Spearman's correlation over pairs of sets;
+    - `scores_mean.<layer>`, `scores_min.<layer>`, the same of importance: Spearman's correlation over pairs of sets, and
+      `scores_pairs.<layer>` how many pairs there are, those without a set that gives all units the same;
     - `cpu_seconds`: of one set, its check included;
     - `accuracy.<percent>`: on validation images, with that percentage of each layer's units removed, the least
       important first; mean over the first sets.
@@ -129,6 +130,7 @@ def _agreement(name: str, values: Sequence[Scores]) -> dict[str, float]:
     for layer, each in agreement_by_layer(stacked).items():
         if each.mean is not None and each.smallest is not None:
             metrics |= {f"{name}_mean.{layer}": each.mean, f"{name}_min.{layer}": each.smallest}
+            metrics[f"{name}_pairs.{layer}"] = each.pairs  # fewer than all where sets order no units
     return metrics
 
 
