@@ -58,8 +58,8 @@ def measure(
 ) -> dict[str, float]:
     """The metrics of one network under one variant.
 
-    - `scores_mean.<layer>`, `scores_min.<layer>`, the same of importance: Spearman's correlation over pairs of sets, and
-      `scores_pairs.<layer>` how many pairs there are, those without a set that gives all units the same;
+    - `scores_mean.<layer>`, `scores_min.<layer>`, the same of importance: Spearman's correlation over pairs of sets,
+      and `scores_pairs.<layer>` how many pairs there are, those without a set that gives all units the same;
     - `cpu_seconds`: of one set, its check included;
     - `accuracy.<percent>`: on validation images, with that percentage of each layer's units removed, the least
       important first; mean over the first sets.
