@@ -15,6 +15,8 @@ NETWORK = """
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 class Branched(nn.Module):
     def __init__(self):
         super().__init__()

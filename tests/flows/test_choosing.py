@@ -18,6 +18,8 @@ from flows.tracking import Run
 from tests.flows.small_run import RunStage
 from training import Limits
 
+pytestmark = pytest.mark.slow
+
 Pruned = Callable[..., Run]
 
 

@@ -11,6 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from prefect.settings import PREFECT_API_URL
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SCORING = ("--gate", "exact", "--relax", "false", "--epochs", "5", "--scoring_sets", "2", "--images_per_class", "1")
 TRAINING = ("--epochs", "100000")

@@ -22,6 +22,8 @@ from flows.translation import dataset_of
 from tests.flows.small_run import RunStage
 from training import TrainingError
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "models": "fc2",
     "datasets": "digits",

@@ -13,6 +13,8 @@ from flows.errors import SettingsError
 from flows.preparation import prepare
 from tests.flows.small_run import RunStage
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": "4", "model": "fc2", "scoring_sets": "1", "images_per_class": "1"}
 Find = Callable[[MlflowRun, str], list[MlflowRun]]
 
