@@ -11,6 +11,9 @@ from tests.flows.resume.killed import POINTS, Trouble, run
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import SMALL
 
+# What a kill between its end and its record's seal takes away: two trainings, one draw, one compaction; never a solve.
+LOST = Counter({"fit": 2, "draw_sets": 1, "compact": 1})
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -23,7 +26,7 @@ def test_a_command_killed_at_every_point_comes_to_what_an_undisturbed_one_comes_
         assert _run(point, killed) == -signal.SIGKILL, (point, (killed / "log").read_text()[-2000:])
     assert _run("none", killed) == 0, (killed / "log").read_text()[-2000:]
     assert not differences(snapshot(_store(undisturbed)), snapshot(_store(killed)))
-    assert _counts(killed) == _counts(undisturbed) + Counter({"draw_sets": 1, "compact": 1})
+    assert _counts(killed) == _counts(undisturbed) + LOST
 
 
 def _run(point: str, place: Path) -> int | None:
