@@ -41,10 +41,14 @@ def recorded(recipe: Recipe, stage: Callable[..., R]) -> Callable[..., R]:
                 draft, known = cache.draft(task, key), frozenset() if before else tracking.known_metrics(run)
                 writer = Writer(run.uri, run.experiment_id, run.run_id, draft, known)
                 start = time.monotonic()
-                with cache.writing(task):
-                    value = stage(narrowed(recipe, settings), writer, *given)
-                    if recipe.returns:
-                        tracking.log_json(writer, {VALUE: value}, returned)
+                try:
+                    with cache.writing(task):
+                        value = stage(narrowed(recipe, settings), writer, *given)
+                        if recipe.returns:
+                            tracking.log_json(writer, {VALUE: value}, returned)
+                except Exception:
+                    tracking.publish_unfinished(run, draft)
+                    raise
                 unsent = writer.unsent
                 record = cache.seal(draft, task, key, found, time.monotonic() - start)
             if before:

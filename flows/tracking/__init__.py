@@ -1,7 +1,7 @@
 """Everything that touches MLflow: where runs are stored, opening and ending them, writing to and reading from them."""
 
 from flows.tracking.networks import load_logged_network, log_network
-from flows.tracking.publishing import contents, known_metrics, publish, recorded_key
+from flows.tracking.publishing import contents, known_metrics, publish, publish_unfinished, recorded_key
 from flows.tracking.reading import (
     downloaded,
     find_run,
@@ -61,6 +61,7 @@ __all__ = [
     "open_run",
     "open_store",
     "publish",
+    "publish_unfinished",
     "reach_store",
     "recorded_key",
     "require_store",

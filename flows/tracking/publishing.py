@@ -3,13 +3,15 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
+from mlflow.exceptions import MlflowException
 
 from flows.errors import StoreError
-from flows.records import Data, Entry, File, Metrics, Record, Tags
+from flows.records import Data, Draft, Entry, File, Metrics, Record, Tags
 from flows.tracking.runs import RESUMED_TAG, Run
 from flows.tracking.stores import reached
 
@@ -71,6 +73,15 @@ def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[M
             unsent = None
             time.sleep(pause)
     return once()
+
+
+def publish_unfinished(run: Run, draft: Draft) -> None:
+    """Tell a run what a failed task had made: its files; its figures are there, and tags are for what succeeds.
+
+    Nothing is raised: the failure itself is what matters, and who tells it.
+    """
+    with suppress(StoreError, MlflowException, OSError):
+        tell(run, [entry for entry in draft.entries if isinstance(entry, File | Data)], draft.files)
 
 
 def tell(run: Run, entries: Iterable[Entry], files: Path) -> None:

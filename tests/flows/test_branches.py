@@ -11,11 +11,11 @@ from flows import handover, tracking
 from flows.tracking import Run
 from tests.flows.small_run import RunStage
 
+pytestmark = pytest.mark.slow
+
 NETWORK = """
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.slow
 
 class Branched(nn.Module):
     def __init__(self):
