@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from flows import tracking
-from flows.entry_points import entry_point, settings_of, words_of
+from flows.entry_points import entry_point
 from flows.errors import FlowError
 from flows.stages.published import MARKDOWN
+from flows.words import settings_of, words_of
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from flows.entry_points import SERVE, entry_point, help_of, overview, settings_of, words_of
+from flows.entry_points import SERVE, entry_point
 from flows.errors import FlowError
+from flows.words import help_of, overview, settings_of, words_of
 
 HELP = ("-h", "--help")
 

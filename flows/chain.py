@@ -13,6 +13,7 @@ from flows.linking import prefect_tags, show_in_prefect
 from flows.mapping import map_limited
 from flows.settings import Settings
 from flows.tracking import Run
+from flows.words import chosen
 
 
 def train_stage(settings: Settings, parent: Run) -> Run:
@@ -89,7 +90,7 @@ def earlier(settings: Settings, *stages: str) -> Run:
 def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     """The run on top of a flow, with its parameters and settings."""
     store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
-    title = title or f"{name}: {settings.model} on {settings.dataset}"
+    title = title or _title(name, settings)
     identity = identity_of(name, settings)
     with (
         _claimed(settings, identity) as resume,
@@ -142,6 +143,13 @@ def _claimed(settings: Settings, identity: str) -> Iterator[bool]:
             yield True
         finally:
             lock.release()
+
+
+def _title(name: str, settings: Settings) -> str:
+    """What tells runs of a flow apart in a list: the network, the data, and what was chosen otherwise than usual."""
+    own = chosen(ENTRY_POINTS[name], settings)
+    words = [f"{each}={value}" for each, value in own.items() if each not in ("model", "dataset", "run_id")]
+    return f"{name}: {settings.model} on {settings.dataset}" + (f" ({', '.join(words)})" if words else "")
 
 
 def _params(name: str, settings: Settings) -> dict[str, object]:

@@ -15,13 +15,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 
 from flows import tracking
-from flows.entry_points import ENTRY_POINTS, EntryPoint, settings_of
+from flows.entry_points import ENTRY_POINTS, EntryPoint
 from flows.interruption import run_interruptibly
 from flows.log_lines import MENDABLE, one_line, send_log_lines
 from flows.pipeline import FLOWS
 from flows.preparation import prepare
 from flows.server import SECONDS
 from flows.settings import Settings
+from flows.words import settings_of
 
 AS_BEFORE = "; empty: as in the earlier run"
 

@@ -1,13 +1,10 @@
-"""Which settings each entry point takes, and how words on a command line become settings."""
+"""Which settings each entry point takes."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from flows.errors import SettingsError
-from flows.settings import Settings
 
 DATA = ("dataset", "data_root", "image_size", "channels", "limit")
 NETWORK = ("model", "checkpoint", "new_head")
@@ -156,115 +153,11 @@ COMMANDS = {**ENTRY_POINTS, SERVE.name: SERVE}
 def entry_point(name: str) -> EntryPoint:
     """The entry point of that name, or `serve`; raises SettingsError naming the nearest."""
     if name not in COMMANDS:
-        raise SettingsError(f"unknown flow {name!r}{_nearest(name, COMMANDS)}; flows: {', '.join(COMMANDS)}")
+        raise SettingsError(f"unknown flow {name!r}{nearest(name, COMMANDS)}; flows: {', '.join(COMMANDS)}")
     return COMMANDS[name]
 
 
-def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
-    """The settings named on a command line, `--name value` or `--name=value`, still as text.
-
-    Raises SettingsError for an unknown or repeated name, a stray word, a missing value and a missing run_id.
-    """
-    words: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            raise SettingsError(f"stray word {word!r}: parameters are written --name value")
-        name, has_value, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        _require_known(point, name)
-        if name in words:
-            raise SettingsError(f"{name} is given twice: give it once")
-        if not has_value:
-            if not rest:
-                raise SettingsError(f"{name} has no value: write --{name} value")
-            value = rest.pop(0)
-        words[name] = value
-    require_words(point, words)
-    return words
-
-
-def require_words(point: EntryPoint, words: Mapping[str, object]) -> None:
-    """Raise SettingsError for a name that the entry point does not take, and for a missing run_id."""
-    for name in words:
-        _require_known(point, name)
-    if point.after and not words.get("run_id"):
-        stages = " or ".join(point.continues)
-        raise SettingsError(f"run_id is missing: {point.name} continues the run of a {stages} stage")
-
-
-def settings_of(values: Mapping[str, object]) -> Settings:
-    """Settings from named values, text or typed; raises SettingsError with every fault in one line."""
-    try:
-        return Settings.model_validate(dict(values))
-    except ValidationError as error:
-        raise SettingsError("; ".join(_fault(values, item["loc"], item["msg"]) for item in error.errors())) from error
-
-
-def inherit(point: EntryPoint, words: Mapping[str, object], earlier: Settings) -> Settings:
-    """The settings of a stage that continues an earlier run.
-
-    Its own settings are as given or by default, all others as in the earlier run; SettingsError where a given value
-    contradicts the network or the data of that run.
-    """
-    given = settings_of(words)
-    for name in point.fixed:
-        was, now = getattr(earlier, name), getattr(given, name)
-        if name in words and now != was:
-            raise SettingsError(f"{name}={now}: run {given.run_id} has {name}={was}; leave {name} out, or train anew")
-    taken = {name: getattr(given, name) for name in point.accepted if name in point.own or name in words}
-    return earlier.model_copy(update=taken)
-
-
-def help_of(point: EntryPoint) -> str:
-    """The entry point's help: one line per setting, with its default."""
-    lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary, ""]
-    lines += [_help_line(name, point.defaults.get(name) or _default(name)) for name in point.own]
-    if point.after:
-        lines += ["", "as in the earlier run, unless given:"]
-        lines += [_help_line(name, "as before") for name in point.free]
-        lines += ["", "as in the earlier run; another value is refused:", "  " + ", ".join(point.fixed)]
-    return "\n".join(lines)
-
-
-def overview() -> str:
-    """The help of the command line as a whole."""
-    lines = ["python -m flows <flow> [--name value ...]", "python -m flows <flow> --help", ""]
-    return "\n".join(lines + [f"  {point.name:<10} {point.summary}" for point in COMMANDS.values()])
-
-
-def _help_line(name: str, default: str) -> str:
-    return f"  --{name:<17} {Settings.model_fields[name].description} [{default}]"
-
-
-def _default(name: str) -> str:
-    default = Settings.model_fields[name].default
-    if name == "run_id":
-        return "required"
-    return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
-
-
-def _require_known(point: EntryPoint, name: str) -> None:
-    if name in point.accepted:
-        return
-    if name in Settings.model_fields:
-        takers = ", ".join(other.name for other in ENTRY_POINTS.values() if name in other.accepted)
-        raise SettingsError(f"flow {point.name} takes no parameter {name!r}; it belongs to: {takers}")
-    remedy = f"see python -m flows {point.name} --help"
-    raise SettingsError(f"unknown parameter {name!r}{_nearest(name, point.accepted)}; {remedy}")
-
-
-def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names that a misspelt one may mean, in brackets; empty where none is near."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""
-
-
-def _fault(values: Mapping[str, object], place: tuple[int | str, ...], message: str) -> str:
-    name = str(place[0]) if place else "settings"
-    text = message.removeprefix("Value error, ")
-    if text.startswith("Input should be"):
-        text = "must be" + text.removeprefix("Input should be")
-    elif text.startswith("Extra inputs"):
-        return f"unknown parameter {name!r}{_nearest(name, list(Settings.model_fields))}"
-    return f"{name}={values.get(name)}: {text}"

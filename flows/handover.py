@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import training
 from flows import tracking
-from flows.entry_points import settings_of
 from flows.errors import HandOverError
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import export, network_of
+from flows.words import settings_of
 from formulation import InvalidSolution, Solution
 from training import Dataset, Exported, Masks, Scores, ScoringSet, Zeros
 

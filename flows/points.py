@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from flows.entry_points import settings_of
 from flows.errors import SettingsError
 from flows.settings import Settings
+from flows.words import settings_of
 
 # Three scoring sets of 8 images per class are what the smallest data set here, digits, has room for.
 RANGES: Mapping[str, str] = {

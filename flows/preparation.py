@@ -11,7 +11,7 @@ import formulation
 import training
 from flows import handover, tracking
 from flows.caching import cache_of
-from flows.entry_points import EntryPoint, inherit, require_words, settings_of
+from flows.entry_points import EntryPoint
 from flows.errors import SettingsError
 from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
 from flows.experiments.transfer_inputs import on_target, require_transfer, with_shape
@@ -29,6 +29,7 @@ from flows.translation import (
     score_settings_of,
     scoring_sets_of,
 )
+from flows.words import inherit, require_words, settings_of
 from training import Dataset, Method
 
 EXPERIMENTS = ("sweep", "robustness", "transfer")

@@ -62,13 +62,14 @@ def compaction_in_words(metrics: Mapping[str, float]) -> str:
     """What the metrics of a compact run come to, in a sentence; empty without metrics."""
     if not metrics:
         return ""
+    largest = max(metrics["difference.random"], metrics["difference.test"])
     latencies = " and ".join(f"{100 * metrics[f'latency_ratio.batch_{batch}']:.0f} %" for batch in BATCHES)
     return (
         f"Compacted: {100 * metrics['parameters_ratio']:.1f} % of the parameters, "
         f"{100 * metrics['multiply_adds_ratio']:.1f} % of the multiply-adds and "
         f"{100 * metrics['file_bytes_ratio']:.1f} % of the file stay, and of the seconds for a batch of "
-        f"{' and of '.join(map(str, BATCHES))} images {latencies}; its outputs differ by at most "
-        f"{max(metrics['difference.random'], metrics['difference.test']):.2g} of their scale."
+        f"{' and of '.join(map(str, BATCHES))} images {latencies}; its outputs "
+        + (f"differ by at most {largest:.2g} of their scale." if largest else "are the same to the last bit.")
     )
 
 

@@ -14,11 +14,10 @@ from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
 from flows.stages.pictures import mask_picture_of
 from flows.tracking import Run
+from flows.words import chosen
 from training import Masks, Scores
 
 REPORT = "report.html"
-# Where things lie: who repeats a run has places of their own.
-PLACES = ("data_root", "tracking_uri", "cache", "experiment")
 SHOWN = (
     *("dataset", "model", "epochs", "seed", "gate", "relax", "loss_weight", "radius", "scoring_sets"),
     *("images_per_class", "solver", "gap", "time_limit", "rule", "selection", "threshold", "schedule"),
@@ -59,12 +58,9 @@ def log_report(
 
 
 def command_of(settings: Settings) -> str:
-    """The command line of a main run: every setting that is not its default, places left out."""
-    words = ["python", "-m", "flows", "main"]
-    for name in ENTRY_POINTS["main"].own:
-        value = getattr(settings, name)
-        if name not in PLACES and value != Settings.model_fields[name].default:
-            words += [f"--{name}", str(value)]
+    """The command line of a main run: every setting that is not its default; places and machine left out."""
+    given = chosen(ENTRY_POINTS["main"], settings).items()
+    words = ["python", "-m", "flows", "main", *(word for name, value in given for word in (f"--{name}", str(value)))]
     return shlex.join(words)
 
 

@@ -16,9 +16,10 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.schema_tools.validation import is_valid
 
 from flows.deployed import DEPLOYED
-from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.entry_points import ENTRY_POINTS
 from flows.pipeline import FLOWS
 from flows.settings import Settings
+from flows.words import settings_of
 from tests.flows.small_run import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]

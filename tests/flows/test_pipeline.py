@@ -13,9 +13,10 @@ from mlflow.entities import Run as MlflowRun
 import formulation
 import training
 from flows import handover
-from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.entry_points import ENTRY_POINTS
 from flows.tracking import Run
 from flows.translation import dataset_of, network_of
+from flows.words import settings_of
 from formulation import Solution
 from tests.flows.small_run import SMALL
 

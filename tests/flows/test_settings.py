@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.entry_points import ENTRY_POINTS, entry_point, help_of, inherit, settings_of, words_of
+from flows.entry_points import ENTRY_POINTS, entry_point
 from flows.errors import SettingsError
 from flows.settings import CONTROLS, Settings
 from flows.translation import rules_of, tries_of
+from flows.words import help_of, inherit, settings_of, words_of
 from training import RULES
 
 MAIN = ENTRY_POINTS["main"]

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from benchmarks import compaction, main_job
-from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.entry_points import ENTRY_POINTS
 from flows.pipeline import FLOWS
 from flows.settings import Settings
+from flows.words import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())

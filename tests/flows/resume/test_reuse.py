@@ -12,9 +12,10 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows import caching, translation
-from flows.entry_points import ENTRY_POINTS, settings_of
+from flows.entry_points import ENTRY_POINTS
 from flows.keys import FREE, Recipe, narrowed
 from flows.settings import Settings
+from flows.words import settings_of
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import SMALL, RunStage
 
