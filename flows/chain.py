@@ -91,7 +91,8 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     """The run on top of a flow, with its parameters and settings."""
     store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
     title = title or _title(name, settings)
-    identity = identity_of(name, settings)
+    # A flow may have the name of its stage.
+    identity = identity_of(f"flow {name}", settings)
     with (
         _claimed(settings, identity) as resume,
         tracking.open_flow_run(store, title, {"flow": name, **prefect_tags()}, identity, resume=resume) as run,

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -117,26 +118,31 @@ def command(place: Path, environment: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-def statuses(place: Path) -> dict[str, str]:
+def runs_of(place: Path, but: Collection[str] = ()) -> dict[str, MlflowRun]:
+    """The store's runs by their ids, but for those named."""
     client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return {run.info.run_name: run.info.status for run in runs}
+    return {run.info.run_id: run for run in runs if run.info.run_id not in but}
+
+
+def statuses(place: Path, but: Collection[str] = ()) -> dict[str, str]:
+    return {run.info.run_name: run.info.status for run in runs_of(place, but).values()}
 
 
 def cancel_while_scoring(place: Path, environment: dict[str, str], prefect: SyncPrefectClient, name: str) -> None:
     """Start a deployment, cancel it in the middle of scoring, and see that everything says and does so."""
     words = [word for key, value in LONG.items() for word in ("--param", f"{key}={value}")]
-    before = len((place / "log").read_text())
+    before, earlier = len((place / "log").read_text()), set(runs_of(place))
     command(place, environment, "deployment", "run", name, *words)
     wait_for(SCORING, lambda: SCORING in (place / "log").read_text()[before:], 240)
     [flow_run] = [run for run in prefect.read_flow_runs() if run.state and run.state.is_running()]
-    store = MlflowClient(environment["MLFLOW_TRACKING_URI"])
-    found = store.search_runs(["1"], f"tags.`prefect.flow_run` = '{flow_run.id}'")
-    number = int(found[0].data.tags["process"].split()[-1])
+    tags = [run.data.tags for run in runs_of(place, earlier).values()]
+    [owner] = {each["process"] for each in tags if each.get("prefect.flow_run") == str(flow_run.id)}
+    number = int(owner.split()[1])  # between its host and its beginning
     command(place, environment, "flow-run", "cancel", str(flow_run.id))
     wait_for("the end of the process", lambda: not _is_alive(number), 30)
     wait_for("Cancelled", lambda: prefect.read_flow_run(flow_run.id).state.is_cancelled(), 90)
-    ended = statuses(place)
+    ended = statuses(place, earlier)
     [top] = [name for name in ended if name.startswith("main: lenet5 on digits (")]
     assert {ended[name] for name in ("score", "scoring set 1", "scoring set 2", top)} == {"KILLED"}
     assert "RUNNING" not in ended.values()
@@ -160,7 +166,6 @@ def test_six_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
         said = command(place, environment, "deployment", "run", "main/main", *words, "--watch")
         assert "Flow run finished successfully in 'Completed'" in said, (place / "log").read_text()
         assert set(statuses(place).values()) == {"FINISHED"}
-        (place / "mlflow.db").rename(place / "first.db")
         cancel_while_scoring(place, environment, prefect, "main/main")
 
 

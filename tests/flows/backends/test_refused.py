@@ -1,12 +1,15 @@
 """Stores and folders that cannot be used, and disks that are full: one line with the remedy, and nothing is lost."""
 
+import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.flows.backends.commands import NO_TROUBLE, Ended, command
 from tests.flows.resume.killed import Trouble
 
+SOON = 30.0  # seconds, with those in which the process is made that others are forked from
 WORDS = {"model": "fc2", "epochs": "1"}
 # A hidden layer so wide that its weights alone are larger than a store.
 WIDE = """
@@ -24,13 +27,20 @@ def _train(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["folder nobody can make", "folder", "no database"])
+@pytest.mark.parametrize("kind", ["folder nobody can make", "file nobody can make", "folder", "no database"])
 def test_a_store_that_cannot_be_written_to_is_refused_before_any_work(
     prefect_server: None, tmp_path: Path, kind: str
 ) -> None:
-    store = {"folder nobody can make": "/proc/no/mlflow.db", "folder": str(tmp_path)}.get(kind, str(tmp_path / "text"))
+    store = {
+        "folder nobody can make": "/proc/no/mlflow.db",
+        "file nobody can make": "/proc/x.db",
+        "folder": str(tmp_path),
+        "no database": str(tmp_path / "text"),
+    }[kind]
     (tmp_path / "text").write_text("no database " * 100)
+    start = time.monotonic()
     ended = _train(tmp_path / "flow", store)
+    assert time.monotonic() - start < SOON, ended.log
     assert ended.is_refused_in_one_line(), ended.log
     assert ended.errors[0].startswith(f"error: tracking store sqlite:///{store} cannot be opened: ")
     assert ended.errors[0].endswith("see tracking_uri")
@@ -74,6 +84,7 @@ def test_a_full_disk_under_the_cache_is_named_and_the_same_command_goes_on(
     assert "same command" in ended.errors[0]
     again = _train(tmp_path / "flow", store, tmp_path / "cache", model=model)
     assert again.code == 0, again.log
+    _require_all_finished(store)
 
 
 @pytest.mark.slow
@@ -90,3 +101,9 @@ def test_a_full_disk_under_the_store_is_named_and_the_same_command_goes_on(
     again = _train(tmp_path / "flow", store, cache, epochs="60")
     assert again.code == 0, again.log
     assert (tmp_path / "flow" / "counts").read_text().split().count("fit") == 1, "training was not kept"
+    _require_all_finished(store)
+
+
+def _require_all_finished(store: Path) -> None:
+    found = MlflowClient(f"sqlite:///{store}").search_runs(["1"])
+    assert {run.info.run_name: run.info.status for run in found if run.info.status != "FINISHED"} == {}
