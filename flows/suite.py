@@ -9,6 +9,7 @@ from flows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("-m", "not slow and not real_data")
+MOST = 8  # processes, each with torch and a Prefect server
 
 
 def run_suite(settings: Settings) -> int:
@@ -16,5 +17,7 @@ def run_suite(settings: Settings) -> int:
     # Without the run that `mlflow run` has opened: tests open theirs in stores of their own.
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     chosen = QUICK if settings.suite == "quick" else ()
-    command = [sys.executable, "-m", "pytest", *chosen]
+    # A file stays in one process, whose runs its tests share; those of the flows come first, being the longest.
+    spread = ("-n", str(min(os.cpu_count() or 1, MOST)), "--dist", "loadfile", "--no-loadscope-reorder")
+    command = [sys.executable, "-m", "pytest", *spread, *chosen]
     return subprocess.run(command, cwd=ROOT, env={"OMP_NUM_THREADS": "1", **outside}, check=False).returncode
