@@ -128,7 +128,7 @@ def _claimed(uri: str) -> Iterator[None]:
         return
     path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # MLflow tries a database that cannot be opened for half an hour, and a lock is waited for where no file can be made.
+    # MLflow tries a database that cannot be opened for half an hour; a lock is waited for where no file can be made.
     with closing(sqlite3.connect(path, timeout=OPENING)) as database:
         database.execute("BEGIN IMMEDIATE")
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=OPENING):
