@@ -1,5 +1,6 @@
 """Pruning in steps: what each of them did, as metrics, as a file and as pictures, and what was not proved optimal."""
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +18,11 @@ from flows.stages.pictures import log_mask_pictures
 from flows.stages.score import STATUS_TAG, statuses
 from flows.tracking import Run
 from formulation import Certificate
-from training import Dataset, Evaluation, Scores, Step
+from training import Dataset, Evaluation, Masks, Scores, Step
 
 LOG = logging.getLogger(__name__)
-STEP_FILE = "steps/step_{:03}.json"
+STEPS = "steps"
+STEP_FILE = STEPS + "/step_{:03}.json"
 OPTIMAL = "optimal"
 SCORED, NOT_OPTIMAL, LARGEST = "steps_scored", "steps_not_optimal", "steps_largest_gap"
 
@@ -63,6 +65,16 @@ def follow(
             times[layer] = np.where(mask, 0, np.where(before > 0, before, step.index))
     _log_statuses(run, certificates)
     return Followed(step, values, times)
+
+
+def masks_by_step(run: Run, widths: Mapping[str, int]) -> dict[int, Masks]:
+    """The masks that a run of pruning in steps logged, by step; `widths` are the units of every layer."""
+    with tracking.downloaded(run, STEPS) as folder:
+        records = [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
+    return {
+        record["step"]: {layer: ~np.isin(np.arange(units), record["removed"][layer]) for layer, units in widths.items()}
+        for record in records
+    }
 
 
 def certificates_in_words(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:

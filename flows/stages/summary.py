@@ -7,7 +7,7 @@ from flows.stages.compact import compaction_in_words
 from flows.stages.page import REPORT, log_report
 from flows.stages.pictures import log_mask_pictures
 from flows.stages.score import change_in_words
-from flows.stages.steps import certificates_in_words
+from flows.stages.steps import certificates_in_words, masks_by_step
 from flows.tracking import Run
 from flows.translation import dataset_of, rules_of
 
@@ -41,15 +41,19 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     tracking.log_table(parent, figures.unit_columns(scores, masks), "scores.json")
     dataset = dataset_of(settings)
     network = handover.load_network(stages["train"], settings, dataset)
-    log_mask_pictures(parent, network, masks)
+    # Those of every step here too: the UI's list of runs hides nested ones, and its slider has nowhere to go without.
+    steps = settings.schedule == "iterative"
+    widths = {layer: len(mask) for layer, mask in masks.items()}
+    for step, each in (masks_by_step(stages["prune"], widths) if steps else {0: masks}).items():
+        log_mask_pictures(parent, network, each, step)
     log_report(settings, parent, stages, accuracies, network, scores, masks)
     images, labels = dataset.train.images, dataset.train.labels
     tracking.log_dataset(parent, settings.dataset, images, labels, context="train", digest=dataset.train.digest())
-    steps = certificates_in_words(tracking.logged_tags(stages["prune"]), pruned)
-    tracking.log_note(parent, _note(settings, metrics, accuracies, steps))
+    proofs = certificates_in_words(tracking.logged_tags(stages["prune"]), pruned)
+    tracking.log_note(parent, _note(settings, metrics, accuracies, proofs))
 
 
-def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: dict[str, float], steps: str) -> str:
+def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: dict[str, float], proofs: str) -> str:
     pruned = metrics["prune"]
     rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
@@ -70,5 +74,5 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
     smaller = compaction_in_words(metrics.get("compact", {}))
-    parts = [what, "\n".join(table), change_in_words(metrics["score"]), steps, removed, smaller, where]
+    parts = [what, "\n".join(table), change_in_words(metrics["score"]), proofs, removed, smaller, where]
     return "\n\n".join(part for part in parts if part)
