@@ -52,6 +52,9 @@ def follow(
     times: dict[str, NDArray[np.int64]] = {}
     values: Scores = {}
     for step in steps:
+        if not times:
+            # The UI's slider stands at 0 when it opens.
+            log_mask_pictures(run, network, {layer: np.ones_like(mask) for layer, mask in step.masks.items()})
         values = values or step.scores or {}
         certificate = certificates[-1] if certificates and step.scores is not None else None
         validation = evaluation_of(settings, step.network, dataset, "validation")
@@ -68,10 +71,11 @@ def follow(
 
 
 def masks_by_step(run: Run, widths: Mapping[str, int]) -> dict[int, Masks]:
-    """The masks that a run of pruning in steps logged, by step; `widths` are the units of every layer."""
+    """The masks that a run of pruning in steps logged, by step, 0 before any; `widths` are the units of every layer."""
     with tracking.downloaded(run, STEPS) as folder:
         records = [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
-    return {
+    whole = {layer: np.ones(units, np.bool_) for layer, units in widths.items()}
+    return {0: whole} | {
         record["step"]: {layer: ~np.isin(np.arange(units), record["removed"][layer]) for layer, units in widths.items()}
         for record in records
     }
