@@ -15,6 +15,13 @@ from flows.settings import Settings
 from flows.tracking import Run
 from flows.words import chosen
 
+TITLE = 52  # characters
+TITLED = ("model", "dataset", "run_id")  # stand in a title anyhow, or say nothing in it
+TELLING = (
+    *("rule", "selection", "threshold", "share", "budget", "schedule", "gate", "relax", "loss_weight", "radius"),
+    *("integer_scores", "seed", "images_per_class", "scoring_sets"),
+)
+
 
 def train_stage(settings: Settings, parent: Run) -> Run:
     """Train and evaluate the settings' network; the run of the stage."""
@@ -90,7 +97,7 @@ def earlier(settings: Settings, *stages: str) -> Run:
 def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     """The run on top of a flow, with its parameters and settings."""
     store = tracking.open_store(tracking.store_uri(settings.tracking_uri), settings.experiment)
-    title = title or _title(name, settings)
+    title = title or title_of(name, settings)
     # A flow may have the name of its stage.
     identity = identity_of(f"flow {name}", settings)
     with (
@@ -146,11 +153,21 @@ def _claimed(settings: Settings, identity: str) -> Iterator[bool]:
             lock.release()
 
 
-def _title(name: str, settings: Settings) -> str:
-    """What tells runs of a flow apart in a list: the network, the data, and what was chosen otherwise than usual."""
+def title_of(name: str, settings: Settings) -> str:
+    """What tells runs of a flow apart in a list: the network, the data, and what was chosen otherwise than usual.
+
+    What people compare comes first; it is cut to about `TITLE` characters, because the UI makes the picture of a run
+    as wide as its name. All settings are the run's parameters.
+    """
     own = chosen(ENTRY_POINTS[name], settings)
-    words = [f"{each}={value}" for each, value in own.items() if each not in ("model", "dataset", "run_id")]
-    return f"{name}: {settings.model} on {settings.dataset}" + (f" ({', '.join(words)})" if words else "")
+    first = [each for each in TELLING if each in own]
+    names = [each for each in (*first, *(each for each in own if each not in first)) if each not in TITLED]
+    title, words = f"{name}: {settings.model} on {settings.dataset}", [f"{each}={own[each]}" for each in names]
+    shown = len(words)
+    while shown and len(title) + len(", ".join(words[:shown])) > TITLE:
+        shown -= 1
+    listed = [*words[:shown], *(["…"] if shown < len(words) else [])]
+    return f"{title} ({', '.join(listed)})" if listed else title
 
 
 def _params(name: str, settings: Settings) -> dict[str, object]:
