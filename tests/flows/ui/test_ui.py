@@ -1,5 +1,6 @@
 """What a person sees in the MLflow UI of what the flows log; pictures of it are kept in pytest's cache folder."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.flows.backends.servers import tracking_server
 from tests.flows.small_run import SMALL, RunStage
@@ -15,6 +18,7 @@ from tests.flows.ui.browser import Browser, all_drawn, browser, chromium, curves
 STEPS = 3
 SCHEDULE = {"schedule": "iterative", "selection": "share", "share": "0.4", "steps": str(STEPS), "exchange": "0"}
 RULES = ("program", "taylor")
+TRIES = 10
 CARD = "experiment-view-compare-runs-card"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,8 +34,7 @@ class Shown:
     tops: tuple[str, ...]
 
     def stages(self, stage: str) -> list[str]:
-        wanted = " OR ".join
-        del wanted
+        """The nested runs of a stage, one for each run on top."""
         return [
             run.info.run_id
             for top in self.tops
@@ -60,14 +63,15 @@ def seen(shown: Shown, pytestconfig: pytest.Config) -> Iterator[Browser]:
         yield opened
 
 
-def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_steps(shown: Shown, seen: Browser) -> None:
+def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_steps(
+    shown: Shown, seen: Browser
+) -> None:
     page = seen.open(runs_page(shown.server, shown.experiment, "CHART"))
     page.get_by_placeholder("Search metric charts").fill("mask")
     card = page.get_by_test_id(CARD).first
-    card.get_by_role("img").first.wait_for()
+    card.locator("img").nth(1).wait_for()
     # The picture is as wide as the longest name, which must fit into its card.
-    card.get_by_test_id(f"{CARD}-menu").click()
-    page.get_by_role("menuitem", name="Configure").click()
+    _configure(page, card)
     page.get_by_role("dialog").get_by_text("Show run parameters").click()
     page.get_by_role("dialog").get_by_role("button", name="Save changes").click()
     card.locator("[data-component-id=fullscreen_button_chartcard]").click()
@@ -81,9 +85,9 @@ def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_st
         page.wait_for_function("() => [...document.querySelectorAll('[role=dialog] img')].every(i => i.naturalWidth)")
         assert slider.get_attribute("aria-valuenow") == str(step)
         assert at_step.count() == len(RULES) == images.count()
-        assert {run for run in shown.tops if any(run in (each.get_attribute("src") or "") for each in at_step.all())} == {
-            *shown.tops
-        }
+        assert {
+            run for run in shown.tops if any(run in (each.get_attribute("src") or "") for each in at_step.all())
+        } == {*shown.tops}
         left, right = (at_step.nth(number).bounding_box() for number in range(2))
         assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
         pictures.append(at_step.first.screenshot())
@@ -94,11 +98,9 @@ def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_st
 
 def test_scores_of_two_runs_are_compared_unit_by_unit(shown: Shown, seen: Browser) -> None:
     page = seen.open(runs_page(shown.server, shown.experiment, "ARTIFACT"))
-    page.get_by_text("Table: scores.json").wait_for()
-    page.get_by_text("Group by: unit").wait_for()
-    page.get_by_text("Compare: score").wait_for()
-    units = [row for row in _rows(shown, shown.tops[0])]
-    page.get_by_text(units[0], exact=True).first.wait_for()
+    for words in ("scores.json", "Group by: unit", "Compare: score"):
+        page.get_by_role("main").locator(":is(button, [role=combobox])", has_text=words).first.wait_for()
+    page.get_by_text(_units(shown.client, shown.tops[0])[0], exact=True).first.wait_for()
     seen.keep("scores")
     for top in shown.tops:
         name = shown.client.get_run(top).info.run_name
@@ -114,7 +116,9 @@ def test_the_curves_of_two_runs_are_drawn_with_every_step(shown: Shown, seen: Br
         arg=STEPS,
     )
     seen.keep("curves")
-    drawn = page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data.map(curve => [...curve.y]))")
+    drawn = page.evaluate(
+        "() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data.map(curve => [...curve.y]))"
+    )
     logged = [
         [metric.value for metric in shown.client.get_metric_history(run, "step.validation_accuracy")]
         for run in shown.stages("prune")
@@ -153,9 +157,19 @@ def test_the_run_on_top_says_in_words_what_it_came_to(shown: Shown, seen: Browse
     seen.keep("run_on_top")
 
 
-def _rows(shown: Shown, run: str) -> list[str]:
-    import json
+def _configure(page: Page, card: Locator) -> None:
+    # The list of runs renews itself now and then, which closes a menu.
+    for _ in range(TRIES):
+        card.get_by_test_id(f"{CARD}-menu").click()
+        try:
+            page.get_by_role("menuitem", name="Configure").click(timeout=3000)
+        except PlaywrightTimeout:
+            continue
+        return
+    pytest.fail("the menu of the chart does not stay open")
 
-    table = json.loads(Path(shown.client.download_artifacts(run, "scores.json")).read_text())
+
+def _units(client: MlflowClient, run: str) -> list[str]:
+    table = json.loads(Path(client.download_artifacts(run, "scores.json")).read_text())
     column = table["columns"].index("unit")
     return [row[column] for row in table["data"]]
