@@ -69,7 +69,7 @@ def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_st
 ) -> None:
     page = seen.open(runs_page(shown.server, shown.experiment, "CHART"))
     page.get_by_placeholder("Search metric charts").fill("mask")
-    card = page.get_by_test_id(CARD).first
+    card = page.get_by_test_id(CARD).filter(has_text="mask fc1")  # enough units for every step
     card.locator("img").nth(1).wait_for()
     # The picture is as wide as the longest name, which must fit into its card.
     _configure(page, card)
