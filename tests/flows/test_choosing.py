@@ -14,6 +14,7 @@ import training
 from flows import handover, tracking
 from flows.errors import HandOverError
 from flows.settings import CONTROLS
+from flows.stages.steps import masks_by_step
 from flows.tracking import Run
 from tests.flows.small_run import RunStage
 from training import Limits
@@ -104,8 +105,14 @@ def test_steps_score_the_pruned_network_again_and_log_each_of_them(
     for name in ("units_removed", "objective", "gap", "cross_entropy", "exchanges", "validation_accuracy"):
         assert [point.step for point in client.get_metric_history(run.run_id, f"step.{name}")] == [1, 2]
     names = [Path(item.path).name for item in client.list_artifacts(run.run_id, "images")]
-    for step in (1, 2):
+    for step in (0, 1, 2):
         assert any(name.startswith(f"mask fc1+step+{step}+") for name in names)
+    logged = masks_by_step(run, {layer: len(mask) for layer, mask in masks.items()})
+    assert list(logged) == [0, 1, 2]
+    for layer, mask in masks.items():
+        assert logged[0][layer].all()
+        assert len(mask) > logged[1][layer].sum() > mask.sum()
+        np.testing.assert_array_equal(logged[2][layer], mask)
     steps = table(run, "scores.json")
     assert [step == 0 for step in steps["step"]] == steps["kept"]
     assert set(steps["step"]) == {0, 1, 2}
