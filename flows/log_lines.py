@@ -14,8 +14,8 @@ from training import TrainingError
 MENDABLE = (FlowError, TrainingError, FormulationError)
 PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
-# What they could not send to a server that went away; `launch` says once that it did.
-PREFECT_SENDERS = ("prefect.events.clients", "prefect._internal.concurrency")
+# What Prefect and MLflow could not send to a server that is away; the error says once that it is.
+SENDERS = ("prefect.events.clients", "prefect._internal.concurrency", "urllib3.connectionpool")
 
 
 def one_line(error: BaseException) -> str:
@@ -28,7 +28,7 @@ def write_log_lines() -> None:
     _write_to(_terminal())
     # Prefect's sender of logs writes its own failures to stderr past every logger, without a line break.
     logging.raiseExceptions = False
-    for name in PREFECT_SENDERS:
+    for name in SENDERS:
         logging.getLogger(name).addFilter(lambda record: False)
     for console in logging.getLogger().handlers:
         console.addFilter(_is_news)
