@@ -1,5 +1,8 @@
 """`python -m flows serve`: every flow offered in the Prefect UI and run on this machine, without a work pool."""
 
+import os
+import signal
+
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL
@@ -15,5 +18,7 @@ def serve_flows() -> int:
         RunnerDeployment.from_flow(flow, name="served", entrypoint_type=EntrypointType.MODULE_PATH)
         for flow in DEPLOYED.values()
     ]
+    # Prefect ends at once by SIGTERM; by Ctrl-C it may first wait for a run that was just cancelled.
+    signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     serve(*offers, print_starting_message=False)
     return 0

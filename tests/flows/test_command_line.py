@@ -1,11 +1,13 @@
 """The command line as a person uses it: what it prints, where, and its exit codes."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from flows.__main__ import main
 from flows.entry_points import ENTRY_POINTS
@@ -53,3 +55,14 @@ def test_what_only_the_data_can_tell_gives_one_line_and_code_2_too(
     assert captured.err.startswith("error: image folder no/such/folder does not exist")
     assert captured.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_away_is_told_of_in_one_line(prefect_server: None) -> None:
+    store = "http://127.0.0.1:9"  # nobody listens there
+    words = [sys.executable, "-m", "flows", "train", "--epochs", "1", "--cache", "none", "--tracking_uri", store]
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()}
+    ended = subprocess.run(words, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: tracking store {store} cannot be opened: ")

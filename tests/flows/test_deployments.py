@@ -175,7 +175,7 @@ def test_a_served_run_can_be_cancelled(place: Path, environment: dict[str, str],
         wait_for("the deployments", lambda: "main/served" in command(place, environment, "deployment", "ls"), 150)
         cancel_while_scoring(place, environment, prefect, "main/served")
         serving.send_signal(signal.SIGINT)
-        serving.wait(60)
+        assert serving.wait(60) == 0
 
 
 def test_a_server_that_goes_away_in_the_middle_gives_one_line_and_no_run_is_left_running(
