@@ -96,6 +96,13 @@ def test_pruning_any_small_network_is_masking_it(build, seed: int) -> None:
     assert_meet(made.model, made.images, seed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg7", "vgg16_plain", "resnet20"])
+def test_pruning_a_deep_network_is_masking_it(name: str) -> None:
+    model = trained_norms(training.build(name, input_shape=(3, 8, 8), classes=10, seed=0))
+    assert_meet(model, torch.rand(2, 3, 8, 8, dtype=torch.float64), seed=1)
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
     [(Forked, (1, 12, 12)), (Functional, (1, 12, 12)), (Series, (2, 11))],

@@ -36,6 +36,53 @@ def test_the_widths_are_those_of_the_paper(name: str, widths: dict[str, int]) ->
     assert {layer: link.units for layer, link in links.items()} == widths
 
 
+@pytest.mark.parametrize(
+    ("name", "convolutions", "linear"),
+    [
+        ("vgg7", 4, 3),
+        ("vgg16", 13, 3),
+        ("vgg16_plain", 13, 3),
+        ("vgg19", 16, 3),
+        ("resnet20", 21, 1),
+        ("resnet56", 57, 1),
+    ],
+)
+def test_a_name_counts_the_layers_with_weights(name: str, convolutions: int, linear: int) -> None:
+    parts = list(build(name, input_shape=(3, 32, 32), classes=10, seed=0).modules())
+    found = sum(isinstance(part, nn.Conv2d) for part in parts)
+    # Residual networks have two shortcuts with weights beside the layers that their names count.
+    assert (found, sum(isinstance(part, nn.Linear) for part in parts)) == (convolutions, linear)
+    assert str(found + linear - (2 if name.startswith("resnet") else 0)) in name
+    assert any(isinstance(part, nn.BatchNorm2d) for part in parts) == (name != "vgg16_plain")
+
+
+def test_the_convolutions_of_vgg16_are_those_of_the_paper() -> None:
+    model = build("vgg16", input_shape=(3, 32, 32), classes=10, seed=0)
+    widths = [part.out_channels for part in model.modules() if isinstance(part, nn.Conv2d)]
+    assert widths == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
+    assert sum(isinstance(part, nn.MaxPool2d) for part in model.modules()) == 5
+
+
+def test_units_inside_residual_blocks_and_those_before_them_can_go_but_not_those_that_a_sum_reads_first() -> None:
+    model = build("resnet20", input_shape=(3, 8, 8), classes=10, seed=0)
+    links = consumers(model, torch.zeros(1, 3, 8, 8))
+    assert set(links) == {"conv1"} | {f"stage{stage}.block{block}.conv1" for stage in (1, 2, 3) for block in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_a_model_of_torchvision_is_built_for_the_classes(name: str) -> None:
+    model = build(f"torchvision:{name}", input_shape=(3, 32, 32), classes=7, seed=0)
+    again = build(f"torchvision:{name}", input_shape=(3, 32, 32), classes=7, seed=0)
+    assert predict(model, torch.rand(2, 3, 32, 32)).shape == (2, 7)
+    assert model_digest(model) == model_digest(again)
+
+
+@pytest.mark.parametrize("name", ["resnet19", "ResNet18", "fcn_resnet50"])
+def test_an_unknown_model_of_torchvision_is_refused_with_the_nearest(name: str) -> None:
+    with pytest.raises(UnknownModel, match=f"'torchvision:{name}' is unknown \\(did you mean 'torchvision:resnet"):
+        build(f"torchvision:{name}", input_shape=(3, 32, 32), classes=7, seed=0)
+
+
 def test_lenet5_on_mnist_has_the_published_number_of_parameters() -> None:
     model = build("lenet5", input_shape=(1, 28, 28), classes=10, seed=0)
     assert sum(parameter.numel() for parameter in model.parameters()) == 44426

@@ -1,8 +1,7 @@
-"""Models by name: the paper's small networks, or a person's own through `package.module:factory`."""
+"""Models by name: the paper's networks, torchvision's, or a person's own through `package.module:factory`."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,10 +12,14 @@ from training.checkpoints import load_checkpoint
 from training.errors import ModelError, SettingsError, UnknownModel
 from training.heads import with_new_head
 from training.inference import check_forward
+from training.models.of_torchvision import PREFIX, make_torchvision
+from training.models.resnet import BLOCKS, make_resnet
+from training.models.small import HIDDEN, make_dense, make_lenet5
+from training.models.vgg import PLAIN, STAGES, make_vgg
 from training.own_models import call_factory
 
-HIDDEN = {"fc2": (300,), "fc3": (300, 100), "fc4": (200, 100, 100)}
-MODELS = (*HIDDEN, "lenet5")
+VGG16_PLAIN = f"vgg16{PLAIN}"
+MODELS = (*HIDDEN, "lenet5", *STAGES, VGG16_PLAIN, *BLOCKS)
 
 
 def build(
@@ -34,6 +37,9 @@ def build(
       "fc4": 200-100-100; children flatten, fc1, relu1, fc2, ..., output.
     - "lenet5": 6 and 16 convolutions 5x5, each with ReLU and a 2x2 average pool, then 120-84; children conv1, relu1,
       pool1, ..., flatten, fc1, ..., output.
+    - "vgg7", "vgg16", "vgg19": 3x3 convolutions with BatchNorm, two hidden layers of 512; "vgg16_plain" is vgg16
+      without BatchNorm. "resnet20", "resnet56": residual networks of 16, 32 and 64 feature maps.
+    - "torchvision:<name>": a classification model of torchvision, such as "torchvision:resnet18".
     - "package.module:factory" or "path/to/file.py:factory": a factory called without arguments.
     - `checkpoint`: a file with the state dict to load, see `load_checkpoint`.
     - `new_head`: where the model with its checkpoint has another number of outputs than there are classes, its last
@@ -43,7 +49,6 @@ def build(
     does not fit the images or classes, CheckpointError, and SettingsError for a value out of range.
     Source: ElAraby, Wolf, Carvalho, "Identifying Critical Neurons in ANN Architectures using Mixed Integer
     Programming", CPAIOR 2023.
-    CPAIOR 2023.
     """
     if classes < 2 or len(input_shape) != 3 or min(input_shape) < 1 or seed < 0:
         raise SettingsError(
@@ -62,54 +67,21 @@ def build(
 
 
 def _make(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if name.startswith(PREFIX):
+        return make_torchvision(name.removeprefix(PREFIX), classes)
     if ":" in name:
         return call_factory(name)
     if name == "lenet5":
-        return _make_lenet5(input_shape, classes)
+        return make_lenet5(input_shape, classes)
     if name in HIDDEN:
-        return _make_dense(input_shape, HIDDEN[name], classes)
+        return make_dense(input_shape, HIDDEN[name], classes)
+    if name in STAGES or name == VGG16_PLAIN:
+        return make_vgg(input_shape, STAGES[name.removesuffix(PLAIN)], classes, norm=name in STAGES)
+    if name in BLOCKS:
+        return make_resnet(input_shape, BLOCKS[name], classes)
     near = get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
     raise UnknownModel(
-        f"model {name!r} is unknown{guess}: use one of {', '.join(MODELS)}, or package.module:factory, or "
-        f"path/to/file.py:factory"
-    )
-
-
-def _make_dense(input_shape: tuple[int, int, int], hidden: tuple[int, ...], classes: int) -> nn.Module:
-    channels, height, width = input_shape
-    children: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    features = channels * height * width
-    for number, units in enumerate(hidden, start=1):
-        children[f"fc{number}"] = nn.Linear(features, units)
-        children[f"relu{number}"] = nn.ReLU()
-        features = units
-    children["output"] = nn.Linear(features, classes)
-    return nn.Sequential(children)
-
-
-def _make_lenet5(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    channels, height, width = input_shape
-    # A 5x5 convolution without padding takes 4, a 2x2 pool halves; twice.
-    rows, columns = (((size - 4) // 2 - 4) // 2 for size in (height, width))
-    if min(rows, columns) < 1:
-        raise ModelError(
-            f"model 'lenet5' cannot take images of {height}x{width}: at least 16x16 are needed; "
-            f"give a larger image_size or use an fc model"
-        )
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 6, 5),
-            relu1=nn.ReLU(),
-            pool1=nn.AvgPool2d(2),
-            conv2=nn.Conv2d(6, 16, 5),
-            relu2=nn.ReLU(),
-            pool2=nn.AvgPool2d(2),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(16 * rows * columns, 120),
-            relu3=nn.ReLU(),
-            fc2=nn.Linear(120, 84),
-            relu4=nn.ReLU(),
-            output=nn.Linear(84, classes),
-        )
+        f"model {name!r} is unknown{guess}: use one of {', '.join(MODELS)}, torchvision:name, package.module:factory, "
+        f"or path/to/file.py:factory"
     )
