@@ -42,7 +42,6 @@ class Settings(BaseModel):
     # the network
     model: str = Field(
         "lenet5",
-        "lenet5",
         description=(
             "fc2, fc3, fc4, lenet5, vgg7, vgg16, vgg16_plain, vgg19, resnet20, resnet56, torchvision:name, "
             "package.module:factory, file.py:factory, or an MLflow model URI"

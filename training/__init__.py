@@ -1,10 +1,18 @@
 """Data, models, training and pruning in torch; knows nothing of the program, of tracking or of flows.
 
 Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
-folders, data, inference, sampling, checkpoints, heads, own_models, models, pruning/, loop, schedules. The loop comes
-after pruning/ because it keeps removed units removed while it trains.
+folders, data, inference, sampling, checkpoints, heads, own_models, models, pruning/, blocks, auxiliary, loop,
+schedules. The loop comes after pruning/ because it keeps removed units removed while it trains.
 """
 
+from training.auxiliary import (
+    Headed,
+    make_head,
+)
+from training.blocks import (
+    Block,
+    split,
+)
 from training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
@@ -22,6 +30,7 @@ from training.digests import (
     tensors_digest,
 )
 from training.errors import (
+    BlockError,
     CheckpointError,
     DataError,
     DeviceError,
@@ -137,6 +146,8 @@ __all__ = [
     "DATASETS",
     "MODELS",
     "RULES",
+    "Block",
+    "BlockError",
     "CheckpointError",
     "CompactSpec",
     "Cost",
@@ -152,6 +163,7 @@ __all__ = [
     "Exported",
     "FitResult",
     "FitSettings",
+    "Headed",
     "LabelError",
     "Latency",
     "LayerLatency",
@@ -216,6 +228,7 @@ __all__ = [
     "load_checkpoint",
     "load_compact",
     "load_masks",
+    "make_head",
     "masks_digest",
     "measure_latencies",
     "measure_latency",
@@ -230,6 +243,7 @@ __all__ = [
     "save_checkpoint",
     "save_compact",
     "save_masks",
+    "split",
     "tensors_digest",
     "torch_threads",
     "validate_masks",

@@ -73,3 +73,7 @@ class ScheduleError(PruningError):
 
 class UnsupportedGraph(PruningError):
     """The way a layer's units take through the model cannot be followed."""
+
+
+class BlockError(TrainingError):
+    """A cut that does not exist or that a branch crosses, or a block on which no head can stand."""

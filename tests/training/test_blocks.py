@@ -1,0 +1,140 @@
+"""Networks cut into blocks, and the heads on top of them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from training.auxiliary import Headed, make_head
+from training.blocks import Block, split
+from training.digests import model_digest
+from training.errors import BlockError, SettingsError
+from training.models import build
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def made(name: str) -> nn.Module:
+    return build(name, input_shape=(3, 16, 16), classes=5, seed=0).eval()
+
+
+def chained(blocks: tuple[Block, ...], values: torch.Tensor) -> torch.Tensor:
+    for block in blocks:
+        assert tuple(values.shape[1:]) == block.reads
+        values = block.module(values)
+        assert tuple(values.shape[1:]) == block.makes
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # A residual network is cut before its first residual block and between them, the first convolution apart.
+    [("lenet5", 2), ("vgg7", 4), ("vgg16_plain", 13), ("resnet20", 10), ("torchvision:resnet18", 9), ("fc3", 1)],
+)
+def test_the_blocks_in_a_row_are_the_network(name: str, count: int) -> None:
+    model = made(name)
+    blocks = split(model, IMAGES)
+    with torch.no_grad():
+        assert torch.equal(chained(blocks, IMAGES), model(IMAGES))
+    assert len(blocks) == count
+    weighted = [each for each, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    assert sorted(layer for block in blocks for layer in block.layers) == sorted(weighted)
+
+
+@given(st.sets(st.integers(2, 13), min_size=1, max_size=4))
+@settings(max_examples=20)
+def test_any_cuts_of_a_series_give_blocks_of_those_names(numbers: set[int]) -> None:
+    model = made("vgg16_plain")
+    cuts = [f"conv{number}" for number in sorted(numbers)]
+    blocks = split(model, IMAGES, cuts[::-1])
+    assert [block.name for block in blocks] == ["conv1", *cuts]
+    with torch.no_grad():
+        assert torch.equal(chained(blocks, IMAGES), model(IMAGES))
+
+
+def test_a_block_holds_the_layers_of_the_network_themselves() -> None:
+    model = made("resnet20")
+    for block in split(model, IMAGES):
+        for layer in block.layers:
+            assert block.module.get_submodule(layer) is model.get_submodule(layer)
+
+
+def test_cutting_leaves_the_network_as_it_was() -> None:
+    model = made("vgg7").train()
+    before = model_digest(model)
+    assert all(block.module.training for block in split(model, IMAGES))
+    assert model.training
+    assert model_digest(model) == before
+
+
+class Shifted(nn.Module):
+    """A constant of the network's own that two blocks read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+        self.shift = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x)) * self.shift
+        return (torch.relu(self.second(x)) * self.shift).mean((2, 3))
+
+
+def test_a_constant_that_two_blocks_read_is_no_branch() -> None:
+    model = Shifted().eval()
+    blocks = split(model, IMAGES)
+    assert [block.name for block in blocks] == ["first", "second"]
+    with torch.no_grad():
+        assert torch.equal(chained(blocks, IMAGES), model(IMAGES))
+
+
+def test_a_cut_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BlockError, match=r"cut 'conv33': .*did you mean 'conv3'"):
+        split(made("vgg7"), IMAGES, ["conv33"])
+
+
+def test_a_branch_across_a_cut_is_named() -> None:
+    with pytest.raises(BlockError, match=r"before 'stage1.block1.conv2' is crossed by a branch: '\w+' behind it reads"):
+        split(made("resnet20"), IMAGES, ["stage1.block1.conv2"])
+
+
+def test_the_same_cut_twice_is_refused() -> None:
+    with pytest.raises(BlockError, match="are the same: name one of them"):
+        split(made("resnet20"), IMAGES, ["stage2.block1.conv1", "stage2.block1.shortcut.conv"])
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet20", "lenet5"])
+def test_a_head_makes_logits_of_every_blocks_values_but_the_last(name: str) -> None:
+    blocks = split(made(name), IMAGES)
+    values = IMAGES
+    for block in blocks[:-1]:
+        headed = Headed(block.module, make_head(block, 5, seed=1)).eval()
+        with torch.no_grad():
+            assert headed(values).shape == (2, 5)
+            values = block.module(values)
+    with pytest.raises(BlockError, match=f"block '{blocks[-1].name}' makes values of shape"):
+        make_head(blocks[-1], 5, seed=0)
+
+
+def test_a_head_is_drawn_from_its_seed_alone() -> None:
+    block = split(made("vgg7"), IMAGES)[0]
+    state = torch.random.get_rng_state()
+    first, again, other = (model_digest(make_head(block, 5, seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(SettingsError, match="classes=1"):
+        make_head(block, 1, seed=0)
+
+
+def test_a_head_pools_to_a_quarter_and_to_two_by_two() -> None:
+    block = split(build("vgg7", input_shape=(3, 32, 32), classes=5, seed=0).eval(), torch.zeros(1, 3, 32, 32))[0]
+    head = make_head(block, 5, seed=0)
+    shapes = []
+    values = torch.zeros(1, *block.makes)
+    head.eval()
+    for part in head:
+        values = part(values)
+        shapes.append(tuple(values.shape[1:]))
+    assert block.makes == (64, 16, 16)
+    assert shapes == [*[(64, 4, 4)] * 4, (64, 2, 2), (256,), (64,), (64,), (5,)]
