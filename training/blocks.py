@@ -118,7 +118,6 @@ def _block(traced: fx.GraphModule, name: str, start: fx.Node, end: fx.Node) -> B
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(copies[end])
     module = fx.GraphModule(traced, graph, class_name=f"Block_{name.replace('.', '_')}")
-    module.train(traced.training)
     return Block(name, module, _features(start), _features(end))
 
 
