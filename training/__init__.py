@@ -2,7 +2,7 @@
 
 Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
 folders, data, inference, sampling, checkpoints, heads, own_models, models, pruning/, blocks, auxiliary, loop,
-schedules. The loop comes after pruning/ because it keeps removed units removed while it trains.
+decoupled, schedules. The loop comes after pruning/ because it keeps removed units removed while it trains.
 """
 
 from training.auxiliary import (
@@ -20,6 +20,12 @@ from training.checkpoints import (
 from training.data import (
     DATASETS,
     load,
+)
+from training.decoupled import (
+    BlockEpoch,
+    DecoupledFit,
+    fit_blocks,
+    fit_heads,
 )
 from training.devices import (
     find_device,
@@ -147,12 +153,14 @@ __all__ = [
     "MODELS",
     "RULES",
     "Block",
+    "BlockEpoch",
     "BlockError",
     "CheckpointError",
     "CompactSpec",
     "Cost",
     "DataError",
     "Dataset",
+    "DecoupledFit",
     "DeviceError",
     "Epoch",
     "Evaluation",
@@ -222,6 +230,8 @@ __all__ = [
     "find_device",
     "find_head",
     "fit",
+    "fit_blocks",
+    "fit_heads",
     "iterative",
     "layer_latencies",
     "load",

@@ -156,7 +156,7 @@ def _fit(
     images, labels = train.images.to(device, weight_type(model)), train.labels.to(device)
     zeros = {key: removed.to(device) for key, removed in zeros.items()}
     hold_at_zero(model, zeros)
-    optimiser = _make_optimiser(model, settings)
+    optimiser = make_optimiser([each for each in model.parameters() if each.requires_grad], settings)
     shuffle = torch.Generator().manual_seed(settings.seed)
     epochs = []
     for index in range(1, settings.epochs + 1):
@@ -203,8 +203,8 @@ def batches(images: int, batch_size: int, generator: torch.Generator) -> Iterato
         yield order[start:stop]
 
 
-def _make_optimiser(model: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimiser(parameters: Sequence[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+    """The optimiser of these parameters that the settings name."""
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimiser == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)

@@ -1,0 +1,128 @@
+"""Blocks that learn alone, and heads that learn on a network that does not."""
+
+import pytest
+import torch
+from torch import nn
+
+from training import (
+    BlockError,
+    FitSettings,
+    TrainingDiverged,
+    evaluate,
+    fit_blocks,
+    fit_heads,
+    load,
+    make_head,
+    model_digest,
+    split,
+)
+from training.models import build
+from training.splits import Split
+
+ONE = FitSettings(epochs=1)
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Split, Split]:
+    dataset = load("digits", root=None, seed=0, image_size=16)
+    return dataset.train, dataset.validation
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    layers = []
+    features = 1
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for width in (6, 8, 8):
+            layers += [nn.Conv2d(features, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+            features = width
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 4, 10)).eval()
+
+
+@pytest.fixture(scope="module")
+def heads(network: nn.Module, data: tuple[Split, Split]) -> dict[str, nn.Module]:
+    return {block.name: make_head(block, 10, seed=1) for block in split(network, data[0].images[:1])[:-1]}
+
+
+def state(model: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.state_dict().items() if name.split(".")[0] in prefix.split()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    assert first
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+MODULES = {"0": "0 1", "4": "4 5", "8": "8 9 13"}
+
+
+@pytest.mark.parametrize("chosen", MODULES)
+def test_training_one_block_leaves_every_other_bit_identical(chosen, network, heads, data) -> None:
+    fitted = fit_blocks(network, heads, *data, ONE, learning=[chosen])
+    for name, modules in MODULES.items():
+        assert same(state(network, modules), state(fitted.model, modules)) == (name != chosen)
+    for name, head in heads.items():
+        assert same(head.state_dict(), fitted.heads[name].state_dict()) == (name != chosen)
+
+
+def test_heads_learn_on_a_network_that_stays_as_it_was(network, heads, data) -> None:
+    before, seen = model_digest(network), []
+    fitted = fit_heads(network, heads, *data, FitSettings(epochs=3, learning_rate=0.01), callbacks=[seen.append])
+    assert model_digest(fitted.model) == model_digest(network) == before
+    assert all(parameter.grad is None for model in (network, fitted.model) for parameter in model.parameters())
+    assert not any(same(head.state_dict(), fitted.heads[name].state_dict()) for name, head in heads.items())
+    assert tuple(seen) == fitted.epochs
+    first, last = fitted.epochs[0], fitted.epochs[-1]
+    assert all(last.train_loss[name] < first.train_loss[name] for name in heads)
+    assert all(accuracy > 0.5 for name, accuracy in last.validation_accuracy.items() if name in heads)
+    assert last.validation_accuracy["8"] == first.validation_accuracy["8"] == evaluate(network, data[1]).accuracy
+
+
+def test_a_network_learns_block_by_block(network, heads, data) -> None:
+    fitted = fit_blocks(network, heads, *data, FitSettings(epochs=4, learning_rate=0.01))
+    assert evaluate(fitted.model, data[1]).accuracy > 0.85
+    assert fitted.epochs[-1].validation_accuracy["8"] == evaluate(fitted.model, data[1]).accuracy
+    assert not fitted.model.training
+
+
+def test_a_block_learns_the_same_whatever_stands_behind_it(network, heads, data) -> None:
+    """No gradient reaches a block from another one: the first block with its head is a network by itself."""
+    images = data[0].images[:1]
+    fitted = fit_blocks(network, heads, *data, ONE)
+    later = {**heads, "4": make_head(split(network, images)[1], 10, seed=9)}
+    other = fit_blocks(network, later, *data, ONE)
+    assert same(state(fitted.model, MODULES["0"]), state(other.model, MODULES["0"]))
+    assert same(state(fitted.model, MODULES["4"]), state(other.model, MODULES["4"])) is False
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator(network, heads, data) -> None:
+    before = torch.random.get_rng_state()
+    first, again = (fit_blocks(network, heads, *data, ONE) for _ in range(2))
+    assert model_digest(first.model) == model_digest(again.model) != model_digest(network)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_heads_that_do_not_belong_to_the_blocks_are_refused(network, heads, data) -> None:
+    with pytest.raises(BlockError, match="heads are given for 0, and needed for every block but the last: 0, 4"):
+        fit_heads(network, {"0": heads["0"]}, *data, ONE)
+    with pytest.raises(BlockError, match="there is no block 'conv': the blocks are 0, 4, 8"):
+        fit_blocks(network, heads, *data, ONE, learning=["conv"])
+
+
+def test_a_block_that_diverges_is_named(network, heads, data) -> None:
+    settings = FitSettings(epochs=2, learning_rate=1e30, optimiser="sgd")
+    with pytest.raises(TrainingDiverged, match=r"training of block '[048]' diverged in epoch 1"):
+        fit_blocks(network, heads, *data, settings)
+
+
+def test_the_deep_networks_learn_block_by_block_too(data) -> None:
+    model = build("resnet20", input_shape=(1, 16, 16), classes=10, seed=0)
+    cuts = ["stage2.block1.conv1", "stage3.block1.conv1"]
+    blocks = split(model, data[0].images[:1], cuts)
+    heads = {block.name: make_head(block, 10, seed=0) for block in blocks[:-1]}
+    few = Split(data[0].images[:256], data[0].labels[:256])
+    fitted = fit_blocks(model, heads, few, few, ONE, cuts=cuts)
+    assert set(fitted.epochs[0].train_loss) == {"conv1", *cuts}
+    assert model_digest(fitted.model) != model_digest(model)
