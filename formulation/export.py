@@ -44,7 +44,7 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
         TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
     require_solvable(settings)
-    network, pixels, classes = read(model, images, labels)
+    network, pixels, classes = read(model, images, labels, settings.held)
     require_fit(network, pixels, classes, settings)
     plain = replace(settings, break_ties=False)
     reduction = reduce(network, pixels, classes, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from formulation.network import Array, Index, Network
 from formulation.settings import ScoreSettings
 
 
-def read(model: Any, images: Any, labels: Any) -> tuple[Network, Array, Index]:
-    """The lowered network, pixels [inputs, images] and labels [images]; raises what lowering and reading them raise."""
+def read(model: Any, images: Any, labels: Any, held: Sequence[str]) -> tuple[Network, Array, Index]:
+    """The lowered network with the scores of some layers held at 1, pixels [inputs, images] and labels [images].
+
+    Raises what lowering, holding and reading raise.
+    """
     pixels = flatten_images(images)
     classes = checked_labels(labels, pixels.shape[1])
-    return lower(model, images), pixels, classes
+    return lower(model, images).holding(held), pixels, classes
 
 
 def flatten_images(images: Any) -> Array:

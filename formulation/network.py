@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from formulation.errors import InvalidModel, InvalidSetting
 
 Array: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
@@ -20,6 +22,7 @@ Matrix: TypeAlias = Array | csr_array
 Scores: TypeAlias = dict[str, Array]
 
 INPUT = "input"
+HELD = "its scores are held at 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,29 @@ class Network:
         """The inverse of `stack`."""
         return {name: np.array(vector[where]) for name, where in self.score_slices.items()}
 
+    def holding(self, names: Sequence[str]) -> Network:
+        """The network with every score of these layers held at 1: they count as layers that are not scored.
+
+        Raises InvalidSetting for a layer that is not scored, InvalidModel where none is left to score.
+        """
+        if not names:
+            return self
+        if unknown := [name for name in names if name not in self.units]:
+            raise InvalidSetting(
+                f"held={unknown[0]!r} is no scored layer; the scored layers are {', '.join(self.units)}"
+            )
+        layers = tuple(layer for layer in self.layers if layer.name not in names)
+        if not layers:
+            raise InvalidModel("nothing to score: every layer is held; leave a layer out of held")
+        ends = np.cumsum([0, *(layer.units for layer in layers)])
+        firsts = dict(zip((layer.name for layer in layers), ends, strict=False))
+        position = [
+            np.full(layer.units, -1) if layer.name in names else firsts[layer.name] + np.arange(layer.units)
+            for layer in self.layers
+        ]
+        nodes = tuple(renumbered(node, np.concatenate([*position, [-1]])) for node in self.nodes)
+        return replace(self, nodes=nodes, layers=layers, unscored={**self.unscored, **dict.fromkeys(names, HELD)})
+
     def evaluate(self, pixels: Array, masks: Mapping[str, Sequence[float] | Array] | None = None) -> Array:
         """Logits [classes, images] for pixels [inputs, images]; a unit whose mask is 0 emits 0."""
         kept = np.ones(self.score_count) if masks is None else self.stack(masks)
@@ -184,6 +210,17 @@ class Network:
             for part in _parts(node.op):
                 sha.update(repr(part.shape).encode() + np.ascontiguousarray(part).tobytes())
         return sha.hexdigest()
+
+
+def renumbered(node: Node, position: Index) -> Node:
+    """The node with new numbers for its scores; the last of `position` is that of no score."""
+    match node.op:
+        case Relu(score):
+            return replace(node, op=Relu(position[score]))
+        case Shift(score, amount):
+            return replace(node, op=Shift(position[score], amount))
+        case _:
+            return node
 
 
 def per_activation(scores: Array, score: Index) -> Array:

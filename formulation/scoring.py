@@ -79,7 +79,7 @@ def _proposed(
 ) -> tuple[Network, Array, Index, Solution]:
     started = time.perf_counter()
     require_solvable(settings)
-    network, pixels, classes = read(model, images, labels)
+    network, pixels, classes = read(model, images, labels, settings.held)
     require_fit(network, pixels, classes, settings)
     reduction = reduce(network, pixels, classes, settings)
     left = settings.time_limit - (time.perf_counter() - started)

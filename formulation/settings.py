@@ -40,6 +40,7 @@ class ScoreSettings:
         break_ties: among the solutions within the gap take the one with the fewest critical units in all layers.
         max_rounds: rounds of outer approximation after which the call ends.
         threads: solver threads.
+        held: layers whose scores are all held at 1: they are not scored, and no term of the objective counts them.
 
     Raises:
         InvalidSetting: a value outside its range, named with the range.
@@ -61,6 +62,7 @@ class ScoreSettings:
     break_ties: bool = True
     max_rounds: int = 1000
     threads: int = 1
+    held: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, options in (("gate", GateName), ("layer_weight", LayerWeight), ("cuts", Cuts)):
@@ -99,6 +101,10 @@ class ScoreSettings:
                 "the relaxation of gate='exact' is degenerate (nearly all scores fall to 0); "
                 "set relax=False, or ask for it by name with allow_degenerate=True"
             )
+        held: Any = self.held
+        if isinstance(held, str) or not all(isinstance(name, str) for name in held):
+            raise InvalidSetting(f"held={self.held!r} is no tuple of layer names; give ('fc1',), say")
+        object.__setattr__(self, "held", tuple(held))
         # a copy: later changes of the caller's options stay outside; a read-only view could not be pickled
         object.__setattr__(self, "solver_options", dict(self.solver_options))
 
@@ -109,7 +115,11 @@ class ScoreSettings:
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain JSON-able values."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"solver_options": dict(self.solver_options), "pixel_range": list(self.pixel_range)}
+        return plain | {
+            "solver_options": dict(self.solver_options),
+            "pixel_range": list(self.pixel_range),
+            "held": list(self.held),
+        }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> ScoreSettings:

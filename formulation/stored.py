@@ -24,7 +24,8 @@ def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[N
     Raises:
         InvalidSolution: another model or other images than the certificate names.
     """
-    network, pixels, classes = read(model, images, labels)
+    held = stored_settings(solution.certificate).held
+    network, pixels, classes = read(model, images, labels, held)
     if network.digest() != solution.certificate.model_hash:
         raise InvalidSolution("the solution was made for another network (model_hash differs); score this one")
     if images_digest(pixels, classes) != solution.certificate.images_hash:

@@ -15,7 +15,21 @@ from scipy.sparse import csr_array, diags_array
 
 from formulation.errors import InvalidModel, UnsupportedLayer
 from formulation.lowering.values import Made, Scaling, Units, Value
-from formulation.network import INPUT, Add, Affine, Array, Index, Layer, MaxPool, Network, Node, Op, Relu, Shift
+from formulation.network import (
+    INPUT,
+    Add,
+    Affine,
+    Array,
+    Index,
+    Layer,
+    MaxPool,
+    Network,
+    Node,
+    Op,
+    Relu,
+    Shift,
+    renumbered,
+)
 
 NAMED = 5  # layers that a refusal names, at most
 
@@ -114,7 +128,7 @@ class Assembly:
                 self.unscored[name] = "its units do not reach the logits"
         if not layers:
             raise InvalidModel(f"nothing to score: {self._reasons()}")
-        return Network(tuple(_scored(node, position) for node in nodes), tuple(layers), self.inputs, self.unscored)
+        return Network(tuple(renumbered(node, position) for node in nodes), tuple(layers), self.inputs, self.unscored)
 
     def _reasons(self) -> str:
         if not self.unscored:
@@ -210,14 +224,3 @@ class Assembly:
 def _rows_scaled(matrix: csr_array, scale: Array) -> csr_array:
     each = np.repeat(scale, np.diff(matrix.indptr))
     return csr_array((matrix.data * each, matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def _scored(node: Node, position: Index) -> Node:
-    """The node with the positions of its scores in place of the numbers of its units."""
-    match node.op:
-        case Relu(score):
-            return replace(node, op=Relu(position[score]))
-        case Shift(score, amount):
-            return replace(node, op=Shift(position[score], amount))
-        case _:
-            return node
