@@ -8,13 +8,16 @@ from flows.errors import SettingsError
 
 DATA = ("dataset", "data_root", "image_size", "channels", "limit")
 NETWORK = ("model", "checkpoint", "new_head")
-FIT = ("epochs", "learning_rate", "batch_size", "optimiser", "weight_decay")
+LEARNING = ("learning_rate", "batch_size", "optimiser", "weight_decay", "rate_schedule", "augment", "precision")
+FIT = ("epochs", *LEARNING)
 SAMPLE = ("images_per_class", "scoring_sets", "sets_seed", "order")
 SOLVE = (
     *("loss_weight", "radius", "gate", "relax", "integer_scores", "layer_weight", "allow_degenerate"),
     *("solver", "solver_options", "time_limit", "gap", "cuts", "break_ties"),
 )
-PROGRAM = (*SOLVE, "workers", "explain", "ranges")
+BLOCKS = ("blocks", "head_epochs", "head_units")
+RUNNER = ("workers", "task_runner", "dask_address")
+PROGRAM = (*SOLVE, *BLOCKS, "by_class", *RUNNER, "explain", "ranges")
 LIMITS = ("share", "budget", "budget_on", "floor", "round_to", "leave_alone")
 SELECT_BY_SCORE = ("selection", "threshold", *LIMITS)
 SELECT = ("rule", *SELECT_BY_SCORE)
@@ -63,9 +66,12 @@ ENTRY_POINTS = {
         EntryPoint(
             "main",
             "train, score, prune, retrain and compact a network",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *PRUNE, *RETRAIN, *COMPACT, "seed", *MACHINE),
+            (
+                *(*DATA, *NETWORK, *FIT, "fit_by", *SAMPLE, *PROGRAM),
+                *(*PRUNE, *RETRAIN, *COMPACT, "seed", *MACHINE),
+            ),
         ),
-        EntryPoint("train", "train a network", (*DATA, *NETWORK, *FIT, "seed", *MACHINE)),
+        EntryPoint("train", "train a network", (*DATA, *NETWORK, *FIT, "fit_by", "blocks", "seed", *MACHINE)),
         EntryPoint(
             "score",
             "score the units of the network that an earlier run trained",
@@ -86,7 +92,7 @@ ENTRY_POINTS = {
             "retrain",
             "train the network that an earlier run pruned",
             ("run_id", *RETRAIN, *MACHINE),
-            free=("data_root", "learning_rate", "batch_size", "optimiser", "weight_decay"),
+            free=("data_root", *LEARNING),
             fixed=IDENTITY,
             after="prune",
         ),
@@ -126,7 +132,7 @@ ENTRY_POINTS = {
             "the published table on these data, and the same table with this project's own settings",
             (
                 *("models", "datasets", "thresholds", "seeds", "data_root", "limit"),
-                *(*FIT, "images_per_class", "draws", "workers", "seed", *MACHINE),
+                *(*FIT, "images_per_class", "draws", *RUNNER, "seed", *MACHINE),
             ),
             defaults={"epochs": "5", "images_per_class": "100"},
         ),
@@ -138,7 +144,7 @@ ENTRY_POINTS = {
         EntryPoint(
             "robustness",
             "how far scores depend on the images that they are computed from",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, "workers", *SELECT_BY_SCORE, "seed", *MACHINE),
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, *BLOCKS, *RUNNER, *SELECT_BY_SCORE, "seed", *MACHINE),
             defaults={"dataset": "mnist", "scoring_sets": "25"},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),

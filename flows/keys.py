@@ -21,7 +21,7 @@ from flows.translation import dataset_of, device_of, network_of
 from training import Dataset
 
 # Where things lie and who may work: nothing that a task finds depends on them.
-FREE = ("data_root", "tracking_uri", "experiment", "cache", "workers")
+FREE = ("data_root", "tracking_uri", "experiment", "cache", "workers", "task_runner", "dask_address")
 ANY = "*"
 ROOMS = ("flows", "formulation", "training")
 LIBRARIES = {"training": ("torch", "torchvision", "numpy"), "formulation": ("linopy", "highspy", "pyscipopt", "scipy")}

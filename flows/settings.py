@@ -58,6 +58,18 @@ class Settings(BaseModel):
     batch_size: Count = Field(64, description="images per step, and per step of evaluation")
     optimiser: Literal["adam", "sgd"] = Field("adam", description="adam or sgd")
     weight_decay: NotNegative = Field(0.0, description="weight decay of the optimiser")
+    rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over the epochs: constant, or falling to 0 along a cosine"
+    )
+    augment: Literal["none", "flip_crop"] = Field(
+        "none", description="what happens to training images: none, or flip_crop (mirrored, shifted by up to 4 pixels)"
+    )
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        "auto", description="arithmetic of training: float32, mixed (bfloat16 where that is safe), auto: mixed on cuda"
+    )
+    fit_by: Literal["network", "block"] = Field(
+        "network", description="what learns from one loss: the whole network, or each block from a head of its own"
+    )
 
     # scoring
     images_per_class: Count = Field(5, description="images of each class in one scoring set")
@@ -83,9 +95,24 @@ class Settings(BaseModel):
     gap: Positive = Field(1e-4, description="relative gap at which a solution counts as optimal")
     cuts: Literal["tangent", "lifted"] = Field("tangent", description="form of the loss's outer approximation")
     break_ties: bool = Field(True, description="within the gap, keep no score up that nothing asks for")
-    workers: Count = Field(2, description="scoring sets solved at the same time")
+    workers: Count = Field(2, description="programs solved at the same time; never more than there are cores")
     explain: bool = Field(False, description="log which images and rows hold each score up")
     ranges: bool = Field(False, description="log each score's range over the near-optimal set")
+
+    # scoring block by block
+    blocks: str = Field(
+        "whole",
+        description="whole: one program; auto: a block before each convolution; or layers to cut before, by commas",
+    )
+    head_epochs: CountOrNone = Field(2, description="epochs in which the blocks' heads learn on the trained network")
+    head_units: Literal["held", "scored"] = Field(
+        "held", description="a head's own units: held at 1, or scored and their scores dropped"
+    )
+    by_class: bool = Field(False, description="one program for the images of each class, scores averaged over classes")
+    task_runner: Literal["threads", "processes", "dask"] = Field(
+        "threads", description="what solves programs at the same time: threads, processes, or Dask workers"
+    )
+    dask_address: str = Field("", description="scheduler of a running Dask cluster; empty: one for this flow alone")
 
     # pruning and retraining
     rule: Ranking = Field("program", description="what ranks the units: program, or a simple rule such as l1_norm")
@@ -164,7 +191,7 @@ class Settings(BaseModel):
             raise ValueError("must be 0, 1 or 3")
         return value
 
-    @field_validator("dataset", "model", "solver", "experiment")
+    @field_validator("dataset", "model", "solver", "experiment", "blocks")
     @classmethod
     def _not_empty(cls, value: str) -> str:
         if not value.strip():

@@ -9,7 +9,10 @@ from flows.errors import SettingsError
 from flows.settings import Settings
 
 # Where things lie and what they run on: who repeats a run has places and a machine of their own.
-PLACES = ("data_root", "cache", "tracking_uri", "experiment", "device", "threads", "workers")
+PLACES = (
+    *("data_root", "cache", "tracking_uri", "experiment", "device", "threads"),
+    *("workers", "task_runner", "dask_address"),
+)
 
 
 def words_of(point: EntryPoint, arguments: Sequence[str]) -> dict[str, str]:
