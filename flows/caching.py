@@ -1,12 +1,15 @@
 """The cache of the settings, and the digests of code that its keys are made of."""
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from torch import nn
 
 from flows.records import Cache, without_cache
 from flows.settings import Settings
@@ -16,7 +19,7 @@ NOTHING = "none"
 VARIABLE = "CRITICAL_NEURONS_CACHE"
 DEFAULT_FOLDER = Path.home() / ".cache" / "critical-neurons" / "work"
 # What of the flows' own code does the work of stages; the rest leads up to it.
-WORKING = ("accounts", "figures", "handover", "selection", "solving", "translation")
+WORKING = ("accounts", "figures", "gathering", "handover", "programs", "selection", "solving", "translation")
 
 
 @contextmanager
@@ -42,6 +45,15 @@ def code_digest(room: str) -> str:
     if room == "flows":
         files = [path for path in files if "stages" in path.parts or path.stem in WORKING]
     return digest_of_files(files, ROOT)
+
+
+def structure_of(network: nn.Module) -> dict[str, str]:
+    """A network's layers, and a digest of the code of those that are not torch's or the project's own."""
+    kinds = {type(module) for module in network.modules()}
+    own = (
+        inspect.getsourcefile(kind) for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "training")
+    )
+    return {"layers": str(network), "code": digest_of_files(sorted({Path(path) for path in own if path}), Path("/"))}
 
 
 def digest_of_files(files: Iterable[Path], root: Path) -> str:

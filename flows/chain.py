@@ -11,7 +11,9 @@ from flows.entry_points import ENTRY_POINTS
 from flows.keys import identity_of
 from flows.linking import prefect_tags, show_in_prefect
 from flows.mapping import map_limited
+from flows.programs import by_block
 from flows.settings import Settings
+from flows.stages.blocks import HEADS_TAG
 from flows.tracking import Run
 from flows.words import chosen
 
@@ -24,9 +26,9 @@ TELLING = (
 
 
 def train_stage(settings: Settings, parent: Run) -> Run:
-    """Train and evaluate the settings' network; the run of the stage."""
+    """Train and evaluate the settings' network, as a whole or by block; the run of the stage."""
     with stage_run("train", settings, parent) as run:
-        tasks.train(settings, run)
+        (tasks.train_by_block if settings.fit_by == "block" else tasks.train)(settings, run)
         tasks.evaluate(settings, run, "trained")
     return run
 
@@ -34,19 +36,45 @@ def train_stage(settings: Settings, parent: Run) -> Run:
 def score_stage(settings: Settings, parent: Run, trained: Run, *, title: str = "", correct_only: bool = True) -> Run:
     """Draw scoring sets, score the units of a trained network on each, `settings.workers` at a time, and average.
 
-    Without `correct_only` the images are drawn whatever the network makes of them.
+    By block, auxiliary heads are trained first. Without `correct_only` the images are drawn whatever the network makes
+    of them.
     """
-    with stage_run("score", settings, parent, {"train": trained}, title=title) as run:
+    headed = heads_stage(settings, parent, trained, title=f"heads for {title}" if title else "")
+    sources = {"train": trained} | ({"heads": headed} if headed else {})
+    with stage_run("score", settings, parent, sources, title=title) as run:
         tasks.sample(settings, run, trained, correct_only)
-        calls = [(settings, run, trained, number) for number in range(1, settings.scoring_sets + 1)]
-        tasks.average(settings, run, map_limited(tasks.score_set, calls, settings.workers))
+        tasks.average(settings, run, solve_programs(settings, run, trained, headed, settings.scoring_sets))
     return run
+
+
+def solve_programs(settings: Settings, run: Run, trained: Run, headed: Run | None, sets: int) -> list[Run]:
+    """Solve all programs of the scoring sets that a run has drawn, those that take longest first; their runs."""
+    programs = tasks.lay_out(settings, run, trained, sets)
+    calls = [(settings, run, trained, headed, program) for program in programs]
+    return map_limited(tasks.score_set, calls, settings.workers)
+
+
+def heads_stage(settings: Settings, parent: Run, trained: Run, *, title: str = "") -> Run | None:
+    """The run with the heads of a trained network's blocks, its own or that of a new stage; None without blocks."""
+    if not by_block(settings):
+        return None
+    if tracking.logged_tags(trained).get(HEADS_TAG) == settings.blocks:
+        return trained
+    with stage_run("heads", settings, parent, {"train": trained}, title=title) as run:
+        tasks.fit_heads(settings, run, trained)
+    return run
+
+
+def heads_of(scored: Run) -> Run | None:
+    """The run whose heads a score stage has used; None where it scored the whole network."""
+    found = tracking.logged_tags(scored).get("from.heads")
+    return tracking.find_run(scored.uri, found) if found else None
 
 
 def prune_stage(settings: Settings, parent: Run, scored: Run, trained: Run) -> Run:
     """Prune a trained network by the scores of a run, evaluate it, and compare with other rules."""
     with stage_run("prune", settings, parent, {"train": trained, "score": scored}) as run:
-        tasks.prune(settings, run, scored, trained)
+        tasks.prune(settings, run, scored, trained, heads_of(scored))
         tasks.evaluate(settings, run, "pruned")
         tasks.compare(settings, run, scored, trained)
     return run
@@ -84,7 +112,7 @@ def check_stage(settings: Settings, parent: Run, scored: Run) -> Run:
     """Check every solution of a run again."""
     trained = tracking.find_stage(scored, "train")
     with stage_run("check", settings, parent, {"train": trained, "score": scored}) as run:
-        tasks.check(settings, run, scored, trained)
+        tasks.check(settings, run, scored, trained, heads_of(scored))
     return run
 
 

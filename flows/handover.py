@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 import training
 from flows import tracking
 from flows.errors import HandOverError
+from flows.programs import Program
 from flows.settings import Settings
 from flows.tracking import Run
-from flows.translation import export, network_of
+from flows.translation import export, network_for, network_of
 from flows.words import settings_of
 from formulation import InvalidSolution, Solution
-from training import Dataset, Exported, Masks, Scores, ScoringSet, Zeros
+from training import Block, Dataset, Exported, Masks, Scores, ScoringSet, Zeros
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.pt"
@@ -32,6 +33,10 @@ IMPORTANCE = "importance.npz"
 MASKS = "masks.npz"
 CONNECTIONS = "connections.npz"
 SCORING_SET = "scoring_set_{}.npz"
+CLASSES = "classes.npz"
+HEADS = "heads.pt"
+PROGRAMS = "programs.npz"
+REPRESENTATIONS = "representations/{}"
 SOLUTION = "solution"
 COMPACT = "compact.pt"
 EXPORTS = {"torch": "compact.pt2", "onnx": "compact.onnx"}
@@ -56,8 +61,13 @@ def save_weights(run: Run, network: nn.Module, file: str = WEIGHTS) -> None:
 
 def load_network(run: Run, settings: Settings, dataset: Dataset, file: str = WEIGHTS) -> nn.Module:
     """The settings' network with the weights that a run logged, in evaluation mode."""
+    return load_network_for(run, settings, dataset.train.images[:1], len(dataset.classes), file)
+
+
+def load_network_for(run: Run, settings: Settings, example: Tensor, classes: int, file: str = WEIGHTS) -> nn.Module:
+    """As `load_network`, for images like the example [n, C, H, W] and so many classes, without the data set."""
     # The weights come from the run: the checkpoint that training began with may be gone by now.
-    network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
+    network = network_for(settings.model_copy(update={"checkpoint": ""}), example, classes)
     with tracking.downloaded(run, file) as path:
         return training.load_checkpoint(network, path).eval()
 
@@ -159,6 +169,51 @@ def load_scoring_set(run: Run, number: int) -> ScoringSet:
     if missing := ", ".join(name for name in names if name not in arrays):
         raise HandOverError(f"run_id={run.run_id}: {file} lacks {missing}; run its stage again")
     return ScoringSet(*(torch.from_numpy(arrays[name]) for name in names))
+
+
+def save_classes(run: Run, classes: Sequence[str]) -> None:
+    """Log the names of the classes, so that whoever solves a program needs no data set."""
+    _save_values(run, CLASSES, {"names": np.array(classes, dtype=np.str_)})
+
+
+def load_classes(run: Run) -> tuple[str, ...]:
+    """The names of the classes that a run logged."""
+    return tuple(str(name) for name in _values(run, CLASSES)["names"])
+
+
+def save_heads(run: Run, heads: Mapping[str, nn.Module]) -> None:
+    """Log the heads of blocks as state dicts."""
+    with _logged(run, HEADS) as path:
+        training.save_heads(heads, path)
+
+
+def load_heads(run: Run, blocks: Sequence[Block], classes: int) -> dict[str, nn.Module]:
+    """The heads of all blocks but the last that a run logged, in evaluation mode."""
+    with tracking.downloaded(run, HEADS) as path:
+        return training.load_heads(blocks, classes, path)
+
+
+def save_representations(run: Run, number: int, values: Mapping[str, Tensor]) -> None:
+    """Log what blocks read of a scoring set, [n, *reads] by block."""
+    with _logged(run, REPRESENTATIONS.format(number)) as folder:
+        folder.mkdir(parents=True)
+        for block, each in values.items():
+            np.savez_compressed(folder / f"{block}.npz", allow_pickle=False, values=each.numpy())
+
+
+def load_representation(run: Run, number: int, block: str) -> Tensor:
+    """What a block reads of a scoring set, [n, *reads]; raises HandOverError where it cannot be read."""
+    file = f"{REPRESENTATIONS.format(number)}/{block}.npz"
+    arrays = _arrays(run, file)
+    if "values" not in arrays:
+        raise HandOverError(f"run_id={run.run_id}: {file} lacks values; run its stage again")
+    return torch.from_numpy(arrays["values"])
+
+
+def save_programs(run: Run, programs: Sequence[Program], structure: str) -> None:
+    """Log which programs there are to solve, and a digest of the structure of the network that they are about."""
+    columns = {name: np.array([getattr(each, name) for each in programs]) for name in Program.__dataclass_fields__}
+    _save_values(run, PROGRAMS, {**columns, "structure": np.array(structure)})
 
 
 def save_solution(run: Run, solution: Solution) -> None:

@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 import formulation
 import training
 from flows import tracking
-from flows.caching import code_digest, digest_of_files, key_of
+from flows.caching import code_digest, key_of, structure_of
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import dataset_of, device_of, network_of
@@ -86,7 +83,7 @@ def about(recipe: Recipe, stage: Callable[..., object], settings: Settings, run:
             # Building a network calls it, and no module may be called while another thread traces its own.
             with formulation.TRACING:
                 network = network_of(start, dataset)
-            found["network"] = _structure(network)
+            found["network"] = structure_of(network)
             if recipe.initial:
                 found["weights"] = training.model_digest(network)
     if recipe.once:
@@ -107,15 +104,6 @@ def data_digest(dataset: Dataset) -> str:
     """SHA-256 (hex) of a data set's splits and the names of its classes."""
     parts = (dataset.train.digest(), dataset.validation.digest(), dataset.test.digest(), *dataset.classes)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def _structure(network: nn.Module) -> dict[str, str]:
-    """A network's layers, and a digest of the code of those that are not torch's or the project's own."""
-    kinds = {type(module) for module in network.modules()}
-    own = (
-        inspect.getsourcefile(kind) for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "training")
-    )
-    return {"layers": str(network), "code": digest_of_files(sorted({Path(path) for path in own if path}), Path("/"))}
 
 
 def _contents(runs: object, tasks: tuple[str, ...]) -> object:

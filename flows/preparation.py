@@ -16,6 +16,7 @@ from flows.errors import SettingsError
 from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
 from flows.experiments.transfer_inputs import on_target, require_transfer, with_shape
 from flows.points import points_of
+from flows.programs import blocks_of, by_block
 from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
@@ -57,11 +58,13 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     asked = points_of(settings) if point.name == "sweep" else (settings,)
     if point.name in ("main", "train", "gradual", *EXPERIMENTS):
         network = network_of(settings, dataset)
-        units = formulation.lower(network, dataset.train.images[:1]).units
+        units = formulation.outline(network, dataset.train.images[:1]).units
         _check_fitting(settings, network, "epochs")
+    if point.name in ("main", "train", "score", *EXPERIMENTS):
+        _check_blocks(point, settings, dataset)
     if point.name in ("prune", "retrain", "compact"):
         network = network_of(settings.model_copy(update={"checkpoint": ""}), dataset)
-        units = formulation.lower(network, dataset.train.images[:1]).units
+        units = formulation.outline(network, dataset.train.images[:1]).units
     if point.name in ("main", "prune", "gradual", *EXPERIMENTS):
         training.consumers(network, dataset.train.images[:1], units)
         _check_selection(point, settings, network, dict(units), dataset)
@@ -126,6 +129,21 @@ def _check_selection(
         training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
 
 
+def _check_blocks(point: EntryPoint, settings: Settings, dataset: Dataset) -> None:
+    """Whatever is against cutting the network, and against the heads of its blocks."""
+    if settings.fit_by == "block" and not by_block(settings):
+        raise SettingsError("fit_by=block: the network is one block as long as blocks=whole; give blocks=auto, or cuts")
+    if not by_block(settings):
+        return
+    # Where the weights come from a run, the checkpoint that training began with may be gone by now.
+    start = settings.model_copy(update={"checkpoint": ""}) if point.after else settings
+    network, example = network_of(start, dataset), dataset.train.images[:1]
+    for block in blocks_of(settings, network, example)[:-1]:
+        training.headed(block, training.make_head(block, len(dataset.classes), seed=settings.seed))
+    if settings.head_epochs and point.name != "train":
+        fit_settings_of(settings, settings.head_epochs)
+
+
 def _check_cells(settings: Settings) -> None:
     """Whatever is against any of the networks and data sets of a table, and against both kinds of settings."""
     if not settings.epochs:
@@ -133,7 +151,7 @@ def _check_cells(settings: Settings) -> None:
     for cell in cells_of(settings.model_copy(update={"seeds": 1})):
         dataset = dataset_of(cell)
         network, example = network_of(cell, dataset), dataset.train.images[:1]
-        training.consumers(network, example, formulation.lower(network, example).units)
+        training.consumers(network, example, formulation.outline(network, example).units)
         _check_fitting(cell, network, "epochs")
         for variant in (published_of(cell), own_of(cell), cell.model_copy(update=dict(SNIP))):
             _check_scoring_images(variant, dataset)

@@ -5,13 +5,11 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from torch import Tensor, nn
-
 import formulation
 import training
 from flows.caching import cache_of, code_digest, key_of
+from flows.programs import Instance
 from flows.settings import Settings
-from flows.translation import score_settings_of
 from formulation import InvalidSolution, Round, Solution
 
 LOG = logging.getLogger(__name__)
@@ -19,19 +17,14 @@ TASK, FOLDER = "solve", "solution"
 SOLVERS = ("linopy", "highspy", "pyscipopt", "numpy", "scipy")
 
 
-def solved(
-    settings: Settings,
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    progress: Callable[[Round], None] | None = None,
-) -> Solution:
-    """The checked solution of the settings' program, from the cache where the same has been solved before.
+def solved(settings: Settings, instance: Instance, progress: Callable[[Round], None] | None = None) -> Solution:
+    """The checked solution of a program, from the settings' cache where the same has been solved before.
 
     `progress` is told the rounds either way. Raises what `formulation.score` does.
     """
+    network, images, labels = instance.network, instance.images, instance.labels
     about = {
-        "settings": score_settings_of(settings).to_dict(),
+        "settings": instance.settings.to_dict(),
         "network": str(network),
         "weights": training.model_digest(network),
         "images": training.tensors_digest(images, labels),
@@ -51,7 +44,7 @@ def solved(
                         progress(each)
                 return formulation.confirm(network, images, labels, solution)
         start = time.monotonic()
-        solution = formulation.propose(network, images, labels, score_settings_of(settings), progress=progress)
+        solution = formulation.propose(network, images, labels, instance.settings, progress=progress)
         draft = cache.draft(TASK, key)
         solution.save(draft.files / FOLDER)
         cache.seal(draft, TASK, key, about, time.monotonic() - start)

@@ -5,14 +5,16 @@ They hand over run addresses and numbers only, never tensors. Prefect's own cach
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import handover, stages, tracking
-from flows.entry_points import DATA, ENTRY_POINTS, FIT, GRADUAL, NETWORK, PRUNE, SAMPLE, SELECT, SOLVE
+from flows.entry_points import BLOCKS, DATA, ENTRY_POINTS, FIT, GRADUAL, LEARNING, NETWORK, PRUNE, SAMPLE, SELECT, SOLVE
+from flows.gathering import tags_of
 from flows.keys import ANY, FREE, Recipe, identity_of
+from flows.programs import Program
 from flows.recording import recorded
 from flows.settings import Settings
 from flows.tracking import Run
@@ -21,8 +23,9 @@ R = TypeVar("R")
 KNOWN = (*DATA, *NETWORK, "seed")
 MACHINE = ("batch_size", "device", "threads")
 PROGRAM = ("training", "formulation")
-WEIGHTS = ("train", "prune", "retrain", "gradual", "train sparse", "train arm")
-STARTS = ("train", "initial weights", "take over weights", "train arm")
+WEIGHTS = ("train", "train by block", "prune", "retrain", "gradual", "train sparse", "train arm")
+STARTS = ("train", "train by block", "initial weights", "take over weights", "train arm")
+HEADS = ("fit heads", "train by block")
 ALL = tuple(name for name in Settings.model_fields if name not in FREE)
 
 
@@ -32,16 +35,32 @@ def _task(recipe: Recipe, stage: Callable[..., R], run_name: str | None = None) 
 
 
 train = _task(Recipe("train", (*KNOWN, *FIT, *MACHINE), initial=True), stages.train_network)
+train_by_block = _task(
+    Recipe("train by block", (*KNOWN, *FIT, *MACHINE, "blocks"), initial=True), stages.train_by_block
+)
+fit_heads = _task(
+    Recipe("fit heads", (*KNOWN, *LEARNING, *MACHINE, "blocks", "head_epochs"), {"trained": STARTS}), stages.fit_heads
+)
 sample = _task(Recipe("sample", (*KNOWN, *SAMPLE, *MACHINE), {"trained": STARTS}, PROGRAM), stages.draw_scoring_sets)
+lay_out = _task(
+    Recipe(
+        "lay out programs",
+        (*NETWORK, "seed", *MACHINE, "blocks", "by_class"),
+        {"run": ("sample", "sample kind"), "trained": STARTS},
+        PROGRAM,
+        returns=True,
+    ),
+    stages.lay_out,
+)
 average = _task(
-    Recipe("average", ("threshold",), {"scored_sets": ("score set",)}, PROGRAM, data=False, network=False),
+    Recipe("average", ("threshold",), {"solved": ("score set",)}, PROGRAM, data=False, network=False),
     stages.average_scores,
 )
 prune = _task(
     Recipe(
         "prune",
-        (*KNOWN, *PRUNE, *SOLVE, *MACHINE, "scoring_sets"),
-        {"scored": ("sample", "average"), "trained": STARTS},
+        (*KNOWN, *PRUNE, *SOLVE, *BLOCKS, *MACHINE, "scoring_sets"),
+        {"scored": ("sample", "average"), "trained": STARTS, "headed": HEADS},
         PROGRAM,
     ),
     stages.prune_network,
@@ -142,24 +161,28 @@ summarise_robustness = _task(
 log_network = task(name="log network", cache_policy=NO_CACHE)(stages.log_final_network)
 check = task(name="check", cache_policy=NO_CACHE)(stages.check_solutions)
 
+# Whoever solves a program needs no data set: all of it is in the run that has laid it out.
 _solve = recorded(
     Recipe(
         "score set",
-        (*KNOWN, *SOLVE, *MACHINE, "explain", "ranges"),
-        {"parent": ("sample", "sample kind"), "trained": STARTS},
+        ("dataset", *NETWORK, "seed", *SOLVE, *BLOCKS, *MACHINE, "explain", "ranges"),
+        {"parent": ("sample", "sample kind", "lay out programs"), "trained": STARTS, "headed": HEADS},
         PROGRAM,
+        data=False,
+        network=False,
     ),
     stages.score_set,
 )
 
 
-@task(name="score set", task_run_name="score set {number}", cache_policy=NO_CACHE)
-def score_set(settings: Settings, parent: Run, trained: Run, number: int) -> Run:
-    """Solve the program of one scoring set in a run of its own; that run."""
-    tags = {"stage": "scoring set", stages.SET_TAG: str(number), "from.train": trained.run_id}
-    identity = identity_of(f"scoring set {number}", settings, {"trained": trained})
-    with tracking.open_run(parent, f"scoring set {number}", tags, identity) as run:
-        _solve(settings, run, parent, trained, number)
+@task(name="score set", task_run_name="score {program}", cache_policy=NO_CACHE)
+def score_set(settings: Settings, parent: Run, trained: Run, headed: Run | None, program: dict[str, Any]) -> Run:
+    """Solve one of the programs that a run has laid out, in a run of its own; that run."""
+    which = Program(**program)
+    tags = {**tags_of(which), "from.train": trained.run_id}
+    identity = identity_of(f"scoring {which}", settings, {"train": trained})
+    with tracking.open_run(parent, f"scoring {which}", tags, identity) as run:
+        _solve(settings, run, parent, trained, headed, program)
     return run
 
 

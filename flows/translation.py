@@ -47,12 +47,17 @@ def _dataset(name: str, root: str, seed: int, size: int | None, channels: int | 
 
 def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
     """The settings' network with its first weights, in evaluation mode; raises TrainingError and FlowError."""
+    return network_for(settings, dataset.train.images[:1], len(dataset.classes))
+
+
+def network_for(settings: Settings, example: Tensor, classes: int) -> nn.Module:
+    """As `network_of`, for images [n, C, H, W] like the example and so many classes, without the data set."""
     checkpoint = settings.checkpoint or None
     if not settings.model.startswith(MODEL_URIS):
-        classes = len(dataset.classes)
+        channels, height, width = example.shape[1:]
         return training.build(
             settings.model,
-            input_shape=dataset.input_shape,
+            input_shape=(channels, height, width),
             classes=classes,
             seed=settings.seed,
             checkpoint=checkpoint,
@@ -61,11 +66,11 @@ def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
     network = load_logged_network(store_uri(settings.tracking_uri), settings.model)
     if checkpoint:
         network = training.load_checkpoint(network, checkpoint)
-    outputs = training.predict(network, dataset.train.images[:1]).shape[1]
-    if outputs != len(dataset.classes) and settings.new_head:
-        network = training.with_new_head(network, len(dataset.classes), dataset.train.images[:1], seed=settings.seed)
-    elif outputs != len(dataset.classes):
-        found = f"{outputs} outputs, the data set {len(dataset.classes)} classes"
+    outputs = training.predict(network, example[:1]).shape[1]
+    if outputs != classes and settings.new_head:
+        network = training.with_new_head(network, classes, example[:1], seed=settings.seed)
+    elif outputs != classes:
+        found = f"{outputs} outputs, the data set {classes} classes"
         raise SettingsError(f"model={settings.model} has {found}: choose a data set that fits")
     return network.eval()
 

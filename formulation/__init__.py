@@ -24,10 +24,10 @@ from formulation.errors import (
 from formulation.explanation import Pull, explain
 from formulation.export import linopy_program, write_program
 from formulation.importance import importance
-from formulation.lowering import TRACING, lower
+from formulation.lowering import TRACING, Outline, lower, outline
 from formulation.network import Layer, Network, Scores
 from formulation.ranges import score_ranges
-from formulation.scores import mean_scores
+from formulation.scores import mean_scores, merged_scores
 from formulation.scoring import confirm, propose, score
 from formulation.settings import ScoreSettings
 from formulation.solution import Certificate, Proof, Round, Solution, Undecided
@@ -52,6 +52,7 @@ __all__ = [
     "Layer",
     "Masks",
     "Network",
+    "Outline",
     "Proof",
     "Pull",
     "Round",
@@ -73,6 +74,8 @@ __all__ = [
     "linopy_program",
     "lower",
     "mean_scores",
+    "merged_scores",
+    "outline",
     "propose",
     "require_solver",
     "score",

@@ -1,4 +1,4 @@
-"""Scores of several scoring sets as one."""
+"""Scores of several scoring sets, or of several blocks of a network, as one."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def mean_scores(sets: Sequence[Scores]) -> Scores:
     if any(shape != shapes[0] for shape in shapes):
         raise InvalidSolution("the scoring sets were scored on different networks: their layers or widths differ")
     return {name: np.mean([scores[name] for scores in sets], axis=0) for name in sets[0]}
+
+
+def merged_scores(blocks: Sequence[Scores]) -> Scores:
+    """The scores of a network from those of its blocks, layers in the order of the blocks.
+
+    Raises InvalidSolution where two blocks score the same layer, or there are none.
+    """
+    if not blocks:
+        raise InvalidSolution("no scores to merge; score at least one block")
+    merged: Scores = {}
+    for scores in blocks:
+        if twice := next((name for name in scores if name in merged), None):
+            raise InvalidSolution(f"layer {twice!r} is scored by two blocks; a layer belongs to one block alone")
+        merged |= scores
+    return merged

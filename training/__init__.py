@@ -6,7 +6,9 @@ decoupled, schedules. The loop comes after pruning/ because it keeps removed uni
 """
 
 from training.auxiliary import (
-    Headed,
+    head_layers,
+    headed,
+    is_of_head,
     make_head,
 )
 from training.blocks import (
@@ -171,7 +173,6 @@ __all__ = [
     "Exported",
     "FitResult",
     "FitSettings",
-    "Headed",
     "LabelError",
     "Latency",
     "LayerLatency",
@@ -232,6 +233,9 @@ __all__ = [
     "fit",
     "fit_blocks",
     "fit_heads",
+    "head_layers",
+    "headed",
+    "is_of_head",
     "iterative",
     "layer_latencies",
     "load",

@@ -5,24 +5,43 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
+from torch import fx, nn
 
 from training.blocks import Block
 from training.errors import BlockError, SettingsError
 
 
-class Headed(nn.Module):
-    """A block with a head on top: values [n, *reads] to logits [n, classes]."""
+HIDDEN = ("conv", "fc")  # of a head's layers those with a ReLU behind
+HEAD = "auxiliary_head"  # under this name a block's head is a child of the block with its head
 
-    def __init__(self, block: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-        self.head = head
 
-    def forward(self, values: Tensor) -> Tensor:
-        """The logits."""
-        logits: Tensor = self.head(self.block(values))
-        return logits
+def headed(block: Block, head: nn.Module) -> fx.GraphModule:
+    """A block with a head on top: values [n, *reads] to logits [n, classes], in evaluation mode.
+
+    The block's layers are the network's own under their qualified names, those of the head are `auxiliary_head.*`;
+    so whatever is said of the block's layers is said of the network's.
+    Raises BlockError where the network has a child of the head's name.
+    """
+    graph = fx.Graph()
+    made = graph.graph_copy(block.module.graph, {})
+    assert isinstance(made, fx.Node), "a block makes one tensor"
+    whole = fx.GraphModule(block.module, graph, class_name=f"Headed{type(block.module).__name__}")
+    if hasattr(whole, HEAD):
+        raise BlockError(f"the network has a child {HEAD!r}, which is the name of block {block.name!r}'s head: rename it")
+    whole.add_submodule(HEAD, head)
+    graph.output(graph.call_module(HEAD, (made,)))
+    whole.recompile()
+    return whole.eval()
+
+
+def head_layers() -> tuple[str, ...]:
+    """The names of a head's hidden layers in the block with its head: those whose units a program may score."""
+    return tuple(f"{HEAD}.{name}" for name in HIDDEN)
+
+
+def is_of_head(layer: str) -> bool:
+    """Whether a layer of a block with its head is the head's."""
+    return layer.startswith(f"{HEAD}.")
 
 
 def make_head(block: Block, classes: int, *, seed: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,6 +33,11 @@ class Block:
         """The qualified names of its Linear and convolution layers, in the order in which they are called."""
         graph = self.module.graph
         return tuple(str(node.target) for node in graph.nodes if isinstance(module_of(self.module, node), WEIGHTED))
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of its Linear and convolution layers, for one image."""
+        return sum(_multiply_adds(self.module, node) for node in self.module.graph.nodes)
 
 
 def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = None) -> tuple[Block, ...]:
@@ -119,6 +125,15 @@ def _block(traced: fx.GraphModule, name: str, start: fx.Node, end: fx.Node) -> B
     graph.output(copies[end])
     module = fx.GraphModule(traced, graph, class_name=f"Block_{name.replace('.', '_')}")
     return Block(name, module, _features(start), _features(end))
+
+
+def _multiply_adds(module: fx.GraphModule, node: fx.Node) -> int:
+    layer = module_of(module, node)
+    if not isinstance(layer, WEIGHTED):
+        return 0
+    # At each place of what it makes for one image a layer is applied once.
+    places = math.prod(_features(node)) // layer.weight.shape[0]
+    return int(layer.weight.numel()) * places
 
 
 def _features(node: fx.Node) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows import chain, tasks
-from flows.mapping import map_limited
+from flows.gathering import program_of_run
 from flows.settings import Settings
 from flows.stages.robustness import BALANCED, KINDS
 from flows.tracking import Run
@@ -15,21 +15,25 @@ def robustness(settings: Settings) -> str:
     title = f"robustness: {settings.model} on {settings.dataset}"
     with chain.flow_run("robustness", settings, title) as top:
         trained = chain.train_stage(settings, top)
-        kinds = [_scored(settings, top, trained, kind) for kind in KINDS]
+        headed = chain.heads_stage(settings, top, trained)
+        kinds = [_scored(settings, top, trained, headed, kind) for kind in KINDS]
         tasks.summarise_robustness(settings, top, trained, kinds)
     return top.run_id
 
 
-def _scored(settings: Settings, top: Run, trained: Run, kind: str) -> Run:
+def _scored(settings: Settings, top: Run, trained: Run, headed: Run | None, kind: str) -> Run:
     # Only the balanced sets are those that the settings ask a score stage for.
     stage = "score" if kind == BALANCED else f"score {kind}"
-    with chain.stage_run(stage, settings, top, {"train": trained}, title=kind.replace("_", " ")) as run:
+    sources = {"train": trained} | ({"heads": headed} if headed else {})
+    with chain.stage_run(stage, settings, top, sources, title=kind.replace("_", " ")) as run:
         groups = tasks.draw_kind(settings, run, trained, kind)
-        numbers = [number for group in groups for number in group]
-        calls = [(settings, run, trained, number) for number in numbers]
-        solved = dict(zip(numbers, map_limited(tasks.score_set, calls, settings.workers), strict=True))
-        tasks.average(settings, run, list(solved.values()))
-        parts = [[solved[number] for number in group] for group in groups]
+        solved = chain.solve_programs(settings, run, trained, headed, sum(map(len, groups)))
+        tasks.average(settings, run, solved)
+        numbers = [program_of_run(each) for each in solved]
+        parts = [
+            [each for each, which in zip(solved, numbers, strict=True) if which and which.number in group]
+            for group in groups
+        ]
         # One after the other: measuring calls networks, which no thread may do while another one traces its own.
         found = [tasks.measure_set(settings, run, trained, part, place) for place, part in enumerate(parts, start=1)]
         tasks.compare_sets(settings, run, parts, found)

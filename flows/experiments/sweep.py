@@ -26,7 +26,7 @@ def sweep(settings: Settings) -> str:
                     tasks.repeat_curve(point, run, runs[0])
                 else:
                     tasks.curve(point, run, scored, trained)
-                tasks.prune(point, run, scored, trained)
+                tasks.prune(point, run, scored, trained, chain.heads_of(scored))
                 tasks.evaluate(point, run, "pruned")
             runs.append(run)
         tasks.summarise_sweep(settings, top, trained, runs)

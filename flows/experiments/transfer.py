@@ -96,7 +96,7 @@ def _find(side: _Side) -> _Found:
     scored = chain.score_stage(settings, parent, trained, title=side.title("score"))
     sources = {"train": trained, "score": scored}
     with chain.stage_run("prune", settings, parent, sources, title=side.title("mask")) as masks:
-        tasks.prune(settings, masks, scored, trained)
+        tasks.prune(settings, masks, scored, trained, chain.heads_of(scored))
         tasks.evaluate(settings, masks, "pruned")
     return _Found(settings, initial, masks, scored_initial, trained)
 

@@ -88,7 +88,7 @@ def _require_fit(settings: Settings, network: nn.Module, masks: Masks, dataset: 
         training.prune(network, masks, example)
     except (MaskError, UnsupportedGraph) as error:
         raise HandOverError(f"{where} ({error}); {remedy}") from error
-    units = formulation.lower(network, example).units
+    units = formulation.outline(network, example).units
     if differing := ", ".join(sorted(masks.keys() ^ units.keys())):
         # A network of another depth may have layers of the same names and widths.
         raise HandOverError(f"{where} (masked or scored, but not both: {differing}); {remedy}")

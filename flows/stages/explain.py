@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 import formulation
 from flows import figures, tracking
+from flows.programs import Instance, Program
 from flows.tracking import Run
 from formulation import Pull, Solution, SolverFailed, TimeLimitReached
-from training import Scores, ScoringSet
+from training import Scores
 
 LOG = logging.getLogger(__name__)
 STRONGEST = 3  # images, and rows, that the table names per unit
@@ -25,28 +25,26 @@ NO_PROOF = "the solution holds no multipliers: no linear program was finished wi
 Ranges = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def log_explanation(
-    run: Run, number: int, network: nn.Module, scoring_set: ScoringSet, solution: Solution, classes: Sequence[str]
-) -> None:
+def log_explanation(run: Run, which: Program, instance: Instance, solution: Solution, classes: Sequence[str]) -> None:
     """Log the images and rows that hold each score up, and what the images pull by class, as tables and a picture.
 
     Where nothing was proved, a warning and a tag say so instead.
     """
     if solution.proof is None:
-        _say_what_is_missing(run, "explanation", number, NO_PROOF)
+        _say_what_is_missing(run, "explanation", which, NO_PROOF)
         return
-    LOG.info("explain  set %d: which images and rows hold each score up", number)
-    images, labels = scoring_set.images, scoring_set.labels
-    pulls = formulation.explain(network, images, labels, solution, most=len(labels))
+    LOG.info("explain  %s: which images and rows hold each score up", which)
+    labels = instance.labels
+    pulls = formulation.explain(instance.network, instance.images, labels, solution, most=len(labels))
     by_class = pulls_by_class(pulls, solution.scores, len(classes))
     tracking.log_table(run, pull_columns(pulls, classes), "explanation.json")
     tracking.log_table(run, class_columns(by_class, classes), "explanation_by_class.json")
     tracking.log_figure(run, figures.pull_figure(by_class, classes), "explanation.png")
     held = len({(pull.layer, pull.unit) for pull in pulls})
-    LOG.info("explain  set %d: %d of %d units are held up", number, held, sum(map(len, solution.scores.values())))
+    LOG.info("explain  %s: %d of %d units are held up", which, held, sum(map(len, solution.scores.values())))
 
 
-def log_ranges(run: Run, number: int, network: nn.Module, scoring_set: ScoringSet, solution: Solution) -> None:
+def log_ranges(run: Run, which: Program, instance: Instance, solution: Solution) -> None:
     """Log the range of every score over the near-optimal scores of the relaxed program, as a table and a picture.
 
     Where the time limit passes before all are found, or a solver fails, a warning and a tag say so instead: the scores
@@ -55,19 +53,19 @@ def log_ranges(run: Run, number: int, network: nn.Module, scoring_set: ScoringSe
 
     def report(done: int, total: int) -> None:
         if 10 * done // total != 10 * (done - 1) // total:
-            LOG.info("ranges   set %d: %d of %d units", number, done, total)
+            LOG.info("ranges   %s: %d of %d units", which, done, total)
 
     try:
-        images, labels = scoring_set.images, scoring_set.labels
-        ranges = formulation.score_ranges(network, images, labels, solution, progress=report)
+        given = (instance.network, instance.images, instance.labels)
+        ranges = formulation.score_ranges(*given, solution, progress=report)
     except (TimeLimitReached, SolverFailed) as error:
-        _say_what_is_missing(run, "ranges", number, str(error))
+        _say_what_is_missing(run, "ranges", which, str(error))
         return
     tracking.log_table(run, range_columns(ranges, solution.scores), "ranges.json")
     tracking.log_figure(run, figures.range_figure(ranges, solution.scores), "ranges.png")
     widths = np.concatenate([highest - lowest for lowest, highest in ranges.values()])
     tracking.log_metrics(run, {"range_mean": float(widths.mean()), "range_largest": float(widths.max())})
-    LOG.info("ranges   set %d: %.3g wide on average, %.3g at most", number, widths.mean(), widths.max())
+    LOG.info("ranges   %s: %.3g wide on average, %.3g at most", which, widths.mean(), widths.max())
 
 
 def pull_columns(pulls: Sequence[Pull], classes: Sequence[str]) -> dict[str, list[object]]:
@@ -113,6 +111,6 @@ def range_columns(ranges: Ranges, scores: Scores) -> dict[str, list[object]]:
     }
 
 
-def _say_what_is_missing(run: Run, what: str, number: int, reason: str) -> None:
-    LOG.warning("score    set %d: no %s: %s", number, what, reason)
+def _say_what_is_missing(run: Run, what: str, which: Program, reason: str) -> None:
+    LOG.warning("score    %s: no %s: %s", which, what, reason)
     tracking.log_tags(run, {what: f"none: {reason}"})

@@ -31,7 +31,7 @@ def train_gradually(settings: Settings, run: Run) -> None:
     log_data(settings, run, network, dataset)
     images = _draw(settings, run, network, dataset)
     example = dataset.test.images[:1]
-    widths = dict(formulation.lower(network, example).units)
+    widths = dict(formulation.outline(network, example).units)
     account = account_of(settings, network, widths, example)
     if account is not None and account.seconds:
         tracking.log_table(run, account.seconds, COSTS)

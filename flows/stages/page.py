@@ -8,6 +8,8 @@ from torch import nn
 
 from flows import figures, handover, tracking
 from flows.entry_points import ENTRY_POINTS
+from flows.gathering import STAGE, program_of_run
+from flows.programs import Program
 from flows.report import Command, Picture, Section, Table, figure_png, page, pixels_png
 from flows.selection import choice_in_words
 from flows.settings import Settings
@@ -114,14 +116,14 @@ def _masks(network: nn.Module, masks: Masks) -> list[Picture]:
 
 
 def _certificates(score: Run) -> Section:
-    runs = tracking.runs_below(score, "scoring set")
-    certificates = [handover.load_solution(run).certificate for run in runs]
-    rows = [
-        (number, *(getattr(certificate, name) for name in CERTIFICATE))
-        for number, certificate in enumerate(certificates, start=1)
-    ]
-    notes = list(dict.fromkeys(note for certificate in certificates for note in certificate.notes))
-    return Section("Certificates", [Table(("set", *(name.replace("_", " ") for name in CERTIFICATE)), rows), *notes])
+    runs = tracking.runs_below(score, STAGE)
+    found = [(program_of_run(run) or Program(0), handover.load_solution(run).certificate) for run in runs]
+    found.sort(key=lambda pair: (pair[0].place, pair[0].number, pair[0].label))
+    rows = [(str(which), *(getattr(certificate, name) for name in CERTIFICATE)) for which, certificate in found]
+    notes = list(dict.fromkeys(note for _, certificate in found for note in certificate.notes))
+    return Section(
+        "Certificates", [Table(("program", *(name.replace("_", " ") for name in CERTIFICATE)), rows), *notes]
+    )
 
 
 def _runs(parent: Run, stages: Mapping[str, Run]) -> Section:

@@ -33,6 +33,7 @@ class _Task:
     settings: Settings
     run: Run
     scored: Run
+    headed: Run | None
     network: nn.Module
     dataset: Dataset
     scores: Scores
@@ -53,8 +54,11 @@ class _Pruned:
     columns: Mapping[str, Mapping[str, NDArray[np.generic]]] = field(default_factory=dict)
 
 
-def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> None:
-    """Remove the units that the settings choose; leaves masks, weights, pictures and both accounts."""
+def prune_network(settings: Settings, run: Run, scored: Run, trained: Run, headed: Run | None = None) -> None:
+    """Remove the units that the settings choose; leaves masks, weights, pictures and both accounts.
+
+    `headed` is the run that left the heads of the blocks, where units are scored by block.
+    """
     dataset = dataset_of(settings)
     network = handover.load_network(trained, settings, dataset)
     scores, example = handover.load_scores(scored), dataset.test.images[:1]
@@ -62,7 +66,7 @@ def prune_network(settings: Settings, run: Run, scored: Run, trained: Run) -> No
     if account is not None and account.seconds:
         tracking.log_table(run, account.seconds, COSTS)
     LOG.info("prune    %s", choice_in_words(settings))
-    task = _Task(settings, run, scored, network, dataset, scores, account)
+    task = _Task(settings, run, scored, headed, network, dataset, scores, account)
     pruned = _in_steps(task) if settings.schedule == "iterative" else _at_once(task)
     masks = pruned.selection.masks
     log_budget(settings, run, account, masks)
@@ -106,7 +110,8 @@ def _exchanged(task: _Task, selection: Selection) -> Selection:
 def _in_steps(task: _Task) -> _Pruned:
     settings, dataset, images = task.settings, task.dataset, task.images
     widths = {layer: len(values) for layer, values in task.scores.items()}
-    plan, ranking = plan_of(settings, widths, task.account), Ranking(settings, dataset, images, task.scores)
+    plan = plan_of(settings, widths, task.account)
+    ranking = Ranking(settings, dataset, images, task.scores, task.headed)
     method = Method(ranking, plan.selector, exchange_of(settings, images), rework_of(settings, dataset))
     example = dataset.test.images[:1]
     steps = training.iterative(task.network, method, plan.shares, example, masks=all_kept(widths))

@@ -1,13 +1,17 @@
 """Ranking units: by a simple rule, or by the program on the network as it is by then."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import nn
 
-import formulation
 import training
+from flows import handover
+from flows.gathering import together
+from flows.programs import Instance, Program, block_instance, blocks_of, by_block, whole_instance
 from flows.settings import Settings
 from flows.solving import solved
+from flows.tracking import Run
 from flows.translation import device_of
 from formulation import Certificate
 from training import Dataset, Evidence, Masks, Scores, ScoringSet
@@ -20,23 +24,40 @@ class Ranking:
     Attributes:
         images: what the program sees.
         scores: the program's of the whole network, for rules about them.
-        certificates: of what the program said so far, one per call.
+        headed: the run that left the heads of the blocks, where units are scored by block.
+        certificates: of what the program said so far: per call one, or one per block.
     """
 
     settings: Settings
     dataset: Dataset
     images: ScoringSet
     scores: Scores
-    certificates: list[Certificate] = field(default_factory=list)
+    headed: Run | None = None
+    certificates: list[tuple[Certificate, ...]] = field(default_factory=list)
 
     def __call__(self, network: nn.Module, masks: Masks) -> Scores:
         """One value per unit, higher = keep; raises FormulationError and TrainingError."""
         if self.settings.rule != "program":
             return rule_values(self.settings, self.settings.rule, network, self.dataset, self.scores)[0]
+        found = together([(which, solved(self.settings, each)) for which, each in self._instances(network.eval())])
+        self.certificates.append(found.certificates)
+        return found.importance
+
+    def _instances(self, network: nn.Module) -> Iterator[tuple[Program, Instance]]:
+        """The program of the network as it is, or those of its blocks; heads stay as they learned on the whole one."""
         images, labels = self.images.images, self.images.labels
-        solution = solved(self.settings, network.eval(), images, labels)
-        self.certificates.append(solution.certificate)
-        return formulation.importance(solution)
+        if not by_block(self.settings):
+            yield Program(1), whole_instance(self.settings, network, images, labels)
+            return
+        assert self.headed is not None, "ranking by block needs the heads"
+        blocks = blocks_of(self.settings, network, images)
+        heads = handover.load_heads(self.headed, blocks, len(self.dataset.classes))
+        with training.torch_threads(self.settings.threads):
+            read = training.represent(blocks, images, device=device_of(self.settings))
+        for place, block in enumerate(blocks):
+            if any(layer in self.scores for layer in block.layers):
+                instance = block_instance(self.settings, blocks, heads, block.name, read[block.name], labels)
+                yield Program(1, block.name, place), instance
 
 
 def rule_values(

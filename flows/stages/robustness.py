@@ -7,10 +7,10 @@ from statistics import fmean, pstdev
 import numpy as np
 from numpy.typing import NDArray
 
-import formulation
 import training
 from flows import handover, spreads, tracking
 from flows.agreement import Agreement, agreement_by_layer
+from flows.gathering import gathered
 from flows.selection import account_of, select
 from flows.settings import Settings
 from flows.stages.evaluate import evaluation_of
@@ -44,6 +44,7 @@ def draw_kind(settings: Settings, run: Run, trained: Run, kind: str) -> list[lis
     for part, group in zip(parts, groups, strict=True):
         for scoring_set, number in zip(part, group, strict=True):
             handover.save_scoring_set(run, scoring_set, number)
+    handover.save_classes(run, dataset.classes)
     LOG.info("sample   %s: %d scoring sets of %d images", kind, len(sets) * len(parts[0]), len(parts[0][0]))
     return groups
 
@@ -55,9 +56,9 @@ def measure_set(settings: Settings, run: Run, trained: Run, solved: Sequence[Run
     """
     dataset = dataset_of(settings)
     network, example = handover.load_network(trained, settings, dataset), dataset.test.images[:1]
-    scores, importance = _means(solved)
-    account = account_of(settings, network, {layer: len(values) for layer, values in scores.items()}, example)
-    masks = select(settings, scores, importance, account).masks
+    ranked = gathered(solved)
+    account = account_of(settings, network, {layer: len(values) for layer, values in ranked.scores.items()}, example)
+    masks = select(settings, ranked.scores, ranked.importance, account).masks
     pruned = without(settings, network, masks, dataset)
     found = {
         "units_removed": float(training.removal(network, masks, example).units_removed),
@@ -74,8 +75,9 @@ def compare_sets(settings: Settings, run: Run, groups: Sequence[Sequence[Run]], 
 
     `groups` are the solutions' runs of each set, `found` what each came to. Leaves the scores of every set.
     """
-    means = [_means(group) for group in groups]
-    scores, importance = (_stacked([each[place] for each in means]) for place in (0, 1))
+    means = [gathered(group) for group in groups]
+    scores = _stacked([each.scores for each in means])
+    importance = _stacked([each.importance for each in means])
     handover.save_set_scores(run, scores)
     agreements = {"spearman": agreement_by_layer(scores), "spearman_importance": agreement_by_layer(importance)}
     for name, agreement in agreements.items():
@@ -95,15 +97,6 @@ def compare_sets(settings: Settings, run: Run, groups: Sequence[Sequence[Run]], 
 def _of_class(whole: ScoringSet, label: int) -> ScoringSet:
     members = whole.labels == label
     return ScoringSet(whole.images[members], whole.labels[members], whole.indices[members])
-
-
-def _means(solved: Sequence[Run]) -> tuple[Scores, Scores]:
-    """Scores and importance, means over solutions."""
-    solutions = [handover.load_solution(each) for each in solved]
-    return (
-        formulation.mean_scores([each.scores for each in solutions]),
-        formulation.mean_scores([formulation.importance(each) for each in solutions]),
-    )
 
 
 def _stacked(values: Sequence[Scores]) -> dict[str, NDArray[np.float64]]:

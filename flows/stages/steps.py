@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,16 @@ LOG = logging.getLogger(__name__)
 STEPS = "steps"
 STEP_FILE = STEPS + "/step_{:03}.json"
 OPTIMAL = "optimal"
+Certificates = tuple[Certificate, ...]  # of one step: of its program, or of those of its blocks
+# What a step's figures are where it has several programs.
+COMBINED: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "objective": sum,
+    "gap": max,
+    "cross_entropy": fmean,
+    "sparsity": sum,
+    "rounds": sum,
+    "seconds": sum,
+}
 SCORED, NOT_OPTIMAL, LARGEST = "steps_scored", "steps_not_optimal", "steps_largest_gap"
 
 
@@ -43,11 +54,12 @@ def follow(
     plan: Plan,
     network: nn.Module,
     dataset: Dataset,
-    certificates: Sequence[Certificate],
+    certificates: Sequence[Certificates],
 ) -> Followed:
     """Go through a schedule of at least one step and log every step.
 
-    `certificates` is where the ranking leaves what the program proved; `network` is the whole one, for the pictures.
+    `certificates` is where the ranking leaves what its programs proved, for every step; `network` is the whole one, for
+    the pictures.
     """
     times: dict[str, NDArray[np.int64]] = {}
     values: Scores = {}
@@ -56,13 +68,13 @@ def follow(
             # The UI's slider stands at 0 when it opens.
             log_mask_pictures(run, network, {layer: np.ones_like(mask) for layer, mask in step.masks.items()})
         values = values or step.scores or {}
-        certificate = certificates[-1] if certificates and step.scores is not None else None
+        proved = certificates[-1] if certificates and step.scores is not None else ()
         validation = evaluation_of(settings, step.network, dataset, "validation")
         target = plan.targets[min(step.index, len(plan.targets)) - 1]
-        tracking.log_metrics(run, _figures(step, target, certificate, validation), step=step.index)
-        tracking.log_json(run, _record(step, target, certificate), STEP_FILE.format(step.index))
+        tracking.log_metrics(run, _figures(step, target, proved, validation), step=step.index)
+        tracking.log_json(run, _record(step, target, proved), STEP_FILE.format(step.index))
         log_mask_pictures(run, network, step.masks, step.index)
-        _say(step, len(plan.shares), certificate, validation)
+        _say(step, len(plan.shares), proved, validation)
         for layer, mask in step.masks.items():
             before = times.get(layer, np.zeros(len(mask), np.int64))
             times[layer] = np.where(mask, 0, np.where(before > 0, before, step.index))
@@ -92,15 +104,16 @@ def certificates_in_words(tags: Mapping[str, str], metrics: Mapping[str, float])
     )
 
 
-def _log_statuses(run: Run, certificates: Sequence[Certificate]) -> None:
+def _log_statuses(run: Run, certificates: Sequence[Certificates]) -> None:
     if not certificates:
         return
-    missed = [certificate for certificate in certificates if certificate.status != OPTIMAL]
-    tags = {STATUS_TAG: statuses(certificates)}
+    missed = [step for step in certificates if any(each.status != OPTIMAL for each in step)]
+    every = [each for step in certificates for each in step]
+    tags = {STATUS_TAG: statuses(every)}
     metrics = {
         SCORED: float(len(certificates)),
         NOT_OPTIMAL: float(len(missed)),
-        LARGEST: max(certificate.gap for certificate in certificates),
+        LARGEST: max(each.gap for each in every),
     }
     tracking.log_tags(run, tags)
     tracking.log_metrics(run, metrics)
@@ -109,7 +122,7 @@ def _log_statuses(run: Run, certificates: Sequence[Certificate]) -> None:
         LOG.warning("prune    %s", words)
 
 
-def _figures(step: Step, target: float, certificate: Certificate | None, validation: Evaluation) -> dict[str, float]:
+def _figures(step: Step, target: float, proved: Certificates, validation: Evaluation) -> dict[str, float]:
     removed = training.counts(step.masks)
     found = {
         "target": target,
@@ -125,31 +138,33 @@ def _figures(step: Step, target: float, certificate: Certificate | None, validat
             "loss_before_exchange": step.exchanged.loss_before,
             "loss_after_exchange": step.exchanged.loss_after,
         }
-    if certificate is not None:
-        names = ("objective", "gap", "cross_entropy", "sparsity", "rounds", "seconds")
-        found |= {name: getattr(certificate, name) for name in names}
+    if proved:
+        found |= {name: combine([getattr(each, name) for each in proved]) for name, combine in COMBINED.items()}
     return {f"step.{name}": float(value) for name, value in found.items()}
 
 
-def _record(step: Step, target: float, certificate: Certificate | None) -> dict[str, object]:
+def _record(step: Step, target: float, proved: Certificates) -> dict[str, object]:
     return {
         "step": step.index,
         "target": target,
         "removed": {layer: np.flatnonzero(~mask).tolist() for layer, mask in step.masks.items()},
         "returned": {layer: list(units) for layer, units in step.returned.items()},
         "exchanges": None if step.exchanged is None else step.exchanged.exchanges,
-        "certificate": None if certificate is None else asdict(certificate),
+        "certificates": [asdict(each) for each in proved],
     }
 
 
-def _say(step: Step, steps: int, certificate: Certificate | None, validation: Evaluation) -> None:
+def _say(step: Step, steps: int, proved: Certificates, validation: Evaluation) -> None:
     gone, units = sum(training.counts(step.masks).values()), sum(map(len, step.masks.values()))
     parts = [f"{gone} of {units} units gone"]
-    if certificate is not None:
-        words = f"objective {certificate.objective:.6f}, gap {certificate.gap:.1e}"
-        parts.append(f"{words}, cross-entropy {certificate.cross_entropy:.4f}")
-        if certificate.status != OPTIMAL:
-            LOG.warning("prune    step %d: %s, %s", step.index, certificate.status, "; ".join(certificate.notes))
+    if proved:
+        told = {name: combine([getattr(each, name) for each in proved]) for name, combine in COMBINED.items()}
+        programs = f" of {len(proved)} programs" if len(proved) > 1 else ""
+        words = f"objective{programs} {told['objective']:.6f}, gap {told['gap']:.1e}"
+        parts.append(f"{words}, cross-entropy {told['cross_entropy']:.4f}")
+        for each in proved:
+            if each.status != OPTIMAL:
+                LOG.warning("prune    step %d: %s, %s", step.index, each.status, "; ".join(each.notes))
     if step.exchanged is not None:
         parts.append(f"{sum(step.exchanged.exchanges.values())} exchanges")
     parts.append(f"validation accuracy {100 * validation.accuracy:.2f} %")

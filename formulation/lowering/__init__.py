@@ -7,5 +7,6 @@ network is compared with the module on the example, in float64.
 
 from formulation.lowering.graph import TRACING, lower
 from formulation.lowering.layers import rule
+from formulation.lowering.outline import Outline, outline
 
-__all__ = ["TRACING", "lower", "rule"]
+__all__ = ["TRACING", "Outline", "lower", "outline", "rule"]

@@ -76,6 +76,8 @@ def _matrix(kernel: Kernel, windows: Index, size: int) -> csr_array:
     """Where each weight meets each input, row by row: output channels, then pixels."""
     outputs, taken = kernel.weight.shape[:2]
     pixels, taps = windows.shape
+    if not kernel.weight.any():
+        return csr_array((outputs * pixels, taken * kernel.groups * size))
     weight = kernel.weight.reshape(outputs, 1, taken, taps)
     first = np.arange(outputs) // (outputs // kernel.groups) * taken  # the channel where each output's group starts
     channel = first[:, None] + np.arange(taken)

@@ -1,16 +1,20 @@
 """Networks cut into blocks, and the heads on top of them."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from training.auxiliary import Headed, make_head
+from formulation import outline
+from training.auxiliary import head_layers, headed, is_of_head, make_head
 from training.blocks import Block, split
 from training.digests import model_digest
 from training.errors import BlockError, SettingsError
 from training.models import build
+from training.pruning import removal
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -110,12 +114,45 @@ def test_a_head_makes_logits_of_every_blocks_values_but_the_last(name: str) -> N
     blocks = split(made(name), IMAGES)
     values = IMAGES
     for block in blocks[:-1]:
-        headed = Headed(block.module, make_head(block, 5, seed=1)).eval()
+        with_head = headed(block, make_head(block, 5, seed=1))
         with torch.no_grad():
-            assert headed(values).shape == (2, 5)
+            assert with_head(values).shape == (2, 5)
+            assert torch.equal(with_head(values), with_head.auxiliary_head(block.module(values)))
             values = block.module(values)
     with pytest.raises(BlockError, match=f"block '{blocks[-1].name}' makes values of shape"):
         make_head(blocks[-1], 5, seed=0)
+
+
+def test_a_block_with_its_head_has_the_networks_own_layers_under_their_names() -> None:
+    network = made("resnet20")
+    block = split(network, IMAGES)[3]
+    whole = headed(block, make_head(block, 5, seed=1))
+    layers = [name for name, layer in whole.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    own = [name for name in layers if not is_of_head(name)]
+    assert own == list(block.layers)
+    assert all(whole.get_submodule(name) is network.get_submodule(name) for name in own)
+    assert [name for name in layers if is_of_head(name)] == [f"auxiliary_head.{part}" for part in ("conv", "fc", "output")]
+
+
+@pytest.mark.parametrize("name", ["vgg7", "resnet20"])
+def test_the_multiply_adds_of_all_blocks_are_those_of_the_network(name: str) -> None:
+    network = made(name)
+    account = removal(network, {}, IMAGES)
+    assert sum(block.multiply_adds for block in split(network, IMAGES)) == account.multiply_adds_before
+
+
+def test_a_heads_hidden_layers_are_those_with_a_relu_behind() -> None:
+    block = split(made("vgg7"), IMAGES)[0]
+    whole = headed(block, make_head(block, 5, seed=1))
+    scored = [name for name in outline(whole, torch.zeros(1, *block.reads)).units if is_of_head(name)]
+    assert tuple(scored) == head_layers()
+
+
+def test_a_network_with_a_child_of_the_heads_name_gets_no_heads() -> None:
+    network = nn.Sequential(OrderedDict(auxiliary_head=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), conv=nn.Conv2d(4, 4, 3)))
+    block = split(network, IMAGES)[0]
+    with pytest.raises(BlockError, match="child 'auxiliary_head', which is the name of block 'auxiliary_head''s head"):
+        headed(block, make_head(block, 5, seed=1))
 
 
 def test_a_head_is_drawn_from_its_seed_alone() -> None:

@@ -1,0 +1,124 @@
+"""The programs of a score stage: one per scoring set, block and class, and what each is about.
+
+By block the network is cut, and every block is scored by a program of its own: the block with its auxiliary head on
+top, which reads what the blocks before it make of the scoring images. The last block has the network's own classifier.
+Source: ElAraby, Wolf, Carvalho (2023), section 4.3. Departure: a positive radius is that of a box around what the block
+reads, in its own units; it is not carried through the blocks before.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+import formulation
+import training
+from flows.errors import SettingsError
+from flows.settings import Settings
+from flows.translation import names_of, score_settings_of
+from formulation import ScoreSettings
+from training import Block
+
+
+V = TypeVar("V")
+WHOLE, AUTO = "whole", "auto"
+ALL_CLASSES = -1
+UNBOUNDED = (-sys.float_info.max, sys.float_info.max)
+# What a program costs grows with multiply-adds, in sweeps, and with the square of the units, in the solver: measured on
+# the blocks of VGG-16 with ten images.
+PAIR = 500.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """Which program: the number of its scoring set, its block (empty: the whole network) and that block's place among
+    the blocks, its class (-1: all).
+    """
+
+    number: int
+    block: str = ""
+    place: int = 0
+    label: int = ALL_CLASSES
+
+    def __str__(self) -> str:
+        block = f", {self.block}" if self.block else ""
+        return f"set {self.number}{block}{f', class {self.label}' if self.label != ALL_CLASSES else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A program with its data: a network, what it reads [n, ...], labels [n], and how to score it."""
+
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    settings: ScoreSettings
+
+
+def by_block(settings: Settings) -> bool:
+    """Whether every block has a program of its own."""
+    return settings.blocks != WHOLE
+
+
+def blocks_of(settings: Settings, network: nn.Module, example: Tensor) -> tuple[Block, ...]:
+    """The blocks of the settings' cuts; raises BlockError, and SettingsError where there is nothing to cut."""
+    cuts = None if settings.blocks == AUTO else names_of(settings.blocks)
+    # Tracing patches every module of the process.
+    with formulation.TRACING:
+        blocks = training.split(network, example[:1], cuts)
+    if len(blocks) == 1:
+        raise SettingsError(
+            f"blocks={settings.blocks}: model={settings.model} has no convolution with another layer before it, where "
+            f"it could be cut; give blocks=whole"
+        )
+    return blocks
+
+
+def programs_of(
+    settings: Settings, sets: int, classes: int, blocks: Sequence[Block], units: Mapping[str, int]
+) -> list[Program]:
+    """The programs of so many scoring sets, those that take longest first; blocks without a scored layer have none."""
+    order = [block.name for block in blocks]
+    places = [(block.name, order.index(block.name)) for block in longest_first(blocks, units)] if blocks else [("", 0)]
+    labels = range(classes) if settings.by_class else [ALL_CLASSES]
+    return [Program(number, *place, label) for place in places for number in range(1, sets + 1) for label in labels]
+
+
+def longest_first(blocks: Sequence[Block], units: Mapping[str, int]) -> list[Block]:
+    """The blocks that have scored layers, those whose programs are expected to take longest first."""
+    scored = [block for block in blocks if any(layer in units for layer in block.layers)]
+    return sorted(scored, key=lambda block: _work(block, units), reverse=True)
+
+
+def whole_instance(settings: Settings, network: nn.Module, images: Tensor, labels: Tensor) -> Instance:
+    """The program of the whole network."""
+    return Instance(network, images, labels, score_settings_of(settings))
+
+
+def block_instance(
+    settings: Settings, blocks: Sequence[Block], heads: Mapping[str, nn.Module], name: str, read: Tensor, labels: Tensor
+) -> Instance:
+    """The program of a block, of what it reads [n, *reads]."""
+    block = next(each for each in blocks if each.name == name)
+    how = score_settings_of(settings)
+    if block is not blocks[0]:
+        how = replace(how, pixel_range=UNBOUNDED)
+    if block is blocks[-1]:
+        return Instance(block.module.eval(), read, labels, how)
+    if settings.head_units == "held":
+        how = replace(how, held=training.head_layers())
+    with formulation.TRACING:
+        network = training.headed(block, heads[name])
+    return Instance(network, read, labels, how)
+
+
+def without_heads(values: Mapping[str, V]) -> dict[str, V]:
+    """Those of the values that are of the network's own layers."""
+    return {layer: each for layer, each in values.items() if not training.is_of_head(layer)}
+
+
+def _work(block: Block, units: Mapping[str, int]) -> float:
+    scored = sum(units.get(layer, 0) for layer in block.layers)
+    return block.multiply_adds + PAIR * scored**2
