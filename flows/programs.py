@@ -21,7 +21,6 @@ from flows.translation import names_of, score_settings_of
 from formulation import ScoreSettings
 from training import Block
 
-
 V = TypeVar("V")
 WHOLE, AUTO = "whole", "auto"
 ALL_CLASSES = -1

@@ -21,6 +21,7 @@ from formulation import FormulationError, Solution, Verdict
 from training import Scores
 
 LOG = logging.getLogger(__name__)
+FILE = "scoring_{}.json"
 ROUNDING = 1e-12  # of a mean of scores
 REPRESENTED = 1e-3  # of the largest value: another machine may round in another order
 
@@ -37,7 +38,10 @@ def check_solutions(settings: Settings, run: Run, scored: Run, trained: Run, hea
     held, refused = [], []
     for which in [*programs, *sorted(set(runs) - set(programs), key=str)]:
         found = runs.get(which, [])
-        ids, file = ", ".join(each.run_id for each in found), f"{str(which).replace(', ', '_').replace(' ', '_')}.json"
+        ids, file = (
+            ", ".join(each.run_id for each in found),
+            FILE.format(str(which).replace(", ", "_").replace(" ", "_")),
+        )
         name = f"{ids or 'no run'} (scoring {which})"
         try:
             solved = _only_finished(found, known=which in programs)

@@ -8,7 +8,7 @@ from torch import nn
 import training
 from flows import handover
 from flows.gathering import together
-from flows.programs import Instance, Program, block_instance, blocks_of, by_block, whole_instance
+from flows.programs import Instance, Program, block_instance, blocks_of, whole_instance
 from flows.settings import Settings
 from flows.solving import solved
 from flows.tracking import Run
@@ -24,7 +24,7 @@ class Ranking:
     Attributes:
         images: what the program sees.
         scores: the program's of the whole network, for rules about them.
-        headed: the run that left the heads of the blocks, where units are scored by block.
+        headed: the run that left the heads of the blocks, where units are scored by block; else None.
         certificates: of what the program said so far: per call one, or one per block.
     """
 
@@ -46,10 +46,9 @@ class Ranking:
     def _instances(self, network: nn.Module) -> Iterator[tuple[Program, Instance]]:
         """The program of the network as it is, or those of its blocks; heads stay as they learned on the whole one."""
         images, labels = self.images.images, self.images.labels
-        if not by_block(self.settings):
+        if self.headed is None:
             yield Program(1), whole_instance(self.settings, network, images, labels)
             return
-        assert self.headed is not None, "ranking by block needs the heads"
         blocks = blocks_of(self.settings, network, images)
         heads = handover.load_heads(self.headed, blocks, len(self.dataset.classes))
         with training.torch_threads(self.settings.threads):

@@ -97,10 +97,10 @@ def test_steps_score_the_pruned_network_again_and_log_each_of_them(
     assert {layer: int(mask.sum()) for layer, mask in masks.items()} == {"conv1": 3, "conv2": 8, "fc1": 60, "fc2": 42}
     first, second = (tracking.logged_json(run, f"steps/step_{number:03}.json") for number in (1, 2))
     assert (first["target"], second["target"]) == (0.25, 0.5)
-    assert first["certificate"]["model_hash"] != second["certificate"]["model_hash"]  # type: ignore[index]
+    assert first["certificates"][0]["model_hash"] != second["certificates"][0]["model_hash"]  # type: ignore[index]
     images = handover.load_joined_set(scored, 2)
-    assert second["certificate"]["images"] == len(images) == 20  # type: ignore[index]
-    assert second["certificate"]["checked"] is True  # type: ignore[index]
+    assert second["certificates"][0]["images"] == len(images) == 20  # type: ignore[index]
+    assert second["certificates"][0]["checked"] is True  # type: ignore[index]
     assert second["removed"] == {layer: np.flatnonzero(~mask).tolist() for layer, mask in masks.items()}
     for name in ("units_removed", "objective", "gap", "cross_entropy", "exchanges", "validation_accuracy"):
         assert [point.step for point in client.get_metric_history(run.run_id, f"step.{name}")] == [1, 2]
@@ -125,7 +125,7 @@ def test_a_simple_rule_is_taken_in_steps_without_any_program(prune: Pruned) -> N
     assert metrics["budget_cost"] == pytest.approx(1 - metrics["parameters_removed_share"])
     assert "step.objective" not in metrics
     assert "step.exchanges" not in metrics
-    assert tracking.logged_json(run, "steps/step_002.json")["certificate"] is None
+    assert tracking.logged_json(run, "steps/step_002.json")["certificates"] == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_network_loses_units_while_it_is_trained(
     assert metrics["test_accuracy"] > 0.3
     assert metrics["units_removed_share"] == 0.5
     certificates = [
-        tracking.logged_json(run, f"steps/step_{number:03}.json")["certificate"] is not None for number in (1, 2, 3)
+        tracking.logged_json(run, f"steps/step_{number:03}.json")["certificates"] != [] for number in (1, 2, 3)
     ]
     assert certificates == [True, True, False]
     settings = handover.load_settings(run)
@@ -179,13 +179,13 @@ def test_steps_that_are_not_proved_optimal_are_named_in_the_descriptions(
     )
     run = tracking.find_stage(above, "prune")
     tags, metrics = tracking.logged_tags(run), tracking.logged_metrics(run)
-    records = [tracking.logged_json(run, f"steps/step_{number:03}.json")["certificate"] for number in (1, 2)]
-    found = [record["status"] for record in records]  # type: ignore[index]
+    records = [tracking.logged_json(run, f"steps/step_{number:03}.json")["certificates"][0] for number in (1, 2)]  # type: ignore[index]
+    found = [record["status"] for record in records]
     missed = [status for status in found if status != "optimal"]
     assert missed
     assert tags["certificate.status"] == ", ".join(sorted(set(found)))
     assert metrics["steps_not_optimal"] == len(missed)
-    assert metrics["steps_largest_gap"] == max(record["gap"] for record in records)  # type: ignore[index]
+    assert metrics["steps_largest_gap"] == max(record["gap"] for record in records)
     words = f"not proved optimal within the gap asked for: {len(missed)} of 2 ({', '.join(sorted(set(missed)))})"
     assert words in tags["mlflow.note.content"]
     assert tags["mlflow.note.content"] in tracking.logged_tags(above)["mlflow.note.content"].split("\n\n")

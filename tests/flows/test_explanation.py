@@ -14,14 +14,16 @@ from torch import nn
 
 import formulation
 from flows import handover, tracking
+from flows.programs import Instance, Program
 from flows.stages.explain import PULL_COLUMNS, STRONGEST, log_explanation, log_ranges
 from flows.tracking import Run
 from flows.translation import dataset_of
-from formulation import Solution
+from formulation import ScoreSettings, Solution
 from tests.flows.small_run import RunStage
 from training import ScoringSet
 
 Solved = tuple[nn.Module, ScoringSet, Solution]
+FIRST = Program(1)
 DIGITS = [str(digit) for digit in range(10)]
 LOGGED = {"explanation.json", "explanation_by_class.json", "explanation.png", "ranges.json", "ranges.png"}
 
@@ -50,6 +52,10 @@ def solved(explained: Run, scoring_set_run: Run) -> Solved:
     settings = handover.load_settings(explained)
     network = handover.load_network(tracking.find_stage(explained, "train"), settings, dataset_of(settings))
     return network, handover.load_scoring_set(explained, 1), handover.load_solution(scoring_set_run)
+
+
+def posed(network: nn.Module, scoring_set: ScoringSet) -> Instance:
+    return Instance(network, scoring_set.images, scoring_set.labels, ScoreSettings())
 
 
 def artifacts(client: MlflowClient, run: Run) -> set[str]:
@@ -121,7 +127,7 @@ def test_ranges_that_take_too_long_are_missing_with_a_word_and_the_scores_stay(
     hurried = {**solution.certificate.settings, "time_limit": 1e-3}
     late = replace(solution, certificate=replace(solution.certificate, settings=hurried))
     with tracking.open_run(explained, "late", {}) as run, caplog.at_level(logging.WARNING, "flows"):
-        log_ranges(run, 1, network, scoring_set, late)
+        log_ranges(run, FIRST, posed(network, scoring_set), late)
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert not artifacts(client, run)
     assert "time limit of 0.001 s" in tracking.logged_tags(run)["ranges"]
@@ -136,7 +142,7 @@ def test_ranges_whose_solver_fails_are_missing_with_a_word_and_the_scores_stay(
 
     monkeypatch.setattr(formulation, "score_ranges", fail)
     with tracking.open_run(explained, "failed", {}) as run:
-        log_ranges(run, 1, *solved)
+        log_ranges(run, FIRST, posed(*solved[:2]), solved[2])
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert not artifacts(client, run)
     assert tracking.logged_tags(run)["ranges"].startswith("none: highs ended")
@@ -147,7 +153,7 @@ def test_scores_without_multipliers_are_not_explained_and_it_says_so(
 ) -> None:
     network, scoring_set, solution = solved
     with tracking.open_run(explained, "unproved", {}) as run, caplog.at_level(logging.WARNING, "flows"):
-        log_explanation(run, 1, network, scoring_set, replace(solution, proof=None), DIGITS)
+        log_explanation(run, FIRST, posed(network, scoring_set), replace(solution, proof=None), DIGITS)
     assert not artifacts(client, run)
     assert "holds no multipliers" in tracking.logged_tags(run)["explanation"]
     assert "set 1: no explanation: the solution holds no multipliers" in caplog.text
@@ -157,5 +163,5 @@ def test_scores_that_are_all_zero_leave_empty_tables(client: MlflowClient, expla
     network, scoring_set, solution = solved
     nothing = replace(solution, scores={layer: np.zeros_like(values) for layer, values in solution.scores.items()})
     with tracking.open_run(explained, "nothing", {}) as run:
-        log_explanation(run, 1, network, scoring_set, nothing, DIGITS)
+        log_explanation(run, FIRST, posed(network, scoring_set), nothing, DIGITS)
     assert rows(run, "explanation.json") == rows(run, "explanation_by_class.json") == []

@@ -131,7 +131,9 @@ def test_a_block_with_its_head_has_the_networks_own_layers_under_their_names() -
     own = [name for name in layers if not is_of_head(name)]
     assert own == list(block.layers)
     assert all(whole.get_submodule(name) is network.get_submodule(name) for name in own)
-    assert [name for name in layers if is_of_head(name)] == [f"auxiliary_head.{part}" for part in ("conv", "fc", "output")]
+    assert [name for name in layers if is_of_head(name)] == [
+        f"auxiliary_head.{part}" for part in ("conv", "fc", "output")
+    ]
 
 
 @pytest.mark.parametrize("name", ["vgg7", "resnet20"])
