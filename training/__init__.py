@@ -55,6 +55,9 @@ from training.errors import (
     UnknownModel,
     UnsupportedGraph,
 )
+from training.fit_settings import (
+    FitSettings,
+)
 from training.heads import (
     find_head,
     with_new_head,
@@ -66,7 +69,6 @@ from training.loop import (
     Epoch,
     Evaluation,
     FitResult,
-    FitSettings,
     evaluate,
     fit,
 )

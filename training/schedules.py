@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from training.errors import ScheduleError
-from training.loop import Epoch, FitSettings, fit
+from training.fit_settings import FitSettings
+from training.loop import Epoch, fit
 from training.pruning.exchange import Exchange
 from training.pruning.masks import Masks
 from training.pruning.selection import Scores, counts
