@@ -94,7 +94,8 @@ def fit_blocks(
 
     `heads` has a head for every block but the last, by the block's name; copies of them are trained too. `cuts` are
     those of :func:`training.split`. `learning` names the blocks that learn, with their heads; all others stay as they
-    are to the last bit. The same seed, threads and machine give bit-identical weights on the CPU.
+    are to the last bit. The same seed, threads and machine give bit-identical weights on the CPU. All blocks see the
+    same moved images and step at the same rate; validation is in float32.
     Raises before any work what :func:`training.fit` and :func:`training.split` raise, BlockError where the heads or
     `learning` name other blocks than there are; and TrainingDiverged, which names the block.
     """

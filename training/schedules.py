@@ -131,7 +131,8 @@ def during_training(
     stopped. The epochs left after the last removal make a last step without one.
 
     The optimiser starts anew after every removal: its moments are averages over a network that is no more, and so
-    weights and masks are all that a run needs to go on from where another stopped. The seed of each stretch of epochs
+    weights and masks are all that a run needs to go on from where another stopped. A falling rate falls anew as well,
+    over each stretch of epochs. The seed of each stretch of epochs
     comes from that of the settings and the number of its step, lest every stretch see the images in the same order;
     the first has the settings' own.
     Raises as `iterative` and `fit` do, both before any work, and ScheduleError where the epochs do not suffice for all

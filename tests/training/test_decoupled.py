@@ -176,3 +176,15 @@ def test_the_deep_networks_learn_block_by_block_too(data) -> None:
     fitted = fit_blocks(model, heads, few, few, ONE, cuts=cuts)
     assert set(fitted.epochs[0].train_loss) == {"conv1", *cuts}
     assert model_digest(fitted.model) != model_digest(model)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("precision", ["auto", "float32", "mixed"])
+def test_blocks_and_heads_learn_on_a_card_and_come_back_in_float32(precision, network, heads, data) -> None:
+    settings = replace(MOVED, epochs=4, learning_rate=0.01, device="cuda", precision=precision)
+    blocks, trained = (fitted(network, heads, *data, settings) for fitted in (fit_blocks, fit_heads))
+    assert model_digest(trained.model) == model_digest(network) != model_digest(blocks.model)
+    for fitted in (blocks, trained):
+        for module in (fitted.model, *fitted.heads.values()):
+            assert {(each.device.type, each.dtype) for each in module.parameters()} == {("cpu", torch.float32)}
+        assert all(fitted.epochs[-1].train_loss[name] < fitted.epochs[0].train_loss[name] for name in heads)

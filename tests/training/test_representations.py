@@ -94,3 +94,14 @@ def test_a_value_or_weight_that_is_no_number_is_named_with_its_block() -> None:
     model.get_submodule("conv2").weight.data[0] = float("inf")
     with pytest.raises(ModelError, match=r"model weight 'conv2\.weight' holds"):
         represent(split(model, IMAGES), IMAGES)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_card_reads_the_same_and_the_network_stays_on_the_cpu() -> None:
+    model = made()
+    blocks = split(model, IMAGES)
+    found, expected = represent(blocks, IMAGES, device="cuda"), represent(blocks, IMAGES)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    for name in expected:
+        # A card multiplies in fewer digits.
+        torch.testing.assert_close(found[name], expected[name], atol=0.05, rtol=0.01)
