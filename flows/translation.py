@@ -94,6 +94,9 @@ def fit_settings_of(settings: Settings, epochs: int) -> FitSettings:
         seed=settings.seed,
         device=device_of(settings),
         threads=settings.threads,
+        augment=settings.augment,
+        rate_schedule=settings.rate_schedule,
+        precision=settings.precision,
     )
 
 

@@ -1,8 +1,9 @@
 """Data, models, training and pruning in torch; knows nothing of the program, of tracking or of flows.
 
-Import order inside the room (a module imports only modules before it): errors, digests, devices, splits, sources,
-folders, data, inference, sampling, checkpoints, heads, own_models, models, pruning/, blocks, auxiliary, loop,
-decoupled, schedules. The loop comes after pruning/ because it keeps removed units removed while it trains.
+Import order inside the room (a module imports only modules before it): errors, digests, devices, arithmetic,
+augmentation, fit_settings, splits, sources, folders, data, inference, sampling, checkpoints, heads, own_models, models,
+pruning/, blocks, auxiliary, representations, head_files, steps, loop, decoupled, schedules. The loop comes after
+pruning/ because it keeps removed units removed while it trains.
 """
 
 from training.auxiliary import (
@@ -57,6 +58,13 @@ from training.errors import (
     UnknownModel,
     UnsupportedGraph,
 )
+from training.fit_settings import (
+    FitSettings,
+)
+from training.head_files import (
+    load_heads,
+    save_heads,
+)
 from training.heads import (
     find_head,
     with_new_head,
@@ -68,7 +76,6 @@ from training.loop import (
     Epoch,
     Evaluation,
     FitResult,
-    FitSettings,
     evaluate,
     fit,
 )
@@ -131,6 +138,9 @@ from training.pruning import (
     save_masks,
     validate_masks,
     weakest_connections,
+)
+from training.representations import (
+    represent,
 )
 from training.sampling import (
     ScoringSet,
@@ -241,6 +251,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "load_compact",
+    "load_heads",
     "load_masks",
     "make_head",
     "masks_digest",
@@ -254,8 +265,10 @@ __all__ = [
     "recalibrate",
     "removal",
     "removed_entries",
+    "represent",
     "save_checkpoint",
     "save_compact",
+    "save_heads",
     "save_masks",
     "split",
     "tensors_digest",

@@ -52,16 +52,23 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) 
     return loaded
 
 
-def read_file(path: str | Path) -> object:
-    """What torch.save wrote, on the CPU, tensors and plain values only; raises CheckpointError."""
+def read_file(
+    path: str | Path,
+    *,
+    what: str = "a state dict",
+    remedy: str = "write it with torch.save(model.state_dict(), path)",
+) -> object:
+    """What torch.save wrote, on the CPU, tensors and plain values only.
+
+    Raises CheckpointError, which says what the file should hold and what to do.
+    """
     if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist: give the file of a state dict")
+        raise CheckpointError(f"checkpoint {path} does not exist: give the file of {what}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read as a state dict ({type(error).__name__}): "
-            f"write it with torch.save(model.state_dict(), path)"
+            f"checkpoint {path} cannot be read as {what} ({type(error).__name__}): {remedy}"
         ) from error
 
 

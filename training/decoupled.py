@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from training.arithmetic import is_mixed, layers_compute, loss_of
 from training.blocks import Block, split
 from training.devices import find_device, torch_threads
 from training.errors import BlockError, TrainingDiverged
+from training.fit_settings import FitSettings
 from training.inference import check_finite_weights, check_fits, evaluating, weight_type
-from training.loop import FitSettings, batches, make_optimiser
 from training.splits import Split
+from training.steps import Batch, Feed, check_batches, descend, make_feed, make_optimiser
 
 Heads = Mapping[str, nn.Module]
 
@@ -60,10 +61,19 @@ class _Part:
         self.block.train(learning and self.block_learns)
         self.head.train(learning and self.optimiser is not None)
 
-    def makes(self, values: Tensor) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.block_learns):
-            made: Tensor = self.block(values)
-        return made
+    def learn(self, values: Tensor, batch: Batch, *, mixed: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """What the block makes of the values, its classifier's loss before the step, and how many labels it got right.
+
+        What does not learn computes no gradient.
+        """
+        with torch.set_grad_enabled(self.optimiser is not None), layers_compute(values.device, mixed=mixed):
+            with torch.set_grad_enabled(self.block_learns):
+                made: Tensor = self.block(values)
+            logits = self.head(made)
+        loss = loss_of(logits, batch.labels)
+        if self.optimiser is not None:
+            descend(self.optimiser, loss, batch.rate)
+        return made.detach(), loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
 
 Callbacks = Sequence[Callable[[BlockEpoch], None]]
@@ -84,7 +94,8 @@ def fit_blocks(
 
     `heads` has a head for every block but the last, by the block's name; copies of them are trained too. `cuts` are
     those of :func:`training.split`. `learning` names the blocks that learn, with their heads; all others stay as they
-    are to the last bit. The same seed, threads and machine give bit-identical weights on the CPU.
+    are to the last bit. The same seed, threads and machine give bit-identical weights on the CPU. All blocks see the
+    same moved images and step at the same rate; validation is in float32.
     Raises before any work what :func:`training.fit` and :func:`training.split` raise, BlockError where the heads or
     `learning` name other blocks than there are; and TrainingDiverged, which names the block.
     """
@@ -124,6 +135,7 @@ def _fitted(
     check_finite_weights(model)
     for images in (train, validation):
         check_fits(model, images)
+    check_batches([*heads.values(), *([model] if blocks_learn else [])], train, settings)
     network = copy.deepcopy(model).to(device)
     blocks = split(network, train.images[:1], cuts)
     _refuse_names(blocks, heads, learning)
@@ -138,9 +150,9 @@ def _fitted(
         torch.default_generator.manual_seed(settings.seed)
         for card in cards:
             torch.cuda.default_generators[card].manual_seed(settings.seed)
-        shuffle = torch.Generator().manual_seed(settings.seed)
+        feed = make_feed(train, settings, device, weight_type(network))
         for index in range(1, settings.epochs + 1):
-            epoch = _epoch(index, parts, train, validation, settings, shuffle)
+            epoch = _epoch(index, parts, feed, validation, device)
             epochs.append(epoch)
             for callback in callbacks:
                 callback(epoch)
@@ -167,55 +179,61 @@ def _part(block: Block, head: nn.Module | None, learns: bool, settings: FitSetti
     return _Part(block.name, block.module, head or nn.Identity(), optimiser, block_learns and optimiser is not None)
 
 
-def _epoch(
-    index: int,
-    parts: Sequence[_Part],
-    train: Split,
-    validation: Split,
-    settings: FitSettings,
-    shuffle: torch.Generator,
-) -> BlockEpoch:
-    start = time.perf_counter()
+def _epoch(index: int, parts: Sequence[_Part], feed: Feed, validation: Split, device: torch.device) -> BlockEpoch:
+    start, settings = time.perf_counter(), feed.settings
+    mixed = is_mixed(settings.precision, device)
     for part in parts:
         part.to_mode(learning=True)
-    device, kind = find_device(settings.device), weight_type(parts[0].block)
-    losses, correct = dict.fromkeys((part.name for part in parts), 0.0), dict.fromkeys((p.name for p in parts), 0)
-    for batch in batches(len(train), settings.batch_size, shuffle):
-        values, target = train.images[batch].to(device, kind), train.labels[batch].to(device)
+    # On the device, and all parts' at once: what is read there holds up all that follows.
+    losses, correct = torch.zeros(len(parts), device=device), torch.zeros(len(parts), dtype=torch.int64, device=device)
+    for batch in feed.epoch(index):
+        values, found = batch.images, []
         for part in parts:
-            made = part.makes(values)
-            logits = part.head(made)
-            loss = cross_entropy(logits, target)
-            if not bool(torch.isfinite(loss)):
-                raise TrainingDiverged(
-                    f"training of block {part.name!r} diverged in epoch {index} at learning_rate="
-                    f"{settings.learning_rate:g}: the loss is not finite; lower the learning rate"
-                )
-            if part.optimiser is not None:
-                part.optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                part.optimiser.step()
-            losses[part.name] += float(loss.detach()) * len(batch)
-            correct[part.name] += int((logits.detach().argmax(1) == target).sum())
-            values = made.detach()
+            values, *measured = part.learn(values, batch, mixed=mixed)
+            found.append(measured)
+        losses += torch.stack([loss for loss, _ in found]) * len(batch)
+        correct += torch.stack([right for _, right in found])
+        if batch.looked_at:
+            _refuse_lost(parts, torch.isfinite(losses), index, settings)
+    accuracies, sound = _accuracies(parts, validation, device)
+    # The last step's weights have met no training loss yet.
+    _refuse_lost(parts, sound, index, settings)
     return BlockEpoch(
         index=index,
-        train_loss={name: value / len(train) for name, value in losses.items()},
-        train_accuracy={name: value / len(train) for name, value in correct.items()},
-        validation_accuracy=_accuracies(parts, validation, device),
+        train_loss=_by_name(parts, losses / len(feed.labels)),
+        train_accuracy=_by_name(parts, correct.cpu().double() / len(feed.labels)),
+        validation_accuracy=_by_name(parts, accuracies),
         seconds=time.perf_counter() - start,
     )
 
 
-def _accuracies(parts: Sequence[_Part], images: Split, device: torch.device, batch_size: int = 512) -> dict[str, float]:
-    """The share of images that each block's classifier gets right."""
-    correct = dict.fromkeys((part.name for part in parts), 0)
+def _by_name(parts: Sequence[_Part], values: Tensor) -> dict[str, float]:
+    return dict(zip((part.name for part in parts), values.tolist(), strict=True))
+
+
+def _refuse_lost(parts: Sequence[_Part], finite: Tensor, epoch: int, settings: FitSettings) -> None:
+    """Name the first block whose values are not finite: those behind it read what it makes."""
+    if not bool(finite.all()):
+        raise TrainingDiverged(
+            f"training of block {parts[finite.tolist().index(False)].name!r} diverged in epoch {epoch} at "
+            f"learning_rate={settings.learning_rate:g}: the loss is not finite; lower the learning rate"
+        )
+
+
+def _accuracies(
+    parts: Sequence[_Part], images: Split, device: torch.device, batch_size: int = 512
+) -> tuple[Tensor, Tensor]:
+    """The share of images that each block's classifier gets right, and whether its outputs are finite, on the CPU."""
+    correct = torch.zeros(len(parts), dtype=torch.int64, device=device)
+    finite = torch.ones(len(parts), dtype=torch.bool, device=device)
     whole = nn.ModuleList([module for part in parts for module in (part.block, part.head)])
     with evaluating(whole), torch.no_grad():
         for first in range(0, len(images), batch_size):
             values = images.images[first : first + batch_size].to(device, weight_type(whole))
             labels = images.labels[first : first + batch_size].to(device)
-            for part in parts:
+            for place, part in enumerate(parts):
                 values = part.block(values)
-                correct[part.name] += int((part.head(values).argmax(1) == labels).sum())
-    return {name: count / len(images) for name, count in correct.items()}
+                logits = part.head(values)
+                correct[place] += (logits.argmax(1) == labels).sum()
+                finite[place] &= torch.isfinite(logits).all()
+    return correct.cpu().double() / len(images), finite.cpu()

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from training.arithmetic import is_mixed, layers_compute, loss_of
 from training.devices import find_device, torch_threads
 from training.errors import ModelError, SettingsError, TrainingDiverged
+from training.fit_settings import FitSettings
 from training.inference import check_finite_weights, check_fits, predict, weight_type
 from training.pruning.masks import Masks, Zeros, hold_at_zero, joined_zeros, removed_entries, validate_zeros
-from training.pruning.operations import NORMS
 from training.splits import Split
-
-OPTIMISERS = ("adam", "sgd")
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How to train; `momentum` is used by sgd only, `threads` are torch's on the CPU, 0 epochs train nothing.
-
-    Raises SettingsError where a value is out of range.
-    """
-
-    epochs: int = 5
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    optimiser: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "epochs": (self.epochs >= 0, "0 or more"),
-            "learning_rate": (0.0 < self.learning_rate < math.inf, "a finite value above 0"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "optimiser": (self.optimiser in OPTIMISERS, f"one of {', '.join(OPTIMISERS)}"),
-            "momentum": (0.0 <= self.momentum < 1.0, "0 or more and below 1"),
-            "weight_decay": (0.0 <= self.weight_decay < math.inf, "a finite value, 0 or more"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "threads": (self.threads >= 1, "1 or more"),
-        }
-        for name, (holds, wanted) in ranges.items():
-            if not holds:
-                raise SettingsError(f"{name}={getattr(self, name)!r} is out of range: use {wanted}")
+from training.steps import check_batches, descend, make_feed, make_optimiser
 
 
 @dataclass(frozen=True)
@@ -117,7 +83,8 @@ def fit(
     The same seed, threads and machine give bit-identical weights on the CPU. With `masks` the removed units are
     removed before the first step and again after every step, so that neither momentum nor weight decay revives them;
     `connections`, single entries of the state dict, are held at 0 in the same way, with masks or without.
-    Each callback is called with every finished Epoch. The model as it is after epoch `early` is kept as well (0: none).
+    Each callback is called with every finished Epoch. The model as it is after epoch `early` is kept as well (0: none);
+    a falling rate falls for all epochs, so that this is not what `early` epochs alone give. Validation is in float32.
     torch's global generators are left as they were.
     Raises before any work: DeviceError, ModelError, LabelError, SettingsError, MaskError, UnsupportedGraph; and
     TrainingDiverged, which names the epoch and the learning rate, once a loss is not finite.
@@ -128,8 +95,7 @@ def fit(
         check_fits(model, split)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("the model has no trainable parameters: nothing can be fitted")
-    if min(settings.batch_size, len(train)) < 2 and any(isinstance(part, NORMS) for part in model.modules()):
-        raise SettingsError("a batch of one image is too small for a model with BatchNorm: use batch_size 2 or more")
+    check_batches([model], train, settings)
     if not 0 <= early <= settings.epochs:
         raise SettingsError(f"early={early} is out of range: use 0 to {settings.epochs}, the epochs of the training")
     validate_zeros(model, connections or {})
@@ -153,28 +119,26 @@ def _fit(
 ) -> FitResult:
     kept: nn.Module | None = None
     device = find_device(settings.device)
-    images, labels = train.images.to(device, weight_type(model)), train.labels.to(device)
+    mixed = is_mixed(settings.precision, device)
+    feed = make_feed(train, settings, device, weight_type(model))
     zeros = {key: removed.to(device) for key, removed in zeros.items()}
     hold_at_zero(model, zeros)
     optimiser = make_optimiser([each for each in model.parameters() if each.requires_grad], settings)
-    shuffle = torch.Generator().manual_seed(settings.seed)
     epochs = []
     for index in range(1, settings.epochs + 1):
         start = time.perf_counter()
         model.train()
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
-        for batch in batches(len(train), settings.batch_size, shuffle):
-            rows = batch.to(device)
-            logits, target = model(images[rows]), labels[rows]
-            loss = cross_entropy(logits, target)
-            if not bool(torch.isfinite(loss)):
-                raise _diverged(index, settings)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        for batch in feed.epoch(index):
+            with layers_compute(device, mixed=mixed):
+                logits = model(batch.images)
+            loss = loss_of(logits, batch.labels)
+            descend(optimiser, loss, batch.rate)
             hold_at_zero(model, zeros)
             loss_sum += loss.detach() * len(batch)
-            correct += (logits.detach().argmax(1) == target).sum()
+            correct += (logits.detach().argmax(1) == batch.labels).sum()
+            if batch.looked_at and not bool(torch.isfinite(loss_sum)):
+                raise _diverged(index, settings)
         measured = _validate(model, validation, index, settings)
         epoch = Epoch(
             index=index,
@@ -190,25 +154,6 @@ def _fit(
         for callback in callbacks:
             callback(epoch)
     return FitResult(model.to("cpu").eval(), tuple(epochs), kept)
-
-
-def batches(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """A permutation of the positions 0 .. images-1 in batches; a lone last image joins the batch before it."""
-    order = torch.randperm(images, generator=generator)
-    starts = list(range(0, images, batch_size))
-    # BatchNorm has no variance over a single image.
-    if len(starts) > 1 and batch_size > 1 and images - starts[-1] == 1:
-        starts.pop()
-    for start, stop in zip(starts, [*starts[1:], images], strict=True):
-        yield order[start:stop]
-
-
-def make_optimiser(parameters: Sequence[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
-    """The optimiser of these parameters that the settings name."""
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
 
 
 def _validate(model: nn.Module, validation: Split, epoch: int, settings: FitSettings) -> Evaluation:

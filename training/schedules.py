@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from training.errors import ScheduleError
-from training.loop import Epoch, FitSettings, fit
+from training.fit_settings import FitSettings
+from training.loop import Epoch, fit
 from training.pruning.exchange import Exchange
 from training.pruning.masks import Masks
 from training.pruning.selection import Scores, counts
@@ -130,7 +131,8 @@ def during_training(
     stopped. The epochs left after the last removal make a last step without one.
 
     The optimiser starts anew after every removal: its moments are averages over a network that is no more, and so
-    weights and masks are all that a run needs to go on from where another stopped. The seed of each stretch of epochs
+    weights and masks are all that a run needs to go on from where another stopped. A falling rate falls anew as well,
+    over each stretch of epochs. The seed of each stretch of epochs
     comes from that of the settings and the number of its step, lest every stretch see the images in the same order;
     the first has the settings' own.
     Raises as `iterative` and `fit` do, both before any work, and ScheduleError where the epochs do not suffice for all

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from tests.training.networks import drawn_masks, mixed
 from training import Dataset, build, load
 from training.digests import model_digest
 from training.errors import DeviceError, LabelError, MaskError, ModelError, SettingsError, TrainingDiverged
-from training.loop import Epoch, FitSettings, batches, evaluate, fit
+from training.fit_settings import FitSettings
+from training.loop import Epoch, evaluate, fit
 from training.pruning import consumers, prune, removed_entries
 from training.splits import Split
 
@@ -153,15 +151,6 @@ def test_removed_units_emit_exactly_0_in_training_mode_too() -> None:
                 assert not out[:, ~masks[layer]].any()
 
 
-@given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 1000))
-def test_batches_are_a_permutation_without_a_lone_last_image(images: int, size: int, seed: int) -> None:
-    parts = list(batches(images, size, torch.Generator().manual_seed(seed)))
-    assert sorted(torch.cat(parts).tolist()) == list(range(images))
-    if size > 1 and images > 1:
-        assert min(len(part) for part in parts) > 1
-    assert all(len(earlier) == size for earlier, _ in pairwise(parts))
-
-
 def test_a_loss_that_is_not_finite_names_the_epoch_and_the_learning_rate() -> None:
     data = toy()
     settings = FitSettings(epochs=9, learning_rate=1e30, optimiser="sgd")
@@ -189,6 +178,9 @@ def test_weights_lost_in_the_very_last_step_are_noticed() -> None:
         {"weight_decay": -0.1},
         {"seed": -1},
         {"threads": 0},
+        {"augment": "flip"},
+        {"rate_schedule": "linear"},
+        {"precision": "float16"},
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(wrong: dict[str, object]) -> None:

@@ -16,10 +16,12 @@ from training.models.of_torchvision import PREFIX, make_torchvision
 from training.models.resnet import BLOCKS, make_resnet
 from training.models.small import HIDDEN, make_dense, make_lenet5
 from training.models.vgg import PLAIN, STAGES, make_vgg
+from training.models.widths import MARK, read_width
 from training.own_models import call_factory
 
 VGG16_PLAIN = f"vgg16{PLAIN}"
-MODELS = (*HIDDEN, "lenet5", *STAGES, VGG16_PLAIN, *BLOCKS)
+OF_ANY_WIDTH = (*STAGES, VGG16_PLAIN, *BLOCKS)
+MODELS = (*HIDDEN, "lenet5", *OF_ANY_WIDTH)
 
 
 def build(
@@ -39,6 +41,8 @@ def build(
       pool1, ..., flatten, fc1, ..., output.
     - "vgg7", "vgg16", "vgg19": 3x3 convolutions with BatchNorm, two hidden layers of 512; "vgg16_plain" is vgg16
       without BatchNorm. "resnet20", "resnet56": residual networks of 16, 32 and 64 feature maps.
+    - "vgg16@0.25": any of these vgg and resnet with every hidden width multiplied by the number behind "@", feature
+      maps and hidden layers alike, rounded, at least 1.
     - "torchvision:<name>": a classification model of torchvision, such as "torchvision:resnet18".
     - "package.module:factory" or "path/to/file.py:factory": a factory called without arguments.
     - `checkpoint`: a file with the state dict to load, see `load_checkpoint`.
@@ -66,22 +70,42 @@ def build(
     return model if outputs == classes else with_new_head(model, classes, torch.zeros(1, *input_shape), seed=seed)
 
 
+def is_built_in(name: str | None) -> bool:
+    """Whether the name is one of MODELS, with a width where it may have one: then no code but this room's is run."""
+    try:
+        return name is not None and _network_of(name)[0] in MODELS
+    except UnknownModel:
+        return False
+
+
 def _make(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     if name.startswith(PREFIX):
         return make_torchvision(name.removeprefix(PREFIX), classes)
     if ":" in name:
         return call_factory(name)
-    if name == "lenet5":
+    network, width = _network_of(name)
+    if network == "lenet5":
         return make_lenet5(input_shape, classes)
-    if name in HIDDEN:
-        return make_dense(input_shape, HIDDEN[name], classes)
-    if name in STAGES or name == VGG16_PLAIN:
-        return make_vgg(input_shape, STAGES[name.removesuffix(PLAIN)], classes, norm=name in STAGES)
-    if name in BLOCKS:
-        return make_resnet(input_shape, BLOCKS[name], classes)
-    near = get_close_matches(name.lower(), MODELS, n=1, cutoff=0.5)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UnknownModel(
-        f"model {name!r} is unknown{guess}: use one of {', '.join(MODELS)}, torchvision:name, package.module:factory, "
-        f"or path/to/file.py:factory"
-    )
+    if network in HIDDEN:
+        return make_dense(input_shape, HIDDEN[network], classes)
+    if network in BLOCKS:
+        return make_resnet(input_shape, BLOCKS[network], classes, width=width)
+    return make_vgg(input_shape, STAGES[network.removesuffix(PLAIN)], classes, norm=network in STAGES, width=width)
+
+
+def _network_of(name: str) -> tuple[str, float]:
+    """The built-in network of this name and its width; raises UnknownModel."""
+    network, mark, _ = name.partition(MARK)
+    if network not in MODELS:
+        near = get_close_matches(network.lower(), MODELS, n=1, cutoff=0.5)
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UnknownModel(
+            f"model {name!r} is unknown{guess}: use one of {', '.join(MODELS)}, torchvision:name, "
+            f"package.module:factory, or path/to/file.py:factory"
+        )
+    if mark and network not in OF_ANY_WIDTH:
+        raise UnknownModel(
+            f"model {name!r}: {network} comes in no other width: leave {MARK!r} out, or use one of "
+            f"{', '.join(OF_ANY_WIDTH)}"
+        )
+    return read_width(name)

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from training.models.vgg import draw_for_relu
+from training.models.widths import widen
 
 BLOCKS = {"resnet20": 3, "resnet56": 9}  # of each stage
 WIDTHS = (16, 32, 64)
@@ -39,24 +40,26 @@ class BasicBlock(nn.Module):
         return outputs
 
 
-def make_resnet(input_shape: tuple[int, int, int], blocks: int, classes: int) -> nn.Module:
+def make_resnet(input_shape: tuple[int, int, int], blocks: int, classes: int, *, width: float = 1.0) -> nn.Module:
     """A residual network of 6 * blocks + 2 layers; children conv1, norm1, relu1, stage1, ..., mean, flatten, output.
 
     A stage's children are block1, block2, ... The first block of stages 2 and 3 has a stride of 2.
+    `width` multiplies the feature maps of all stages, see `widen`.
     Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
     Departure: where shapes change the shortcut is a 1x1 convolution (the paper's option B), not padding with zeros.
     """
-    features = WIDTHS[0]
+    maps = [widen(each, width) for each in WIDTHS]
+    features = maps[0]
     children: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(input_shape[0], features, 3, padding=1, bias=False),
         norm1=nn.BatchNorm2d(features),
         relu1=nn.ReLU(),
     )
-    for stage, width in enumerate(WIDTHS, start=1):
+    for stage, units in enumerate(maps, start=1):
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for block in range(1, blocks + 1):
-            parts[f"block{block}"] = BasicBlock(features, width, 2 if stage > 1 and block == 1 else 1)
-            features = width
+            parts[f"block{block}"] = BasicBlock(features, units, 2 if stage > 1 and block == 1 else 1)
+            features = units
         children[f"stage{stage}"] = nn.Sequential(parts)
     children.update(mean=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), output=nn.Linear(features, classes))
     model = nn.Sequential(children)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from training.models.widths import widen
+
 # Feature maps of each stage's convolutions. The number in a name counts the layers with weights, the three linear
 # ones at the end included.
 STAGES = {
@@ -17,35 +19,41 @@ PLAIN = "_plain"  # ends the name of one without BatchNorm
 
 
 def make_vgg(
-    input_shape: tuple[int, int, int], stages: Sequence[Sequence[int]], classes: int, *, norm: bool = True
+    input_shape: tuple[int, int, int],
+    stages: Sequence[Sequence[int]],
+    classes: int,
+    *,
+    norm: bool = True,
+    width: float = 1.0,
 ) -> nn.Module:
     """A VGG; children conv1, (norm1,) relu1, conv2, ..., pool1, ..., mean, flatten, fc1, relu, fc2, relu, output.
 
     `norm` puts a BatchNorm behind every convolution. A stage whose feature maps have a side of one pixel already gets
-    no pool, so that small images fit. Weights are drawn as He et al. (2015) for ReLU, biases are 0.
+    no pool, so that small images fit. `width` multiplies the units of every layer but the output, convolutions and
+    hidden layers alike, see `widen`. Weights are drawn as He et al. (2015) for ReLU, biases are 0.
     Source: Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
     Departure: the hidden layers have 512 units instead of 4096, as is usual for images of 32x32, and no dropout.
     """
     children: OrderedDict[str, nn.Module] = OrderedDict()
     features, *sides = input_shape
     number = 0
-    for stage, widths in enumerate(stages, start=1):
-        for width in widths:
+    for stage, maps in enumerate(stages, start=1):
+        for units in (widen(each, width) for each in maps):
             number += 1
-            children[f"conv{number}"] = nn.Conv2d(features, width, 3, padding=1, bias=not norm)
+            children[f"conv{number}"] = nn.Conv2d(features, units, 3, padding=1, bias=not norm)
             if norm:
-                children[f"norm{number}"] = nn.BatchNorm2d(width)
+                children[f"norm{number}"] = nn.BatchNorm2d(units)
             children[f"relu{number}"] = nn.ReLU()
-            features = width
+            features = units
         if min(sides) > 1:
             children[f"pool{stage}"] = nn.MaxPool2d(2)
             sides = [side // 2 for side in sides]
     children["mean"] = nn.AdaptiveAvgPool2d(1)
     children["flatten"] = nn.Flatten()
-    for layer, width in enumerate(HEAD, start=1):
-        children[f"fc{layer}"] = nn.Linear(features, width)
+    for layer, units in enumerate((widen(each, width) for each in HEAD), start=1):
+        children[f"fc{layer}"] = nn.Linear(features, units)
         children[f"relu{number + layer}"] = nn.ReLU()
-        features = width
+        features = units
     children["output"] = nn.Linear(features, classes)
     model = nn.Sequential(children)
     draw_for_relu(model)

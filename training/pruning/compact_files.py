@@ -15,7 +15,7 @@ from training.checkpoints import load_state, read_file, state_of, write_file
 from training.digests import digest_tensors, state_digest
 from training.errors import CheckpointError, MaskError, ModelError, SettingsError, UnsupportedGraph
 from training.inference import check_forward, weight_type
-from training.models import MODELS, build
+from training.models import build, is_built_in
 from training.pruning.compaction import compact
 from training.pruning.masks import Masks
 from training.pruning.smaller import GroupwiseConv, Placed
@@ -31,8 +31,8 @@ class CompactSpec:
 
     `units` and `kept`: per masked layer how many units it had and which of them stay. `input_shape`: (C, H, W) of one
     image. `shapes` and `digest`: of the state dict, `dtype` (as `float32`) of its weights. `kept_digest`: of the masks
-    and of which units the layers read and where they put theirs. `model` and `classes`: a name for `build`, None where
-    the architecture is somebody's own.
+    and of which units the layers read and where they put theirs. `model` and `classes`: a name for `build`, with its
+    width if it has one, None where the architecture is somebody's own.
     """
 
     version: int
@@ -116,7 +116,7 @@ def read_spec(path: str | Path) -> CompactSpec:
 
 
 def _architecture(spec: CompactSpec, path: str | Path) -> nn.Module:
-    if spec.model not in MODELS:
+    if spec.model is None or not is_built_in(spec.model):
         # Not even where the name says how: a file of weights must not decide what code runs.
         raise CheckpointError(
             f"{path} holds {spec.model or 'a model without a name'}, which is not built in: "
@@ -159,7 +159,7 @@ def _read_spec(content: object, path: str | Path) -> CompactSpec:
         spec = CompactSpec(**found)
         sound = (
             set(spec.units) == set(spec.kept)
-            and (spec.model not in MODELS or len(spec.input_shape) == 3)
+            and (not is_built_in(spec.model) or len(spec.input_shape) == 3)
             and getattr(torch, spec.dtype) in FLOATS
             and all(isinstance(size, int) for size in (*spec.input_shape, spec.classes, *spec.units.values()))
             and all(

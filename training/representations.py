@@ -1,0 +1,56 @@
+"""What the blocks of a network read: the images as every part of it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.blocks import Block
+from training.devices import find_device
+from training.errors import ModelError, SettingsError
+from training.inference import check_finite_weights, evaluating, on_device, weight_type
+
+
+def represent(
+    blocks: Sequence[Block], images: Tensor, *, batch_size: int = 512, device: str = "cpu"
+) -> dict[str, Tensor]:
+    """What every block of a network reads for the images [n, C, H, W], by its name: [n, *reads], on the CPU.
+
+    `blocks` are those of :func:`training.split`. In evaluation mode and without gradients; every image passes every
+    block once, the last one not at all, and all modes are as before afterwards. The values have the type of the
+    network's weights.
+    Raises DeviceError, SettingsError for a batch size below 1, and ModelError where the images are not those that the
+    first block reads, or where a weight or a value is not finite, naming the block that would read it.
+    """
+    place = find_device(device)
+    if batch_size < 1:
+        raise SettingsError(f"batch_size={batch_size} is out of range: use 1 or more")
+    if not blocks or not len(images) or tuple(images.shape[1:]) != blocks[0].reads:
+        found = f"images of shape {list(images.shape)}"
+        wanted = f"{blocks[0].name!r} reads images of shape {list(blocks[0].reads)}" if blocks else "there is none"
+        raise ModelError(f"the first block cannot take {found}, for {wanted}: give a network's blocks and its images")
+    for block in blocks[:-1]:
+        check_finite_weights(block.module)
+    modules = nn.ModuleList([on_device(block.module, place) for block in blocks[:-1]])
+    kind = weight_type(nn.ModuleList([block.module for block in blocks]))
+    read = {block.name: torch.empty(len(images), *block.reads, dtype=kind) for block in blocks}
+    with evaluating(modules), torch.no_grad():
+        for first in range(0, len(images), batch_size):
+            values = images[first : first + batch_size].to(place, kind)
+            for block, module in zip(blocks, [*modules, None], strict=True):
+                read[block.name][first : first + batch_size] = values
+                values = values if module is None else module(values)
+    for name, values in read.items():
+        _refuse_lost(name, values)
+    return read
+
+
+def _refuse_lost(block: str, values: Tensor) -> None:
+    finite = torch.isfinite(values).flatten(1).all(1)
+    if not bool(finite.all()):
+        raise ModelError(
+            f"what block {block!r} reads of image {int(finite.logical_not().nonzero()[0])} is NaN or infinite: "
+            f"train the model again or give a sound checkpoint"
+        )
