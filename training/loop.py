@@ -18,7 +18,7 @@ from training.fit_settings import FitSettings
 from training.inference import check_finite_weights, check_fits, predict, weight_type
 from training.pruning.masks import Masks, Zeros, hold_at_zero, joined_zeros, removed_entries, validate_zeros
 from training.splits import Split
-from training.steps import check_batches, descend, make_feed, make_optimiser
+from training.steps import Feed, check_batches, descend, make_feed, make_optimiser
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,6 @@ def _fit(
 ) -> FitResult:
     kept: nn.Module | None = None
     device = find_device(settings.device)
-    mixed = is_mixed(settings.precision, device)
     feed = make_feed(train, settings, device, weight_type(model))
     zeros = {key: removed.to(device) for key, removed in zeros.items()}
     hold_at_zero(model, zeros)
@@ -127,23 +126,12 @@ def _fit(
     epochs = []
     for index in range(1, settings.epochs + 1):
         start = time.perf_counter()
-        model.train()
-        loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
-        for batch in feed.epoch(index):
-            with layers_compute(device, mixed=mixed):
-                logits = model(batch.images)
-            loss = loss_of(logits, batch.labels)
-            descend(optimiser, loss, batch.rate)
-            hold_at_zero(model, zeros)
-            loss_sum += loss.detach() * len(batch)
-            correct += (logits.detach().argmax(1) == batch.labels).sum()
-            if batch.looked_at and not bool(torch.isfinite(loss_sum)):
-                raise _diverged(index, settings)
+        train_loss, train_accuracy = _pass(model, feed, optimiser, zeros, index)
         measured = _validate(model, validation, index, settings)
         epoch = Epoch(
             index=index,
-            train_loss=float(loss_sum) / len(train),
-            train_accuracy=int(correct) / len(train),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
             validation_loss=measured.loss,
             validation_accuracy=measured.accuracy,
             seconds=time.perf_counter() - start,
@@ -154,6 +142,27 @@ def _fit(
         for callback in callbacks:
             callback(epoch)
     return FitResult(model.to("cpu").eval(), tuple(epochs), kept)
+
+
+def _pass(
+    model: nn.Module, feed: Feed, optimiser: torch.optim.Optimizer, zeros: Zeros, index: int
+) -> tuple[float, float]:
+    """Train for one epoch; the mean loss and the accuracy over its batches."""
+    device = feed.labels.device
+    mixed = is_mixed(feed.settings.precision, device)
+    model.train()
+    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    for batch in feed.epoch(index):
+        with layers_compute(device, mixed=mixed):
+            logits = model(batch.images)
+        loss = loss_of(logits, batch.labels)
+        descend(optimiser, loss, batch.rate)
+        hold_at_zero(model, zeros)
+        loss_sum += loss.detach() * len(batch)
+        correct += (logits.detach().argmax(1) == batch.labels).sum()
+        if batch.looked_at and not bool(torch.isfinite(loss_sum)):
+            raise _diverged(index, feed.settings)
+    return float(loss_sum) / len(feed.labels), int(correct) / len(feed.labels)
 
 
 def _validate(model: nn.Module, validation: Split, epoch: int, settings: FitSettings) -> Evaluation:
