@@ -15,7 +15,7 @@ from flows.programs import by_block
 from flows.settings import Settings
 from flows.stages.blocks import HEADS_TAG
 from flows.tracking import Run
-from flows.words import chosen
+from flows.words import chosen, subject_of
 
 TITLE = 52  # characters
 TITLED = ("model", "dataset", "run_id")  # stand in a title anyhow, or say nothing in it
@@ -190,7 +190,10 @@ def title_of(name: str, settings: Settings) -> str:
     own = chosen(ENTRY_POINTS[name], settings)
     first = [each for each in TELLING if each in own]
     names = [each for each in (*first, *(each for each in own if each not in first)) if each not in TITLED]
-    title, words = f"{name}: {settings.model} on {settings.dataset}", [f"{each}={own[each]}" for each in names]
+    title, words = (
+        f"{name}: {subject_of(settings)}",
+        [f"{each}={own[each]}" for each in names],
+    )
     shown = len(words)
     while shown and len(title) + len(", ".join(words[:shown])) > TITLE:
         shown -= 1

@@ -1,6 +1,7 @@
 """How words on a command line become settings, and which words there are."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from pydantic import ValidationError
 
@@ -70,6 +71,16 @@ def inherit(point: EntryPoint, words: Mapping[str, object], earlier: Settings) -
             raise SettingsError(f"{name}={now}: run {given.run_id} has {name}={was}; leave {name} out, or train anew")
     taken = {name: getattr(given, name) for name in point.accepted if name in point.own or name in words}
     return earlier.model_copy(update=taken)
+
+
+def data_name(dataset: str) -> str:
+    """A data set in titles and pictures: its name, or that of its folder alone."""
+    return PurePath(dataset.removeprefix("folder:")).name or dataset
+
+
+def subject_of(settings: Settings) -> str:
+    """What a run is about in a title: the network and the data."""
+    return f"{settings.model} on {data_name(settings.dataset)}"
 
 
 def chosen(point: EntryPoint, settings: Settings) -> dict[str, object]:

@@ -10,7 +10,6 @@ from torch import fx, nn
 from training.blocks import Block
 from training.errors import BlockError, SettingsError
 
-
 HIDDEN = ("conv", "fc")  # of a head's layers those with a ReLU behind
 HEAD = "auxiliary_head"  # under this name a block's head is a child of the block with its head
 
@@ -27,7 +26,9 @@ def headed(block: Block, head: nn.Module) -> fx.GraphModule:
     assert isinstance(made, fx.Node), "a block makes one tensor"
     whole = fx.GraphModule(block.module, graph, class_name=f"Headed{type(block.module).__name__}")
     if hasattr(whole, HEAD):
-        raise BlockError(f"the network has a child {HEAD!r}, which is the name of block {block.name!r}'s head: rename it")
+        raise BlockError(
+            f"the network has a child {HEAD!r}, which is the name of block {block.name!r}'s head: rename it"
+        )
     whole.add_submodule(HEAD, head)
     graph.output(graph.call_module(HEAD, (made,)))
     whole.recompile()

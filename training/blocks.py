@@ -57,6 +57,8 @@ def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = 
         named = {name: _read_by(calls[name]) for name in convolutions}
         chosen = {name: node for name, node in named.items() if _crossing(traced.graph, node, live) is None}
     else:
+        if twice := next((name for name in cuts if list(cuts).count(name) > 1), None):
+            raise BlockError(f"the cut before {twice!r} is named twice: name it once")
         chosen = {name: _read_by(_call(calls, name)) for name in cuts}
         for name, node in chosen.items():
             if crossing := _crossing(traced.graph, node, live):

@@ -10,6 +10,7 @@ from flows import chain, tasks, tracking
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.translation import names_of, thresholds_of
+from flows.words import subject_of
 
 # The authors' program: ten images of ten classes.
 PUBLISHED: Mapping[str, object] = {
@@ -68,7 +69,7 @@ def own_of(settings: Settings, removed: int = 0, units: int = 1) -> Settings:
 
 
 def _cell(settings: Settings, parent: Run) -> list[Run]:
-    title = f"{settings.model} on {settings.dataset}, seed {settings.seed}"
+    title = f"{subject_of(settings)}, seed {settings.seed}"
     with chain.stage_run("cell", settings, parent, title=title) as cell:
         trained = chain.train_stage(settings, cell)
         by_threshold = [settings.model_copy(update={"threshold": each}) for each in thresholds_of(settings)]

@@ -7,12 +7,13 @@ from flows.gathering import program_of_run
 from flows.settings import Settings
 from flows.stages.robustness import BALANCED, KINDS
 from flows.tracking import Run
+from flows.words import subject_of
 
 
 @flow(name="robustness")
 def robustness(settings: Settings) -> str:
     """Train once, then score and prune by many scoring sets of each kind, each alone; the id of the run on top."""
-    title = f"robustness: {settings.model} on {settings.dataset}"
+    title = f"robustness: {subject_of(settings)}"
     with chain.flow_run("robustness", settings, title) as top:
         trained = chain.train_stage(settings, top)
         headed = chain.heads_stage(settings, top, trained)

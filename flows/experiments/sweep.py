@@ -6,6 +6,7 @@ from flows import chain, tasks
 from flows.points import points_of, title_of
 from flows.settings import Settings
 from flows.tracking import Run
+from flows.words import subject_of
 
 AFTER_SCORING = ("threshold",)  # settings that the scores do not depend on
 
@@ -13,7 +14,7 @@ AFTER_SCORING = ("threshold",)  # settings that the scores do not depend on
 @flow(name="sweep")
 def sweep(settings: Settings) -> str:
     """Train once, then score and prune once per value of `settings.over`; the id of the run on top."""
-    title = f"sweep over {settings.over}: {settings.model} on {settings.dataset}"
+    title = f"sweep over {settings.over}: {subject_of(settings)}"
     with chain.flow_run("sweep", settings, title) as top:
         trained = chain.train_stage(settings, top)
         shared = chain.score_stage(settings, top, trained) if settings.over in AFTER_SCORING else None

@@ -16,6 +16,7 @@ from flows.handover import EARLY, WEIGHTS
 from flows.settings import Settings
 from flows.stages.transfer_summary import ON_SOURCE, ON_TARGET
 from flows.tracking import Run
+from flows.words import data_name
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class _Side:
     arms: dict[str, list[Run]] = field(default_factory=dict)
 
     def title(self, what: str) -> str:
-        return f"{self.settings.dataset}: {what}"
+        return f"{data_name(self.settings.dataset)}: {what}"
 
     def tags(self, arm: str) -> dict[str, str]:
         return {"arm": arm, "trained_on": self.settings.dataset}
@@ -60,7 +61,7 @@ class _Found:
 def transfer(settings: Settings) -> str:
     """Train sub-networks found on `dataset` on `target`; the id of the run on top."""
     settings = with_shape(settings)
-    title = f"transfer: {settings.model} from {settings.dataset} to {settings.target}"
+    title = f"transfer: {settings.model} from {data_name(settings.dataset)} to {data_name(settings.target)}"
     with chain.flow_run("transfer", settings, title) as parent:
         repeated = [settings.model_copy(update={"seed": settings.seed + number}) for number in range(settings.seeds)]
         done = [_seed(each, parent) for each in repeated]

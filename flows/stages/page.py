@@ -16,7 +16,7 @@ from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
 from flows.stages.pictures import mask_picture_of
 from flows.tracking import Run
-from flows.words import chosen
+from flows.words import chosen, subject_of
 from training import Masks, Scores
 
 REPORT = "report.html"
@@ -39,13 +39,18 @@ def log_report(
     network: nn.Module,
     scores: Scores,
     masks: Masks,
+    unscored: Mapping[str, str],
 ) -> None:
-    """Log the page of a main run; `network` is the trained one, `accuracies` those on test images."""
+    """Log the page of a main run; `network` is the trained one, `accuracies` those on test images.
+
+    `unscored` are the layers without scores, each with the reason.
+    """
     sections = (
         _accuracies(accuracies),
         _kept(tracking.logged_json(stages["prune"], "removal.json"), masks),
         _compacted(stages),
         Section("Scores", [_histogram(settings, scores)]),
+        _unscored(unscored),
         Section("Masks (blue: kept, orange: removed)", _masks(network, masks)),
         _certificates(stages["score"]),
         Section("Settings", [Table(("setting", "value"), [(name, getattr(settings, name)) for name in SHOWN])]),
@@ -56,7 +61,7 @@ def log_report(
         f"Every unit scored by a mixed-integer program ({settings.gate} gate, {settings.scoring_sets} scoring sets of "
         f"{settings.images_per_class} images per class); {choice_in_words(settings)}."
     )
-    tracking.log_text(parent, page(f"{settings.model} on {settings.dataset}", lead, sections), REPORT)
+    tracking.log_text(parent, page(f"{subject_of(settings)}", lead, sections), REPORT)
 
 
 def command_of(settings: Settings) -> str:
@@ -85,6 +90,11 @@ def _kept(removal: Mapping[str, Any], masks: Masks) -> Section:
         "What was removed",
         [Table(("layer", "units before", "units kept", "removed"), widths), Table(("account", "removed"), accounts)],
     )
+
+
+def _unscored(unscored: Mapping[str, str]) -> Section:
+    table = [Table(("layer", "why no score acts on it"), list(unscored.items()))] if unscored else []
+    return Section("Layers that are left alone", table)
 
 
 def _compacted(stages: Mapping[str, Run]) -> Section:

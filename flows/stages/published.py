@@ -12,6 +12,7 @@ from flows import figures, tracking
 from flows.settings import Settings
 from flows.stages.score import STATUS_TAG
 from flows.tracking import Run
+from flows.words import subject_of
 
 LOG = logging.getLogger(__name__)
 ROW, TABLE, MARKDOWN, FIGURE = "row.json", "table.json", "table.md", "table.png"
@@ -88,7 +89,7 @@ def describe_row(
     tracking.log_tags(run, {STATUS_TAG: status})
     tracking.log_figure(run, figures.accuracy_figure({NETWORKS[each]: accuracies[each] for each in NETWORKS}), FIGURE)
     said = ", ".join(f"{NETWORKS[each]} {100 * value:.2f} %" for each, value in accuracies.items())
-    where = f"{settings.model} on {settings.dataset}, seed {settings.seed}, {name}, threshold {settings.threshold:g}"
+    where = f"{subject_of(settings)}, seed {settings.seed}, {name}, threshold {settings.threshold:g}"
     LOG.info("row      %s (%s): %.1f %% of the units gone; %s", where, status, 100 * shares[SHARES[0]], said)
 
 

@@ -9,6 +9,7 @@ from flows.agreement import Agreement, agreement_by_layer, spearman
 from flows.settings import Settings
 from flows.stages.robustness import BALANCED, BY_CLASS, KINDS, SETS, SPREAD
 from flows.tracking import Run
+from flows.words import subject_of
 from training import Scores
 
 WORDS = {
@@ -85,7 +86,7 @@ def _note(
         accuracy = f"{100 * values['test_accuracy_mean']:.2f} ± {100 * values['test_accuracy_stdev']:.2f} %"
         rows.append([kind.replace("_", " "), *cells, removed, accuracy])
     what = (
-        f"**{settings.model} on {settings.dataset}**, {100 * dense:.2f} % on the test images: {settings.scoring_sets} "
+        f"**{subject_of(settings)}**, {100 * dense:.2f} % on the test images: {settings.scoring_sets} "
         f"scoring sets of each kind, each as large as {settings.images_per_class} images per class, each scored and "
         f"pruned by alone. Columns of layers: Spearman's correlation of the scores, mean of all pairs of sets (least)."
     )

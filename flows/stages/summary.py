@@ -1,5 +1,6 @@
 """The run on top: what the whole flow came to, in figures and in a few words."""
 
+import formulation
 from flows import figures, handover, tracking
 from flows.selection import choice_in_words
 from flows.settings import Settings
@@ -10,6 +11,7 @@ from flows.stages.score import change_in_words
 from flows.stages.steps import certificates_in_words, masks_by_step
 from flows.tracking import Run
 from flows.translation import dataset_of, rules_of
+from flows.words import subject_of
 
 NAMES = {"random": "pruned at random (mean)", "critical": "most critical units pruned"}
 
@@ -46,7 +48,8 @@ def summarise(settings: Settings, parent: Run, stages: dict[str, Run]) -> None:
     widths = {layer: len(mask) for layer, mask in masks.items()}
     for step, each in (masks_by_step(stages["prune"], widths) if steps else {0: masks}).items():
         log_mask_pictures(parent, network, each, step)
-    log_report(settings, parent, stages, accuracies, network, scores, masks)
+    unscored = formulation.outline(network, dataset.train.images[:1]).unscored
+    log_report(settings, parent, stages, accuracies, network, scores, masks, unscored)
     images, labels = dataset.train.images, dataset.train.labels
     tracking.log_dataset(parent, settings.dataset, images, labels, context="train", digest=dataset.train.digest())
     proofs = certificates_in_words(tracking.logged_tags(stages["prune"]), pruned)
@@ -58,7 +61,7 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
     what = (
-        f"**{settings.model} on {settings.dataset}**: every unit scored by a mixed-integer program ({settings.gate} "
+        f"**{subject_of(settings)}**: every unit scored by a mixed-integer program ({settings.gate} "
         f"gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per class); "
         f"{choice_in_words(settings)}."
     )

@@ -8,6 +8,7 @@ from flows.selection import choice_in_words
 from flows.settings import Settings
 from flows.stages.curve import PERCENTAGES, load_curve
 from flows.tracking import Run
+from flows.words import subject_of
 
 POINTS = "points.json"
 OUTCOME = ("units_removed", "units_removed_share", "test_accuracy", "final_validation_accuracy")
@@ -60,7 +61,7 @@ def _note(
     choice = "units with a score below the point's threshold removed" if own_threshold else choice_in_words(settings)
     of = "all units together" if settings.selection == "quantile" else "each layer's units"
     what = (
-        f"**{settings.model} on {settings.dataset}**, {100 * dense:.2f} % on the test images, scored and pruned with "
+        f"**{subject_of(settings)}**, {100 * dense:.2f} % on the test images, scored and pruned with "
         f"{len(values)} values of *{settings.over}*, without retraining: {choice}."
     )
     where = (

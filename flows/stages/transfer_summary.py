@@ -10,6 +10,7 @@ from flows.estimates import Estimate, estimate
 from flows.settings import Settings
 from flows.stages.transfer import HEAD_TAG
 from flows.tracking import Run
+from flows.words import data_name
 
 LOG = logging.getLogger(__name__)
 PREFIX = "accuracy_"
@@ -77,7 +78,7 @@ def summarise_transfer(settings: Settings, run: Run, seeds: Sequence[Run], weigh
 
 
 def _data(settings: Settings, arm: str) -> str:
-    return settings.dataset if arm in ON_SOURCE else settings.target
+    return data_name(settings.dataset if arm in ON_SOURCE else settings.target)
 
 
 def _columns(settings: Settings, means: Mapping[str, Estimate]) -> dict[str, list[object]]:
@@ -94,10 +95,11 @@ def _columns(settings: Settings, means: Mapping[str, Estimate]) -> dict[str, lis
 def _note(
     settings: Settings, means: Mapping[str, Estimate], differences: Mapping[str, Estimate], removed: float, head: str
 ) -> str:
-    origin = f"the mask of run `{settings.mask_run}`" if settings.mask_run else f"a mask found on {settings.dataset}"
+    source, target = data_name(settings.dataset), data_name(settings.target)
+    origin = f"the mask of run `{settings.mask_run}`" if settings.mask_run else f"a mask found on {source}"
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
-        f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {settings.target} from the "
+        f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {target} from the "
         f"same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes "
         f"{100 * removed:.1f} % of the units."
     )

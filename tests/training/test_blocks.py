@@ -105,6 +105,8 @@ def test_a_branch_across_a_cut_is_named() -> None:
 
 
 def test_the_same_cut_twice_is_refused() -> None:
+    with pytest.raises(BlockError, match="before 'conv2' is named twice"):
+        split(made("vgg7"), IMAGES, ["conv2", "conv3", "conv2"])
     with pytest.raises(BlockError, match="are the same: name one of them"):
         split(made("resnet20"), IMAGES, ["stage2.block1.conv1", "stage2.block1.shortcut.conv"])
 

@@ -1,6 +1,5 @@
 """A network scored block by block, through the whole flow on a real store."""
 
-import json
 import re
 
 import numpy as np
@@ -118,7 +117,7 @@ def test_a_representation_that_the_network_does_not_make_is_refused(
     scored = scored_again(run_stage, trained, images_per_class="2")
     read = {block: handover.load_representation(scored, 1, block) for block in BLOCKS[1:]}
     handover.save_representations(scored, 1, {"conv3": read["conv3"] + 0.1})
-    with pytest.raises(CheckRefused, match="1 of 4 solutions do not hold.*set 1, conv3"):
+    with pytest.raises(CheckRefused, match=r"1 of 4 solutions do not hold.*set 1, conv3"):
         run_stage("check", run_id=scored.run_id)
     handover.save_representations(scored, 1, {"conv3": read["conv3"]})
     assert run_stage("check", run_id=scored.run_id)
@@ -137,7 +136,9 @@ def test_a_program_about_what_no_block_makes_is_refused_though_it_holds(run_stag
     forged = handover.load_representation(scored, 1, "conv2") * 0.5
     instance = block_instance(settings, blocks, heads, "conv2", forged, labels)
     solution = formulation.score(instance.network, forged, labels, instance.settings)
-    [run] = [each for each in tracking.runs_below(scored, "scoring set") if program_of_run(each) == Program(1, "conv2", 1)]
+    [run] = [
+        each for each in tracking.runs_below(scored, "scoring set") if program_of_run(each) == Program(1, "conv2", 1)
+    ]
     handover.save_representations(scored, 1, {"conv2": forged})
     handover.save_solution(run, solution)
     handover.save_scores(run, solution.scores)
@@ -182,7 +183,14 @@ def test_explanations_and_ranges_are_logged_for_blocks_too(
 def test_units_are_removed_in_steps_by_programs_of_the_blocks_as_they_are_by_then(
     run_stage: RunStage, scored: Run
 ) -> None:
-    words = {"schedule": "iterative", "selection": "share", "share": "0.4", "steps": "2", "exchange": "0", "compare": ""}
+    words = {
+        "schedule": "iterative",
+        "selection": "share",
+        "share": "0.4",
+        "steps": "2",
+        "exchange": "0",
+        "compare": "",
+    }
     above = run_stage("prune", run_id=scored.run_id, **words)
     pruned = tracking.find_stage(tracking.find_run(scored.uri, above), "prune")
     steps = [tracking.logged_json(pruned, f"steps/step_{number:03}.json")["certificates"] for number in (1, 2)]
@@ -209,7 +217,7 @@ def test_a_network_trained_by_block_brings_its_heads_along(run_stage: RunStage, 
 @pytest.mark.slow
 @pytest.mark.parametrize("flow", ["sweep", "robustness"])
 def test_questions_of_one_network_are_asked_by_block_too(run_stage: RunStage, client: MlflowClient, flow: str) -> None:
-    words = {**TRAINED, **SCORED, "blocks": "conv3", "epochs": "1", "dataset": "digits"}
+    words = {**TRAINED, **SCORED, "blocks": "conv3", "dataset": "digits"}
     own = {"over": "loss_weight", "values": "1,5"} if flow == "sweep" else {}
     top = client.get_run(run_stage(flow, **words, **own))
     assert top.info.status == "FINISHED"
@@ -219,12 +227,12 @@ def test_questions_of_one_network_are_asked_by_block_too(run_stage: RunStage, cl
 def test_a_mask_found_by_block_is_carried_to_other_data(run_stage: RunStage, client: MlflowClient, tmp_path) -> None:
     from PIL import Image
 
-    for place in range(80):
+    for place in range(400):
         folder = tmp_path / f"class{place % 2}"
         folder.mkdir(exist_ok=True)
         pixels = np.random.default_rng(place).integers(0, 255, (28, 28), np.uint8) // (1 + place % 2)
         Image.fromarray(pixels).save(folder / f"{place}.png")
-    words = {**TRAINED, **SCORED, "blocks": "conv3", "epochs": "1", "dataset": "digits", "draws": "1", "seeds": "1"}
+    words = {**TRAINED, **SCORED, "blocks": "conv3", "dataset": "digits", "draws": "1", "seeds": "1"}
     top = client.get_run(run_stage("transfer", target=f"folder:{tmp_path}", **{**words, "images_per_class": "1"}))
     assert {"accuracy_transferred_mean", "accuracy_random_mean"} <= set(top.data.metrics)
 
@@ -238,7 +246,7 @@ def test_a_mask_found_by_block_is_carried_to_other_data(run_stage: RunStage, cli
         ({"model": "fc3"}, SettingsError, "model=fc3 has no convolution"),
         ({"blocks": "whole", "fit_by": "block"}, SettingsError, "fit_by=block: the network is one block"),
         ({"blocks": ""}, SettingsError, "blocks=: must not be empty"),
-        ({"blocks": "conv2,conv2"}, BlockError, "."),
+        ({"blocks": "conv2,conv2"}, BlockError, "the cut before 'conv2' is named twice"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_before_anything_is_written(
@@ -253,11 +261,11 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(
 
 
 def test_layers_without_scores_are_named_in_the_report(run_stage: RunStage, client: MlflowClient) -> None:
-    words = {**TRAINED, **SCORED, **PRUNED, "model": "resnet20@0.2", "epochs": "1", "scoring_sets": "1"}
-    words |= {"blocks": "stage2.block1.conv1", "order": "random", "images_per_class": "1", "gate": "linear"}
+    words = {**TRAINED, **SCORED, **PRUNED, "model": "resnet20@0.5", "scoring_sets": "1"}
+    words |= {"blocks": "stage2.block1.conv1", "gate": "linear"}
     top = tracking.find_run(client.tracking_uri, run_stage("main", **words))
     unscored = tracking.logged_json(tracking.find_stage(top, "score"), "unscored.json")
     assert "adds its pre-activations" in str(unscored["stage1.block1.conv2"])
     with tracking.downloaded(top, "report.html") as path:
-        assert "stage1.block1.conv2" in path.read_text()
-    assert json.dumps(unscored)
+        page = path.read_text()
+    assert all(f"<td>{layer}</td>" in page for layer in unscored)

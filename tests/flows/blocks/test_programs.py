@@ -75,8 +75,8 @@ def test_the_blocks_that_take_longest_come_first() -> None:
 
 
 def test_a_block_without_a_scored_layer_has_no_program() -> None:
-    network, blocks = cut("resnet20@0.5", "stage1.block2.conv1,stage1.block3.conv1")
-    units = {name: 4 for name in blocks[1].layers}
+    _network, blocks = cut("resnet20@0.5", "stage1.block2.conv1,stage1.block3.conv1")
+    units = dict.fromkeys(blocks[1].layers, 4)
     assert [each.block for each in programs_of(SETTINGS, 1, 3, blocks, units)] == [blocks[1].name]
 
 
@@ -137,7 +137,7 @@ def test_solutions_together_are_the_mean_over_sets_and_classes_of_the_merged_blo
     heads, read = heads_of(blocks), training.represent(blocks, IMAGES)
     solved = []
     for label in range(3):
-        chosen = LABELS == label
+        chosen = label == LABELS
         for place, block in enumerate(blocks):
             instance = block_instance(SETTINGS, blocks, heads, block.name, read[block.name][chosen], LABELS[chosen])
             solution = formulation.score(instance.network, instance.images, instance.labels, instance.settings)
@@ -151,7 +151,7 @@ def test_solutions_together_are_the_mean_over_sets_and_classes_of_the_merged_blo
 
 
 def test_a_network_that_has_nothing_to_cut_is_refused() -> None:
-    with pytest.raises(SettingsError, match="model=fc3 has no convolution .* give blocks=whole"):
+    with pytest.raises(SettingsError, match=r"model=fc3 has no convolution .* give blocks=whole"):
         cut("fc3")
 
 
