@@ -10,7 +10,7 @@ from flows.caching import cache_of
 from flows.entry_points import ENTRY_POINTS
 from flows.keys import identity_of
 from flows.linking import prefect_tags, show_in_prefect
-from flows.mapping import map_limited
+from flows.mapping import map_tasks
 from flows.settings import Settings
 from flows.tracking import Run
 from flows.words import chosen
@@ -39,7 +39,8 @@ def score_stage(settings: Settings, parent: Run, trained: Run, *, title: str = "
     with stage_run("score", settings, parent, {"train": trained}, title=title) as run:
         tasks.sample(settings, run, trained, correct_only)
         calls = [(settings, run, trained, number) for number in range(1, settings.scoring_sets + 1)]
-        tasks.average(settings, run, map_limited(tasks.score_set, calls, settings.workers))
+        names = [f"set {number}" for *_, number in calls]
+        tasks.average(settings, run, map_tasks(settings, tasks.score_set, calls, names=names))
     return run
 
 

@@ -11,6 +11,7 @@ import formulation
 import training
 from flows.caching import cache_of, code_digest, key_of
 from flows.settings import Settings
+from flows.slots import free_core
 from flows.translation import score_settings_of
 from formulation import InvalidSolution, Round, Solution
 
@@ -50,8 +51,10 @@ def solved(
                     for each in solution.rounds:
                         progress(each)
                 return formulation.confirm(network, images, labels, solution)
-        start = time.monotonic()
-        solution = formulation.propose(network, images, labels, score_settings_of(settings), progress=progress)
+        # The time limit is for the solver: it begins once there is a core for it.
+        with free_core(settings.threads):
+            start = time.monotonic()
+            solution = formulation.propose(network, images, labels, score_settings_of(settings), progress=progress)
         draft = cache.draft(TASK, key)
         solution.save(draft.files / FOLDER)
         cache.seal(draft, TASK, key, about, time.monotonic() - start)

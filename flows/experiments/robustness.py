@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows import chain, tasks
-from flows.mapping import map_limited
+from flows.mapping import map_tasks
 from flows.settings import Settings
 from flows.stages.robustness import BALANCED, KINDS
 from flows.tracking import Run
@@ -27,7 +27,8 @@ def _scored(settings: Settings, top: Run, trained: Run, kind: str) -> Run:
         groups = tasks.draw_kind(settings, run, trained, kind)
         numbers = [number for group in groups for number in group]
         calls = [(settings, run, trained, number) for number in numbers]
-        solved = dict(zip(numbers, map_limited(tasks.score_set, calls, settings.workers), strict=True))
+        names = [f"{kind}, set {number}" for number in numbers]
+        solved = dict(zip(numbers, map_tasks(settings, tasks.score_set, calls, names=names), strict=True))
         tasks.average(settings, run, list(solved.values()))
         parts = [[solved[number] for number in group] for group in groups]
         # One after the other: measuring calls networks, which no thread may do while another one traces its own.
