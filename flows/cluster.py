@@ -26,20 +26,26 @@ from flows.translation import data_folder
 from flows.words import settings_of
 
 ANSWER = 5.0  # seconds in which a scheduler has to answer
-CHECKED = 60.0  # seconds in which the workers have to: they may import torch first
 PATIENCE = 20.0  # seconds without any worker, or without a word from the scheduler, before a flow gives up
 LOOK = 1.0  # seconds between two looks at the cluster
 PACKAGES = ("torch", "torchvision", "numpy", "highspy", "linopy", "mlflow", "prefect", "dask")
+FIND = (importlib.util.find_spec, "flows")
 LOGGERS = ("distributed", "tornado", "bokeh")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a worker is asked to reach: the nearest existing path of a sqlite store or the address of another, ..."""
+    """What a worker has to reach.
 
-    store: str
-    server: str
-    cache: str
+    Attributes:
+        store: the tracking store's address, of a sqlite store that is still to be made the nearest folder above it.
+        server: the Prefect server's address; empty: whichever this flow starts.
+        cache: the folder of finished work; empty: none is asked for.
+    """
+
+    store: str = ""
+    server: str = ""
+    cache: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,25 +60,25 @@ class Seen:
 def require_cluster(settings: Settings, uri: str) -> None:
     """Raise SettingsError where the Dask cluster of `settings.dask_address` cannot do the settings' work.
 
-    The scheduler answers, there is a worker, and each imports this very project, runs the same versions, and reaches
-    the tracking store at `uri`, the Prefect server and the folder of finished work.
+    The scheduler answers, there is a worker, each of them imports this very project and runs the same versions, and
+    each worker reaches the tracking store at `uri`, the Prefect server and the folder of finished work.
     """
     quieten_dask()
     with closing(_connected(settings.dask_address)) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"]
-        if not workers:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
             raise SettingsError(f"{_named(settings)} has no worker: {_start(settings.dask_address)}")
-        found = client.run(importlib.util.find_spec, "flows", on_error="return")
-        for worker, spec in found.items():
+        # The scheduler reads the calls too, and would import the project while it is asked whether it is there.
+        there = {f"its worker {name}": spec for name, spec in client.run(*FIND, on_error="return").items()}
+        there["its scheduler"] = client.run_on_scheduler(*FIND)
+        for who, spec in there.items():
             if spec is None or isinstance(spec, Exception):
-                raise SettingsError(
-                    f"{_named(settings)}: worker {worker} cannot import this project; {_start(settings.dask_address)}"
-                )
+                raise SettingsError(f"{_named(settings)}: {who} cannot import this project: {_remedy(settings, who)}")
         asked = Asked(_nearest(uri), PREFECT_API_URL.value() or "", placed(settings).cache)
-        seen = client.run(see, asked, on_error="return")
-    for worker, answer in seen.items():
+        seen = {f"its worker {name}": each for name, each in client.run(see, asked, on_error="return").items()}
+        seen["its scheduler"] = client.run_on_scheduler(see, Asked())
+    for who, answer in seen.items():
         if wrong := _wrong(answer):
-            raise SettingsError(f"{_named(settings)}: worker {worker} {wrong}; {_start(settings.dask_address)}")
+            raise SettingsError(f"{_named(settings)}: {who} {wrong}: {_remedy(settings, who)}")
 
 
 def see(asked: Asked) -> Seen:
@@ -143,7 +149,7 @@ def _connected(address: str) -> Client:
     try:
         return Client(address, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        where = "dask scheduler --host 127.0.0.1"
+        where = f"cd {ROOT} && dask scheduler --host 127.0.0.1"
         raise SettingsError(
             f"dask_address={address}: no Dask scheduler answers within {ANSWER:g} s; start one with `{where}`, correct "
             f"the address (tcp://host:8786), or leave it empty for a cluster of this flow's own"
@@ -158,10 +164,16 @@ def _start(address: str) -> str:
     return f"start one (`cd {ROOT} && dask worker {address} --nthreads 1`, in this project's environment)"
 
 
+def _remedy(settings: Settings, who: str) -> str:
+    if who.startswith("its worker"):
+        return f"end it, and {_start(settings.dask_address)}"
+    return f"end it, and start it as this project (`cd {ROOT} && dask scheduler`, in this project's environment)"
+
+
 def _gone(address: str) -> str:
     return (
-        f"the Dask scheduler at {address} went away: start it again (`dask scheduler`) and its workers; what was "
-        f"finished is kept and the same command goes on"
+        f"the Dask scheduler at {address} went away: start it again (`cd {ROOT} && dask scheduler`) and its workers; what "
+        f"was finished is kept and the same command goes on"
     )
 
 
@@ -198,6 +210,8 @@ def _unreachable(asked: Asked) -> list[str]:
 
 
 def _store_fault(store: str) -> str:
+    if not store:
+        return ""
     if store.startswith(SQLITE):
         path = store.removeprefix(SQLITE)
         return "" if Path(path).exists() else f"the tracking store in {path} (name a tracking server by tracking_uri)"
@@ -218,6 +232,8 @@ def _server_fault(server: str) -> str:
 
 
 def _cache_fault(cache: str) -> str:
+    if not cache:
+        return ""
     try:
         with cache_of(settings_of({"cache": cache})) as folder:
             folder.lock("folder")
