@@ -141,7 +141,8 @@ def gone(address: str) -> FlowError:
 
 def quieten_dask() -> None:
     """Leave out what Dask says of connections that break: the one line of the error is enough."""
-    for name in LOGGERS:
+    # Several of its loggers have levels of their own.
+    for name in [each for each in logging.root.manager.loggerDict if each.partition(".")[0] in LOGGERS]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -172,8 +173,8 @@ def _remedy(settings: Settings, who: str) -> str:
 
 def _gone(address: str) -> str:
     return (
-        f"the Dask scheduler at {address} went away: start it again (`cd {ROOT} && dask scheduler`) and its workers; what "
-        f"was finished is kept and the same command goes on"
+        f"the Dask scheduler at {address} went away: start it again (`cd {ROOT} && dask scheduler`) and its workers; "
+        f"what was finished is kept and the same command goes on"
     )
 
 

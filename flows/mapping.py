@@ -23,6 +23,7 @@ from training import TrainingError
 
 LOG = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at what has ended
+FETCHED = 5.0  # seconds in which the result of a call that is done has to come
 MOMENT = 2.0  # seconds: whoever ends the whole flow kills its workers first, and is not to be told of it
 LOST = (BrokenProcessPool, KilledWorker)
 # What is the same the second time; SolverFailed itself is not among them, but two of its kinds are.
@@ -97,7 +98,10 @@ def _side_by_side(work: Work, numbers: Iterable[int], ended: dict[int, Ended]) -
         waiting = {number: runner.submit(task, work.parameters(number)) for number in numbers}
         while waiting:
             for number in [each for each, future in waiting.items() if _is_done(future)]:
-                ended[number] = _ended(waiting.pop(number), runner)
+                if (how := _ended(waiting[number], runner)) is None:
+                    continue
+                ended[number] = how
+                del waiting[number]
                 if work.progress and ended[number].error is None:
                     done = sum(each.error is None for each in ended.values())
                     work.progress(done, len(work.calls), work.names[number])
@@ -109,15 +113,19 @@ def _is_done(future: PrefectFuture[Any]) -> bool:
     return bool(future.wrapped_future.done())  # type: ignore[attr-defined]
 
 
-def _ended(future: PrefectFuture[Any], runner: Running) -> Ended:
-    """How a call has ended, without raising what it raised."""
+def _ended(future: PrefectFuture[Any], runner: Running) -> Ended | None:
+    """How a call has ended, without raising what it raised; None where its result went away with its worker."""
     below = future.wrapped_future  # type: ignore[attr-defined]
     if below.cancelled():
         # Nobody here cancels a call: Dask does where its scheduler is gone.
         raise gone(runner.runner.address)  # type: ignore[attr-defined]
-    if (error := below.exception()) is not None:
-        return Ended(error=error)
-    found = future.result(raise_on_failure=False)
+    try:
+        if (error := below.exception(FETCHED)) is not None:
+            return Ended(error=error)
+        found = future.result(FETCHED, raise_on_failure=False)
+    except TimeoutError:
+        # Dask does it again, unless no worker is left to do it.
+        return None
     return Ended(error=found) if isinstance(found, BaseException) else Ended(found)
 
 

@@ -44,9 +44,8 @@ def test_threads_of_a_program_count_as_cores_and_the_log_says_once_that_workers_
     assert workers_of(settings) == 1
     with caplog.at_level(logging.INFO, "flows"):
         require_runner(settings, "")
-    assert [record.getMessage() for record in caplog.records] == [
-        f"workers  1 instead of 100: this machine has {len(cores())} cores, and each program takes threads={len(cores())}"
-    ]
+    has, takes = f"this machine has {len(cores())} cores", f"each program takes threads={len(cores())}"
+    assert [each.getMessage() for each in caplog.records] == [f"workers  1 instead of 100: {has}, and {takes}"]
 
 
 def test_a_call_that_fails_is_tried_once_more_alone_when_the_others_have_ended(
@@ -82,6 +81,6 @@ def test_an_error_that_nobody_can_mend_says_where_it_was_in_a_note(prefect_serve
 
 def test_an_error_that_would_be_the_same_again_is_not_tried_again(prefect_server: None, tmp_path: Path) -> None:
     settings = trials.settings(tmp_path)
-    with pytest.raises(SettingsError, match="^set 1: try 1 of call 1$"):
+    with pytest.raises(SettingsError, match=r"^set 1: try 1 of call 1$"):
         map_tasks(settings, trials.fail, [(settings, str(tmp_path), 1, 1, "settings")], names=["set 1"])
     assert len(trials.intervals(tmp_path)) == 1
