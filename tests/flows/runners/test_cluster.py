@@ -15,7 +15,7 @@ from tests.flows.backends.servers import free_port
 from tests.flows.runners import trials
 from tests.flows.runners.clusters import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ANSWER = 8.0  # seconds in which an address where nobody listens is refused
 
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from prefect.settings import PREFECT_API_URL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[3]
 SCORING = ("--gate", "exact", "--relax", "false", "--epochs", "5", "--scoring_sets", "2", "--images_per_class", "1")

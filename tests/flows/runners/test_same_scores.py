@@ -14,7 +14,7 @@ from tests.flows.runners import trials
 from tests.flows.runners.clusters import Cluster
 from tests.flows.small_run import RunStage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_scores_are_the_same_to_the_last_bit_whatever_solves_the_programs(
