@@ -9,9 +9,9 @@ from flows import handover, tasks, tracking
 from flows.caching import cache_of
 from flows.entry_points import ENTRY_POINTS
 from flows.keys import identity_of
-from flows.linking import prefect_tags, show_in_prefect
-from flows.mapping import map_limited
-from flows.programs import by_block
+from flows.linking import prefect_tags, progress_of, show_in_prefect
+from flows.mapping import map_tasks
+from flows.programs import Program, by_block
 from flows.settings import Settings
 from flows.stages.blocks import HEADS_TAG
 from flows.tracking import Run
@@ -51,7 +51,8 @@ def solve_programs(settings: Settings, run: Run, trained: Run, headed: Run | Non
     """Solve all programs of the scoring sets that a run has drawn, those that take longest first; their runs."""
     programs = tasks.lay_out(settings, run, trained, sets)
     calls = [(settings, run, trained, headed, program) for program in programs]
-    return map_limited(tasks.score_set, calls, settings.workers)
+    names = [str(Program(**program)) for program in programs]
+    return map_tasks(settings, tasks.score_set, calls, names=names, progress=progress_of(run))
 
 
 def heads_stage(settings: Settings, parent: Run, trained: Run, *, title: str = "") -> Run | None:

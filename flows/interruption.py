@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM: every open run is ended as KILLED, whatever its thread is busy with."""
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -17,6 +19,7 @@ from prefect.server.api.server import SubprocessASGIServer
 from flows import tracking
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+ENDING = 5.0  # seconds that killed processes may take to end
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -71,21 +74,38 @@ def _leave(uri: str, last_word: Callable[[], None]) -> NoReturn:
     _ignore_signals()
     try:
         tracking.end_open_runs(uri, "KILLED")
+        _kill_workers()
         if server := SubprocessASGIServer().server_process:
             server.terminate()
-        # Another thread may have opened a run since.
+        # Another thread, or a worker before it was killed, may have opened a run since.
         tracking.end_open_runs(uri, "KILLED")
         print("interrupted: every open run has been ended as KILLED", file=sys.stderr, flush=True)
         last_word()
     finally:
         # Last: a thread that sees its solver die ends its run as FAILED.
-        _kill_children()
+        _kill_all(_below(os.getpid()))
         os._exit(INTERRUPTED)
 
 
-def _kill_children() -> None:
-    """Kill the solvers that are programs of their own; elsewhere than on Linux they end by their time limit."""
-    for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+def _kill_workers() -> None:
+    """Kill the processes of a pool or a Dask cluster of this process with the solvers that they have started."""
+    workers = multiprocessing.active_children()
+    _kill_all([number for worker in workers if worker.pid for number in (worker.pid, *_below(worker.pid))])
+    # Not joined: the thread of the pool does that too. A run may be ended once its process has.
+    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=ENDING)
+
+
+def _kill_all(numbers: Sequence[int]) -> None:
+    for number in numbers:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def _below(number: int) -> list[int]:
+    """The processes that one has started, and those that these have; elsewhere than on Linux none is found."""
+    found: list[int] = []
+    for children in Path(f"/proc/{number}/task").glob("*/children"):
+        # A thread may end between the two looks.
+        with suppress(OSError):
+            found += [int(child) for child in children.read_text().split()]
+    return [*found, *(each for child in found for each in _below(child))]

@@ -1,12 +1,18 @@
-"""The way from an MLflow run to the Prefect run that made it, and back."""
+"""The way from an MLflow run to the Prefect run that made it, and back; and how far its programs are."""
 
+import logging
 import re
+import time
+from collections.abc import Callable
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run
 
+from flows import tracking
 from flows.tracking import Run
 
+LOG = logging.getLogger(__name__)
 ARTIFACT = "mlflow-run"
 
 
@@ -21,6 +27,22 @@ def show_in_prefect(run: Run, title: str) -> None:
     """Give the Prefect run of this flow an artifact that leads to an MLflow run; nothing outside a flow."""
     if flow_run.get_id() is not None:
         create_markdown_artifact(_way_to(run, title), key=ARTIFACT, description=f"MLflow run {run.run_id}")
+
+
+def progress_of(run: Run) -> Callable[[int, int, str], None]:
+    """What tells how many programs of a run are solved: the log, the run's metric `programs_done`, Prefect's UI."""
+    start = time.monotonic()
+    bar = create_progress_artifact(0.0, description="programs solved") if flow_run.get_id() is not None else None
+
+    def report(done: int, total: int, name: str) -> None:
+        seconds = time.monotonic() - start
+        left = f", about {seconds / done * (total - done):.0f} s to go" if done < total else f" in {seconds:.1f} s"
+        LOG.info("score    %d of %d programs solved (%s)%s", done, total, name, left)
+        tracking.log_metrics(run, {"programs_done": float(done)}, step=done)
+        if isinstance(bar, UUID):
+            update_progress_artifact(bar, 100.0 * done / total)
+
+    return report
 
 
 def _way_to(run: Run, title: str) -> str:

@@ -1,21 +1,163 @@
-"""A task over many arguments, a few at a time, whatever the task runner."""
+"""A task over many calls, side by side on the settings' task runner: each is finished and kept, whatever others do."""
 
-from collections.abc import Sequence
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any
 
+from distributed import KilledWorker
 from prefect import Task
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
+
+from flows.cluster import gone
+from flows.errors import CacheError, FlowError, HandOverError, ServerError, SettingsError
+from flows.log_lines import MENDABLE, one_line
+from flows.runners import Running, for_workers, placed, running
+from flows.settings import Settings
+from formulation import FormulationError, SolverFailed, TimeLimitReached
+from formulation.errors import InfeasibleProgram
+from training import TrainingError
+
+LOG = logging.getLogger(__name__)
+POLL = 0.05  # seconds between two looks at what has ended
+FETCHED = 5.0  # seconds in which the result of a call that is done has to come
+MOMENT = 2.0  # seconds: whoever ends the whole flow kills its workers first, and is not to be told of it
+LOST = (BrokenProcessPool, KilledWorker)
+# What is the same the second time; SolverFailed itself is not among them, but two of its kinds are.
+SAME = (SettingsError, HandOverError, ServerError, CacheError, TrainingError, TimeLimitReached, InfeasibleProgram)
+Progress = Callable[[int, int, str], None]
 
 
-def map_limited(task: Task[..., Any], calls: Sequence[tuple[Any, ...]], limit: int) -> list[Any]:
-    """The task's result for every call's arguments, in the order of the calls; never more than `limit` at work at once.
+@dataclass(frozen=True)
+class Ended:
+    """A call that has ended: with a result, or with an error."""
 
-    Raises what the first failing call raised, after those at work have ended.
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task and its calls, by name, and who is told of those that are done."""
+
+    settings: Settings
+    task: Task[..., Any]
+    calls: Sequence[tuple[Any, ...]]
+    names: Sequence[str]
+    progress: Progress | None
+
+    def parameters(self, number: int) -> dict[str, Any]:
+        """The arguments of one call by name."""
+        call = inspect.signature(self.task.fn).bind(*self.calls[number]).arguments
+        return placed(self.settings, call)
+
+
+def map_tasks(
+    settings: Settings,
+    task: Task[..., Any],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    names: Sequence[str],
+    progress: Progress | None = None,
+) -> list[Any]:
+    """The task's result for every call's arguments, in the order of the calls, which begin in that order.
+
+    At most `workers_of(settings)` are at work at once, on a Dask cluster that was there before as many as its workers
+    have threads. A call that fails is tried once more, alone, when the others have ended; so is what a killed process
+    was at, once. `progress` is told (done, of how many, the call's name) in the caller's thread.
+
+    Raises the error of the first call that failed twice, with its name in front, when all others have been finished;
+    FlowError where workers are lost.
     """
-    futures: list[PrefectFuture[Any]] = []
-    for call in calls:
-        working = [future for future in futures if not future.state.is_final()]
-        if len(working) >= limit:
-            next(iter(as_completed(working)))
-        futures.append(task.submit(*call))
-    return [future.result() for future in futures]
+    work = Work(settings, task, calls, names, progress)
+    ended: dict[int, Ended] = {}
+    _side_by_side(work, range(len(calls)), ended)
+    if lost := [number for number, each in ended.items() if isinstance(each.error, BrokenProcessPool)]:
+        time.sleep(MOMENT)
+        LOG.warning("workers  a process was killed: %s tried again", _listed(work, sorted(lost)))
+        _side_by_side(work, sorted(lost), ended)
+    for number in sorted(ended):
+        error = ended[number].error
+        if error is not None and number not in lost and _may_pass(error):
+            LOG.warning("workers  %s: tried again, alone: %s", names[number], _said(error))
+            _side_by_side(work, [number], ended)
+    _raise_first(work, ended)
+    return [ended[number].result for number in range(len(calls))]
+
+
+def _side_by_side(work: Work, numbers: Iterable[int], ended: dict[int, Ended]) -> None:
+    """Do these calls, and put down how each has ended."""
+    numbers = list(numbers)
+    if not numbers:
+        return
+    with running(work.settings, len(numbers)) as runner:
+        task = for_workers(work.task, work.settings)
+        waiting = {number: runner.submit(task, work.parameters(number)) for number in numbers}
+        while waiting:
+            for number in [each for each, future in waiting.items() if _is_done(future)]:
+                if (how := _ended(waiting[number], runner)) is None:
+                    continue
+                ended[number] = how
+                del waiting[number]
+                if work.progress and ended[number].error is None:
+                    done = sum(each.error is None for each in ended.values())
+                    work.progress(done, len(work.calls), work.names[number])
+            runner.look()
+            time.sleep(POLL if waiting else 0.0)
+
+
+def _is_done(future: PrefectFuture[Any]) -> bool:
+    return bool(future.wrapped_future.done())  # type: ignore[attr-defined]
+
+
+def _ended(future: PrefectFuture[Any], runner: Running) -> Ended | None:
+    """How a call has ended, without raising what it raised; None where its result went away with its worker."""
+    below = future.wrapped_future  # type: ignore[attr-defined]
+    if below.cancelled():
+        # Nobody here cancels a call: Dask does where its scheduler is gone.
+        raise gone(runner.runner.address)  # type: ignore[attr-defined]
+    try:
+        if (error := below.exception(FETCHED)) is not None:
+            return Ended(error=error)
+        found = future.result(FETCHED, raise_on_failure=False)
+    except TimeoutError:
+        # Dask does it again, unless no worker is left to do it.
+        return None
+    return Ended(error=found) if isinstance(found, BaseException) else Ended(found)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a call that failed so may come to something the second time."""
+    if isinstance(error, FormulationError):
+        return isinstance(error, SolverFailed) and not isinstance(error, SAME)
+    return not isinstance(error, SAME)
+
+
+def _raise_first(work: Work, ended: dict[int, Ended]) -> None:
+    failed = [number for number in sorted(ended) if ended[number].error is not None]
+    if not failed:
+        return
+    error, name = ended[failed[0]].error, work.names[failed[0]]
+    assert error is not None
+    others = f"; so did {_listed(work, failed[1:])}" if failed[1:] else ""
+    if isinstance(error, LOST):
+        names = _listed(work, [number for number in failed if isinstance(ended[number].error, LOST)])
+        raise FlowError(
+            f"{names}: the process at work was killed again and again, as a machine without memory does: lower workers "
+            f"or images_per_class; what was finished is kept and the same command goes on"
+        ) from error
+    if isinstance(error, MENDABLE):
+        raise type(error)(f"{name}: {one_line(error)}{others}") from error
+    error.add_note(f"This was {name}{others}.")
+    raise error
+
+
+def _said(error: BaseException) -> str:
+    return one_line(error) if isinstance(error, MENDABLE) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def _listed(work: Work, numbers: Sequence[int]) -> str:
+    return ", ".join(work.names[number] for number in numbers)

@@ -17,6 +17,7 @@ from flows.experiments.reproduce import SNIP, cells_of, own_of, published_of
 from flows.experiments.transfer_inputs import on_target, require_transfer, with_shape
 from flows.points import points_of
 from flows.programs import blocks_of, by_block
+from flows.runners import require_runner
 from flows.selection import free_layers, needs_importance, plan_of, require_budget
 from flows.settings import Settings
 from flows.stages.gradual import schedule_of
@@ -86,6 +87,8 @@ def prepare(point: EntryPoint, words: Mapping[str, object]) -> Settings:
             handover.try_export(kind, network, dataset.test.images[:1])
     if point.name == "reproduce":
         _check_cells(settings)
+    if "task_runner" in point.accepted:
+        require_runner(settings, uri)
     tracking.open_store(uri, settings.experiment)
     return settings
 

@@ -1,6 +1,7 @@
-"""The Prefect server that $PREFECT_API_URL or the active profile names: whether it is there."""
+"""The Prefect server that $PREFECT_API_URL or the active profile names: whether it is there, and where."""
 
 from prefect import get_client
+from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
 from flows.errors import ServerError
@@ -27,3 +28,11 @@ def require_server() -> None:
     """Raise ServerError where no Prefect server is named."""
     if not PREFECT_API_URL.value():
         raise ServerError(f"PREFECT_API_URL is not set: {START}, and set it here to http://127.0.0.1:4200/api")
+
+
+def server_address() -> str:
+    """The address of the named Prefect server, else of the one that Prefect started for this process; or empty."""
+    if named := PREFECT_API_URL.value():
+        return str(named)
+    server = SubprocessASGIServer()
+    return server.api_url if server.running else ""

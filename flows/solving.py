@@ -10,6 +10,7 @@ import training
 from flows.caching import cache_of, code_digest, key_of
 from flows.programs import Instance
 from flows.settings import Settings
+from flows.slots import free_core
 from formulation import InvalidSolution, Round, Solution
 
 LOG = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ def solved(settings: Settings, instance: Instance, progress: Callable[[Round], N
                     for each in solution.rounds:
                         progress(each)
                 return formulation.confirm(network, images, labels, solution)
-        start = time.monotonic()
-        solution = formulation.propose(network, images, labels, instance.settings, progress=progress)
+        # The time limit is for the solver: it begins once there is a core for it.
+        with free_core(settings.threads):
+            start = time.monotonic()
+            solution = formulation.propose(network, images, labels, instance.settings, progress=progress)
         draft = cache.draft(TASK, key)
         solution.save(draft.files / FOLDER)
         cache.seal(draft, TASK, key, about, time.monotonic() - start)

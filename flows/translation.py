@@ -28,15 +28,20 @@ DEFAULT_DATA_ROOT = Path.home() / ".cache" / "critical-neurons" / "data"
 
 def dataset_of(settings: Settings) -> Dataset:
     """The settings' data set, seeded; raises TrainingError."""
-    root = settings.data_root or os.environ.get("DATA_ROOT") or str(DEFAULT_DATA_ROOT)
     return _dataset(
         settings.dataset,
-        str(Path(root).expanduser().resolve()),
+        str(data_folder(settings)),
         settings.seed,
         settings.image_size or None,
         settings.channels or None,
         settings.limit or None,
     )
+
+
+def data_folder(settings: Settings) -> Path:
+    """The folder of the data sets: as given, else $DATA_ROOT, else one in the home folder; absolute."""
+    root = settings.data_root or os.environ.get("DATA_ROOT") or str(DEFAULT_DATA_ROOT)
+    return Path(root).expanduser().resolve()
 
 
 # The stages of a flow read the same data, of which transfer has two sets; the values are never changed in place.

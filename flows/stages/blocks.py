@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
@@ -59,7 +60,7 @@ def fit_heads(settings: Settings, run: Run, trained: Run) -> None:
     _leave_heads(settings, run, blocks, fitted.heads, fitted.epochs)
 
 
-def lay_out(settings: Settings, run: Run, trained: Run, sets: int) -> list[dict[str, object]]:
+def lay_out(settings: Settings, run: Run, trained: Run, sets: int) -> list[dict[str, Any]]:
     """The programs of the `sets` scoring sets that a run has drawn, those that take longest first.
 
     By block, what every block reads of each set is left for them: whoever solves a program needs no more of the rest.

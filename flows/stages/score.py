@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import formulation
 import training
@@ -103,13 +104,13 @@ def score_set(
     parent: Run,
     trained: Run,
     headed: Run | None,
-    program: Mapping[str, object],
+    program: Mapping[str, Any],
 ) -> None:
     """Solve one of the programs that a parent run has laid out; leaves solution and scores.
 
     `headed` is the run that left the heads of the blocks, where the program is about one.
     """
-    which = Program(**program)  # type: ignore[arg-type]
+    which = Program(**program)
     classes, instance = handover.load_classes(parent), instance_of(settings, parent, trained, headed, which)
     images, labels = instance.images, instance.labels
     digest = training.tensors_digest(images, labels)

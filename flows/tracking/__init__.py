@@ -14,7 +14,7 @@ from flows.tracking.reading import (
     runs_below,
 )
 from flows.tracking.runs import Run, Writer, end_open_runs, open_flow_run, open_run
-from flows.tracking.stores import Store, open_store, reach_store, require_store, store_uri
+from flows.tracking.stores import Store, open_store, reach_store, require_store, settle_mlflow, store_uri
 from flows.tracking.writing import (
     log_dataset,
     log_figure,
@@ -66,5 +66,6 @@ __all__ = [
     "recorded_key",
     "require_store",
     "runs_below",
+    "settle_mlflow",
     "store_uri",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flows.errors import HandOverError
 from flows.tracking.runs import Run
-from flows.tracking.stores import quieten_mlflow, reached, require_store
+from flows.tracking.stores import reached, require_store, settle_mlflow
 
 NAME = "network"
 
@@ -62,7 +62,7 @@ def load_logged_network(uri: str, model_uri: str) -> nn.Module:
     Raises HandOverError where there is none, or only an exported program.
     """
     require_store(uri, f"model={model_uri}")
-    quieten_mlflow()
+    settle_mlflow()
     mlflow.set_tracking_uri(uri)
     try:
         network = mlflow.pytorch.load_model(model_uri)

@@ -125,14 +125,19 @@ def open_run(parent: Run, name: str, tags: Mapping[str, str], identity: str = ""
 
 
 def end_open_runs(uri: str, status: str) -> int:
-    """End every run that this process has open, in whatever thread; how many there were."""
+    """End every run that this process has open, in whatever thread, and those that workers have open below them.
+
+    How many there were.
+    """
     client = MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
-    wanted = f"attributes.status = '{RUNNING}' and tags.{PROCESS_TAG} = '{this_process()}'"
-    found = client.search_runs(experiments, wanted)
-    for run in found:
+    # Below those too that have been ended before: a worker may have opened a run since.
+    mine = {run.info.run_id for run in client.search_runs(experiments, f"tags.{PROCESS_TAG} = '{this_process()}'")}
+    found = client.search_runs(experiments, f"attributes.status = '{RUNNING}'")
+    open_here = [run for run in found if run.info.run_id in mine or run.data.tags.get(PARENT_TAG) in mine]
+    for run in open_here:
         client.set_terminated(run.info.run_id, status)
-    return len(found)
+    return len(open_here)
 
 
 def _unfinished(store: Store, identity: str) -> MlflowRun | None:
@@ -186,9 +191,21 @@ def _ended(run: Run) -> Iterator[None]:
         status = FINISHED
     except Exception:
         status = FAILED
+        _end_left_behind(run)
         raise
     finally:
         _end(run, status)
+
+
+def _end_left_behind(run: Run) -> None:
+    """End what workers that died, or that are out of reach, have left open below a run that fails."""
+    client = MlflowClient(run.uri)
+    wanted = f"attributes.status = '{RUNNING}' and tags.`{PARENT_TAG}` = '{run.run_id}'"
+    try:
+        for each in client.search_runs([run.experiment_id], wanted):
+            client.set_terminated(each.info.run_id, KILLED)
+    except (MlflowException, OSError) as error:
+        LOG.warning("store    %s does not answer (%s)", run.uri, type(error).__name__)
 
 
 def _end(run: Run, status: str) -> None:

@@ -75,8 +75,8 @@ def require_store(uri: str, what: str) -> None:
         raise HandOverError(f"{what}: there is no tracking store {uri}; name it by tracking_uri")
 
 
-def quieten_mlflow() -> None:
-    """Leave out what MLflow says on every use."""
+def settle_mlflow() -> None:
+    """Leave out what MLflow says on every use, and try a server that does not answer once more only."""
     # The first use of a sqlite store lists some sixty migrations, every small download draws a bar, and an environment
     # made by uv has no pip. What goes wrong in a database is raised as well as written, there with a traceback.
     levels = {
@@ -88,6 +88,8 @@ def quieten_mlflow() -> None:
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    # MLflow tries a server that does not answer for minutes. Here nothing is lost with it: what is done is on disk.
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
 
 
 @contextmanager
@@ -109,9 +111,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _opened(uri: str) -> Iterator[MlflowClient]:
-    quieten_mlflow()
-    # MLflow tries a server that does not answer for minutes. Here nothing is lost with it: what is done is on disk.
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
+    settle_mlflow()
     try:
         mlflow.set_tracking_uri(uri)
         with _claimed(uri):
