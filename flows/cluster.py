@@ -173,8 +173,8 @@ def _remedy(settings: Settings, who: str) -> str:
 
 def _gone(address: str) -> str:
     return (
-        f"the Dask scheduler at {address} went away: start it again (`PYTHONPATH={ROOT} dask scheduler`) and its workers; "
-        f"what was finished is kept and the same command goes on"
+        f"the Dask scheduler at {address} went away: start it again (`PYTHONPATH={ROOT} dask scheduler`) and its "
+        f"workers; what was finished is kept and the same command goes on"
     )
 
 
