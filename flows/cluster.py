@@ -150,7 +150,7 @@ def _connected(address: str) -> Client:
     try:
         return Client(address, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        where = f"cd {ROOT} && dask scheduler --host 127.0.0.1"
+        where = f"PYTHONPATH={ROOT} dask scheduler --host 127.0.0.1"
         raise SettingsError(
             f"dask_address={address}: no Dask scheduler answers within {ANSWER:g} s; start one with `{where}`, correct "
             f"the address (tcp://host:8786), or leave it empty for a cluster of this flow's own"
@@ -162,19 +162,19 @@ def _named(settings: Settings) -> str:
 
 
 def _start(address: str) -> str:
-    return f"start one (`cd {ROOT} && dask worker {address} --nthreads 1`, in this project's environment)"
+    return f"start one (`PYTHONPATH={ROOT} dask worker {address} --nthreads 1`, in this project's environment)"
 
 
 def _remedy(settings: Settings, who: str) -> str:
     if who.startswith("its worker"):
         return f"end it, and {_start(settings.dask_address)}"
-    return f"end it, and start it as this project (`cd {ROOT} && dask scheduler`, in this project's environment)"
+    return f"end it, and start it as this project (`PYTHONPATH={ROOT} dask scheduler`, in this project's environment)"
 
 
 def _gone(address: str) -> str:
     return (
-        f"the Dask scheduler at {address} went away: start it again (`cd {ROOT} && dask scheduler`) and its workers; "
-        f"what was finished is kept and the same command goes on"
+        f"the Dask scheduler at {address} went away: start it again (`PYTHONPATH={ROOT} dask scheduler`) and its "
+        f"workers; what was finished is kept and the same command goes on"
     )
 
 

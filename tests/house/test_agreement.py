@@ -90,7 +90,7 @@ def test_everything_imported_by_name_is_pinned() -> None:
     rooms = {room: set(PINS) for room in ("flows", "formulation", "training", "tests")}
     # what a benchmark compares with is no part of the project: requirements-dev.txt
     rooms["benchmarks"] = set(PINS) | set(_pins("requirements-dev.txt"))
-    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+    distributions = {"PIL": "pillow", "prefect_dask": "prefect-dask", "sklearn": "scikit-learn", "yaml": "pyyaml"}
     for room, pinned in rooms.items():
         imported = {name.split(".")[0] for path in (ROOT / room).rglob("*.py") for name in _imported(path)}
         foreign = {

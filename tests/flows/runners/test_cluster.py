@@ -46,7 +46,7 @@ def _refusal(settings: Settings, store: str) -> str:
 def test_an_address_where_nobody_listens_is_refused_soon(tmp_path: Path) -> None:
     address, start = f"tcp://127.0.0.1:{free_port()}", time.monotonic()
     assert _refusal(_settings(tmp_path, address), _store(tmp_path)).startswith(
-        f"dask_address={address}: no Dask scheduler answers within 5 s; start one with `cd "
+        f"dask_address={address}: no Dask scheduler answers within 5 s; start one with `PYTHONPATH="
     )
     assert time.monotonic() - start < ANSWER
     assert "no Dask scheduler answers" in _refusal(_settings(tmp_path, "nonsense://here"), _store(tmp_path))
@@ -57,13 +57,14 @@ def test_a_cluster_without_workers_or_with_one_that_lacks_the_project_is_refused
 ) -> None:
     cluster.scheduler()
     settings = _settings(tmp_path, cluster.address)
-    assert f"has no worker: start one (`cd {Path.cwd()} && dask worker {cluster.address} --nthreads 1`" in _refusal(
-        settings, _store(tmp_path)
+    assert (
+        f"has no worker: start one (`PYTHONPATH={Path.cwd()} dask worker {cluster.address} --nthreads 1`"
+        in _refusal(settings, _store(tmp_path))
     )
     cluster.worker(pythonpath="")
     said = _refusal(settings, _store(tmp_path))
     assert "its worker tcp://127.0.0.1:" in said
-    assert "cannot import this project: end it, and start one (`cd " in said
+    assert "cannot import this project: end it, and start one (`PYTHONPATH=" in said
 
 
 def test_a_worker_that_goes_is_replaced_by_others_and_the_last_one_or_the_scheduler_end_the_flow_in_one_line(
@@ -84,7 +85,7 @@ def test_a_worker_that_goes_is_replaced_by_others_and_the_last_one_or_the_schedu
     _after_first(tmp_path / "none", lambda: cluster.kill(workers[1]))
     with pytest.raises(FlowError) as raised:
         mapped("none", 3.0)
-    assert str(raised.value).startswith(f"no Dask worker is left at {cluster.address}: start one (`cd ")
+    assert str(raised.value).startswith(f"no Dask worker is left at {cluster.address}: start one (`PYTHONPATH=")
     assert str(raised.value).endswith("what was finished is kept and the same command goes on")
     cluster.worker()
     require_runner(settings, _store(tmp_path))
@@ -92,7 +93,9 @@ def test_a_worker_that_goes_is_replaced_by_others_and_the_last_one_or_the_schedu
     start = time.monotonic()
     with pytest.raises(FlowError) as raised:
         mapped("away", 3.0)
-    assert str(raised.value).startswith(f"the Dask scheduler at {cluster.address} went away: start it again (`cd ")
+    assert str(raised.value).startswith(
+        f"the Dask scheduler at {cluster.address} went away: start it again (`PYTHONPATH="
+    )
     assert time.monotonic() - start < 30
 
 
