@@ -1,5 +1,8 @@
 """Which programs a score stage solves, and what each is about."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -164,3 +167,13 @@ def test_a_whole_network_has_one_program_of_all_layers() -> None:
     assert not by_block(Settings())
     network = made("lenet5")
     assert whole_instance(Settings(), network, IMAGES, LABELS).network is network
+
+
+def test_the_readmes_program_scores_every_layer() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    [code] = [part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "merged_scores" in part]
+    model = training.build("vgg7@0.1", input_shape=(1, 28, 28), classes=10, seed=0).eval()
+    data = training.load("digits", root=None, seed=0)
+    names = {"model": model, "data": data, "images": data.validation.images[:9], "labels": data.validation.labels[:9]}
+    exec(code, names)
+    assert set(names["scores"]) == set(formulation.outline(model, data.test.images[:1]).units)
