@@ -20,7 +20,19 @@ from flows.words import chosen, subject_of
 TITLE = 52  # characters
 TITLED = ("model", "dataset", "run_id")  # stand in a title anyhow, or say nothing in it
 TELLING = (
-    *("rule", "selection", "threshold", "share", "budget", "schedule", "gate", "relax", "loss_weight", "radius"),
+    *(
+        "blocks",
+        "rule",
+        "selection",
+        "threshold",
+        "share",
+        "budget",
+        "schedule",
+        "gate",
+        "relax",
+        "loss_weight",
+        "radius",
+    ),
     *("integer_scores", "seed", "images_per_class", "scoring_sets"),
 )
 

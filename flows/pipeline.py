@@ -25,7 +25,9 @@ def main(settings: Settings) -> str:
         scored = chain.score_stage(settings, parent, trained)
         pruned = chain.prune_stage(settings, parent, scored, trained)
         retrained = chain.retrain_stage(settings, parent, pruned)
-        stages = {"train": trained, "score": scored, "prune": pruned, "retrain": retrained}
+        headed = chain.heads_of(scored)
+        heads = {"heads": headed} if headed and headed != trained else {}
+        stages = {"train": trained, **heads, "score": scored, "prune": pruned, "retrain": retrained}
         try:
             stages["compact"] = chain.compact_stage(settings, parent, retrained)
         except (FlowError, TrainingError):

@@ -61,6 +61,16 @@ def by_block(settings: Settings) -> bool:
     return settings.blocks != WHOLE
 
 
+def scoring_in_words(settings: Settings) -> str:
+    """How the settings score, in a sentence's part."""
+    per = [*(["block"] if by_block(settings) else []), *(["class"] if settings.by_class else [])]
+    apart = f", one for each {' and '.join(per)}" if per else ""
+    return (
+        f"every unit scored by a mixed-integer program{apart} ({settings.gate} gate, {settings.scoring_sets} scoring "
+        f"sets of {settings.images_per_class} images per class)"
+    )
+
+
 def blocks_of(settings: Settings, network: nn.Module, example: Tensor) -> tuple[Block, ...]:
     """The blocks of the settings' cuts; raises BlockError, and SettingsError where there is nothing to cut."""
     cuts = None if settings.blocks == AUTO else names_of(settings.blocks)

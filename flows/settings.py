@@ -43,8 +43,8 @@ class Settings(BaseModel):
     model: str = Field(
         "lenet5",
         description=(
-            "fc2, fc3, fc4, lenet5, vgg7, vgg16, vgg16_plain, vgg19, resnet20, resnet56 (vgg16@0.25: a quarter as wide), "
-            "torchvision:name, package.module:factory, file.py:factory, or an MLflow model URI"
+            "fc2, fc3, fc4, lenet5, vgg7, vgg16, vgg16_plain, vgg19, resnet20, resnet56 (vgg16@0.25: a quarter as "
+            "wide), torchvision:name, package.module:factory, file.py:factory, or an MLflow model URI"
         ),
     )
     checkpoint: str = Field("", description="state dict (.pt) to start from; empty: seeded initial weights")

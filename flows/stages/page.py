@@ -9,7 +9,7 @@ from torch import nn
 from flows import figures, handover, tracking
 from flows.entry_points import ENTRY_POINTS
 from flows.gathering import STAGE, program_of_run
-from flows.programs import Program
+from flows.programs import Program, scoring_in_words
 from flows.report import Command, Picture, Section, Table, figure_png, page, pixels_png
 from flows.selection import choice_in_words
 from flows.settings import Settings
@@ -21,7 +21,8 @@ from training import Masks, Scores
 
 REPORT = "report.html"
 SHOWN = (
-    *("dataset", "model", "epochs", "seed", "gate", "relax", "loss_weight", "radius", "scoring_sets"),
+    *("dataset", "model", "epochs", "fit_by", "seed", "blocks", "head_epochs", "head_units", "by_class"),
+    *("gate", "relax", "loss_weight", "radius", "scoring_sets"),
     *("images_per_class", "solver", "gap", "time_limit", "rule", "selection", "threshold", "schedule"),
     *("retrain_epochs",),
 )
@@ -57,11 +58,9 @@ def log_report(
         _runs(parent, stages),
         Section("Again", ["The same run, with the defaults of this version:", Command(command_of(settings))]),
     )
-    lead = (
-        f"Every unit scored by a mixed-integer program ({settings.gate} gate, {settings.scoring_sets} scoring sets of "
-        f"{settings.images_per_class} images per class); {choice_in_words(settings)}."
-    )
-    tracking.log_text(parent, page(f"{subject_of(settings)}", lead, sections), REPORT)
+    scoring = scoring_in_words(settings)
+    lead = f"{scoring[0].upper()}{scoring[1:]}; {choice_in_words(settings)}."
+    tracking.log_text(parent, page(subject_of(settings), lead, sections), REPORT)
 
 
 def command_of(settings: Settings) -> str:

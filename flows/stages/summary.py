@@ -2,6 +2,7 @@
 
 import formulation
 from flows import figures, handover, tracking
+from flows.programs import scoring_in_words
 from flows.selection import choice_in_words
 from flows.settings import Settings
 from flows.stages.compact import compaction_in_words
@@ -60,11 +61,7 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     pruned = metrics["prune"]
     rows = [f"| {name} | {100 * value:.2f} % |" for name, value in accuracies.items()]
     took = ", ".join(f"{stage} {values['seconds']:.1f} s" for stage, values in metrics.items())
-    what = (
-        f"**{subject_of(settings)}**: every unit scored by a mixed-integer program ({settings.gate} "
-        f"gate, {settings.scoring_sets} scoring sets of {settings.images_per_class} images per class); "
-        f"{choice_in_words(settings)}."
-    )
+    what = f"**{subject_of(settings)}**: {scoring_in_words(settings)}; {choice_in_words(settings)}."
     removed = (
         f"Removed: {pruned['units_removed']:.0f} units ({100 * pruned['units_removed_share']:.1f} %), "
         f"{100 * pruned['parameters_removed_share']:.1f} % of the parameters, "
