@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
 from flows import handover, stages, tracking
 from flows.entry_points import BLOCKS, DATA, ENTRY_POINTS, FIT, GRADUAL, LEARNING, NETWORK, PRUNE, SAMPLE, SELECT, SOLVE
@@ -175,7 +176,11 @@ _solve = recorded(
 )
 
 
-@task(name="score set", task_run_name="score {program}", cache_policy=NO_CACHE)
+def _scoring_name() -> str:
+    return f"score {Program(**task_run.parameters['program'])}"
+
+
+@task(name="score set", task_run_name=_scoring_name, cache_policy=NO_CACHE)
 def score_set(settings: Settings, parent: Run, trained: Run, headed: Run | None, program: dict[str, Any]) -> Run:
     """Solve one of the programs that a run has laid out, in a run of its own; that run."""
     which = Program(**program)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import formulation
 from flows import figures, tracking
 from flows.programs import Instance, Program
+from flows.slots import free_core
 from flows.tracking import Run
 from formulation import Pull, Solution, SolverFailed, TimeLimitReached
 from training import Scores
@@ -57,7 +58,8 @@ def log_ranges(run: Run, which: Program, instance: Instance, solution: Solution)
 
     try:
         given = (instance.network, instance.images, instance.labels)
-        ranges = formulation.score_ranges(*given, solution, progress=report)
+        with free_core(instance.settings.threads):
+            ranges = formulation.score_ranges(*given, solution, progress=report)
     except (TimeLimitReached, SolverFailed) as error:
         _say_what_is_missing(run, "ranges", which, str(error))
         return

@@ -75,12 +75,11 @@ def average_scores(settings: Settings, run: Run, solved: Sequence[Run]) -> None:
 
 def certificate_columns(solved: Sequence[Run]) -> dict[str, list[object]]:
     """The certificates of programs as a table with one row per program."""
-    programs = [program_of_run(run) or Program(0) for run in solved]
-    certificates = [handover.load_solution(run).certificate for run in solved]
-    order = sorted(range(len(solved)), key=lambda place: (programs[place].place, str(programs[place])))
+    rows = [(program_of_run(run) or Program(0), handover.load_solution(run).certificate) for run in solved]
+    rows.sort(key=lambda row: (row[0].place, row[0].number, row[0].label))
     return {
-        "program": [str(programs[place]) for place in order],
-        **{name: [getattr(certificates[place], name) for place in order] for name in TOLD},
+        "program": [str(program) for program, _ in rows],
+        **{name: [getattr(certificate, name) for _, certificate in rows] for name in TOLD},
     }
 
 
