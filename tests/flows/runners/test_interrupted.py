@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,20 +20,28 @@ SCORING = ("--gate", "exact", "--relax", "false", "--epochs", "5", "--scoring_se
 ENDED = 20.0  # seconds in which workers have to be gone
 
 
-def _started(place: Path, runner: str) -> subprocess.Popen[bytes]:
-    """A flow in a session of its own, as a terminal's, that has begun to solve."""
+@contextmanager
+def _started(place: Path, runner: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A flow in a session of its own, as a terminal's, that has begun to solve; all of it is gone after the block."""
     uri = f"sqlite:///{place / 'mlflow.db'}"
     command = [sys.executable, "-u", "-m", "flows", "main", "--tracking_uri", uri, "--task_runner", runner, *SCORING]
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "OMP_NUM_THREADS": "1"}
     log, errors = place / "log", place / "errors"
     with log.open("w") as out, errors.open("w") as err:
         flow = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, env=environment, start_new_session=True)
-    end = time.monotonic() + 200
-    while "round 0" not in log.read_text():
-        assert flow.poll() is None, errors.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
-    return flow
+    try:
+        end = time.monotonic() + 300
+        while "round 0" not in log.read_text():
+            assert flow.poll() is None, errors.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        yield flow
+    finally:
+        # What is left would keep the machine's cores from other solvers.
+        for number in _session(flow.pid):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        flow.wait()
 
 
 def _session(number: int) -> list[int]:
@@ -62,15 +72,11 @@ def _statuses(place: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("runner", ["processes", "dask"])
 def test_ctrl_c_ends_workers_and_every_run(prefect_server: None, tmp_path: Path, runner: str) -> None:
-    flow = _started(tmp_path, runner)
-    try:
+    with _started(tmp_path, runner) as flow:
         # A terminal's Ctrl-C goes to all of its processes.
         os.killpg(flow.pid, signal.SIGINT)
         assert flow.wait(60) == 130
         _wait_until_gone(flow.pid)
-    finally:
-        for number in _session(flow.pid):
-            os.kill(number, signal.SIGKILL)
     assert (tmp_path / "errors").read_text() == "interrupted: every open run has been ended as KILLED\n"
     statuses = _statuses(tmp_path)
     assert statuses.pop("train") == "FINISHED"
@@ -80,11 +86,7 @@ def test_ctrl_c_ends_workers_and_every_run(prefect_server: None, tmp_path: Path,
 
 @pytest.mark.parametrize("runner", ["processes", "dask"])
 def test_workers_of_a_killed_flow_end(prefect_server: None, tmp_path: Path, runner: str) -> None:
-    flow = _started(tmp_path, runner)
-    try:
+    with _started(tmp_path, runner) as flow:
         flow.kill()
         flow.wait()
         _wait_until_gone(flow.pid)
-    finally:
-        for number in _session(flow.pid):
-            os.kill(number, signal.SIGKILL)
