@@ -123,6 +123,7 @@ def test_a_representation_that_the_network_does_not_make_is_refused(
     assert run_stage("check", run_id=scored.run_id)
 
 
+@pytest.mark.slow
 def test_a_program_about_what_no_block_makes_is_refused_though_it_holds(run_stage: RunStage, trained: Run) -> None:
     scored = scored_again(run_stage, trained, sets_seed="5")
     settings = handover.load_settings(scored)
@@ -146,6 +147,7 @@ def test_a_program_about_what_no_block_makes_is_refused_though_it_holds(run_stag
         run_stage("check", run_id=scored.run_id)
 
 
+@pytest.mark.slow
 def test_a_program_for_each_class_sees_the_images_of_that_class(run_stage: RunStage, trained: Run) -> None:
     scored = scored_again(run_stage, trained, by_class="true", images_per_class="2", blocks="conv3")
     found = certificates(scored)
@@ -156,6 +158,7 @@ def test_a_program_for_each_class_sees_the_images_of_that_class(run_stage: RunSt
     assert list(handover.load_scores(scored)) == [*BLOCKS, "fc1", "fc2"]
 
 
+@pytest.mark.slow
 def test_a_heads_own_units_are_scored_where_asked_for_and_their_scores_dropped(
     run_stage: RunStage, trained: Run
 ) -> None:
@@ -260,6 +263,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(
     assert len(client.search_runs(["0", "1"])) == before
 
 
+@pytest.mark.slow
 def test_layers_without_scores_are_named_in_the_report(run_stage: RunStage, client: MlflowClient) -> None:
     words = {**TRAINED, **SCORED, **PRUNED, "model": "resnet20@0.5", "scoring_sets": "1"}
     words |= {"blocks": "stage2.block1.conv1", "gate": "linear"}
