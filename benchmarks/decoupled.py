@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the tables of the parts asked for; 1 where a cell failed."""
     chosen = _parse(arguments)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers end with this process
     root = Path(chosen.data_root or os.environ.get("DATA_ROOT") or CACHE / "data").expanduser()
     place = Place(chosen.dataset, root, Path(chosen.cache).expanduser(), chosen.seed)
     failed = False

@@ -53,8 +53,11 @@ class Bench:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every process: this project, this Prefect server, and a Prefect folder of its own."""
-        own = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(self.folder / "prefect")}
+        """Of every process: this project, this Prefect server, a Prefect folder of its own, and locks of its own.
+
+        Flows share this machine's cores by locks in the folder of temporary files; others' flows are not waited for.
+        """
+        own = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(self.folder / "prefect"), "TMPDIR": str(self.folder)}
         return os.environ | own | {"PREFECT_API_URL": f"http://{HOST}:{self.server}/api"}
 
 
