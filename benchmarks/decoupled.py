@@ -9,6 +9,8 @@ Each part is a table:
   on 5,000 images; the joint network's lowering stands below for comparison.
 - heads: units of the heads held at 1 against scored. Test images measure, validation images choose.
 - agreement: by block against jointly, on the same images.
+  In both, units are removed by importance and nothing is trained on; in brackets BatchNorm statistics are measured
+  anew.
 - dask: the same programs on one and on two Dask workers, each started by the commands of docs/dask.md, in flows as a
   person starts them; the best possible schedule is that of the times measured with one worker.
 
@@ -30,13 +32,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import training
 from benchmarks import decoupled_tables as tables
 from benchmarks.decoupled_cell import BLOCKS, LOWERING, WHOLE, Cell, run
 from benchmarks.decoupled_dask import measure_dask
 from benchmarks.decoupled_networks import Prepared, Recipe, dataset_of, prepare
-from training import Split
 
 CACHE = Path.home() / ".cache" / "critical-neurons"
 GATES = ("pattern", "linear")
@@ -45,7 +47,8 @@ SIZES = {"vgg16": True, "resnet56": False}  # whether memory has a target
 WIDE = ("vgg7", "vgg16@0.25")
 SMALL = ("lenet5", "vgg7@0.5")
 DASK_MODEL, DASK_GATE = "vgg16@0.5", "pattern"
-SHARES = {"heads": (30,), "agreement": (30, 50)}  # percent of every layer's units removed
+SHARES = {"heads": (10, 30), "agreement": (10, 30, 50)}  # percent of every layer's units removed
+RECALIBRATED = 2000  # training images on which BatchNorm statistics are measured anew
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,6 @@ class Place:
     def prepared(self, recipe: Recipe) -> Prepared:
         """The files of a recipe, made where they are not there."""
         return prepare(recipe, cache=self.cache, root=self.root, seed=self.seed)
-
-    def split(self, recipe: Recipe, name: str) -> Split:
-        """The validation or test images of a recipe's data."""
-        data = dataset_of(recipe.dataset, self.root, self.seed, recipe.limit)
-        return data.test if name == "test" else data.validation
 
 
 def size(place: Place) -> Iterator[str]:
@@ -171,14 +169,22 @@ def dask(place: Place) -> Iterator[str]:
 def _accuracies(
     place: Place, recipe: Recipe, prepared: Prepared, importance: Any, shares: Sequence[int], name: str
 ) -> str:
-    """Accuracy of the trained network, and with those percentages of every layer removed, the least important first."""
+    """Accuracy with those percentages of every layer removed, the least important first; nothing is trained on.
+
+    In brackets with BatchNorm statistics measured anew on training images, where the network has any.
+    """
     network, images, _ = prepared.load(1)
-    split = place.split(recipe, name)
+    data = dataset_of(recipe.dataset, place.root, place.seed, recipe.limit)
+    split = data.test if name == "test" else data.validation
     values = {layer: np.asarray(each) for layer, each in importance.items()}
     shown = [f"{100 * training.evaluate(network, split).accuracy:.2f} trained"]
     for share in shares:
         pruned = training.prune(network, training.by_share(values, share / 100).masks, images)
-        shown.append(f"{100 * training.evaluate(pruned, split).accuracy:.2f} without {share} %")
+        accuracy = f"{100 * training.evaluate(pruned, split).accuracy:.2f}"
+        if any(isinstance(module, nn.BatchNorm2d) for module in pruned.modules()):
+            measured = training.recalibrate(pruned, data.train.images[:RECALIBRATED])
+            accuracy += f" ({100 * training.evaluate(measured, split).accuracy:.2f})"
+        shown.append(f"{accuracy} without {share} %")
     return ", ".join(shown)
 
 
