@@ -37,7 +37,7 @@ from torch import nn
 import training
 from benchmarks import decoupled_tables as tables
 from benchmarks.decoupled_cell import BLOCKS, LOWERING, WHOLE, Cell, run
-from benchmarks.decoupled_dask import measure_dask
+from benchmarks.decoupled_dask import FlowFailed, measure_dask
 from benchmarks.decoupled_networks import Prepared, Recipe, dataset_of, prepare
 
 CACHE = Path.home() / ".cache" / "critical-neurons"
@@ -162,8 +162,18 @@ def _agreement_rows(
 def dask(place: Place) -> Iterator[str]:
     """The same programs on one and on two Dask workers."""
     recipe = place.well(DASK_MODEL)
-    one, two = measure_dask(recipe, place.prepared(recipe), DASK_GATE, root=place.root, seed=place.seed)
-    yield from tables.printed(tables.DASK, iter([tables.dask_row(f"{recipe.title}, `{DASK_GATE}`", one, two, 2)]))
+    title, prepared = f"{recipe.title}, `{DASK_GATE}`", place.prepared(recipe)
+
+    def rows() -> Iterator[str]:
+        try:
+            one, two = measure_dask(recipe, prepared, DASK_GATE, root=place.root, seed=place.seed)
+        except FlowFailed as error:
+            print(error, file=sys.stderr, flush=True)
+            yield tables.line([title, "failed", *[""] * (len(tables.DASK) - 2)])
+            return
+        yield tables.dask_row(title, one, two, 2)
+
+    yield from tables.printed(tables.DASK, rows())
 
 
 def _accuracies(

@@ -33,6 +33,10 @@ SCORED = {
 }  # fmt: skip
 
 
+class FlowFailed(RuntimeError):
+    """A flow, or a server that it needs, did not do what it should."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """A folder away from the project, its Prefect server, its Dask scheduler and its tracking store."""
@@ -122,7 +126,7 @@ def _flow(bench: Bench, name: str, words: Mapping[str, str]) -> str:
     )  # fmt: skip
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
     if done.returncode or " run " not in last:
-        raise RuntimeError(f"failed: {' '.join(command)}: {last}")
+        raise FlowFailed(f"failed: {' '.join(command)}: {last}")
     return last.split(" run ", 1)[1].split()[0]
 
 
@@ -157,7 +161,7 @@ def _wait(there: Any, what: str) -> None:
             if there():
                 return
         if time.monotonic() > end:
-            raise RuntimeError(f"{what} did not come within {PATIENCE:g} s")
+            raise FlowFailed(f"{what} did not come within {PATIENCE:g} s")
         time.sleep(0.3)
 
 
