@@ -39,12 +39,13 @@ from benchmarks import decoupled_tables as tables
 from benchmarks.decoupled_cell import BLOCKS, LOWERING, WHOLE, Cell, run
 from benchmarks.decoupled_dask import FlowFailed, measure_dask
 from benchmarks.decoupled_networks import Prepared, Recipe, dataset_of, prepare
+from training import Split
 
 CACHE = Path.home() / ".cache" / "critical-neurons"
 GATES = ("pattern", "linear")
 SIZE_IMAGES, IMAGES = 10, 50
 SIZES = {"vgg16": True, "resnet56": False}  # whether memory has a target
-WIDE = ("vgg7", "vgg16@0.25")
+WIDE = ("vgg16@0.25", "vgg7")
 SMALL = ("lenet5", "vgg7@0.5")
 DASK_MODEL, DASK_GATE = "vgg16@0.25", "pattern"
 SHARES = {"heads": (10, 30), "agreement": (10, 30, 50)}  # percent of every layer's units removed
@@ -53,12 +54,13 @@ RECALIBRATED = 2000  # training images on which BatchNorm statistics are measure
 
 @dataclass(frozen=True)
 class Place:
-    """Where everything lies, and which colour images are meant."""
+    """Where everything lies, which colour images are meant, and on how many images accuracies are measured (0: all)."""
 
     dataset: str
     root: Path
     cache: Path
     seed: int
+    measured: int
 
     def a_little(self, model: str) -> Recipe:
         """A network whose scores do not matter."""
@@ -71,6 +73,13 @@ class Place:
     def prepared(self, recipe: Recipe) -> Prepared:
         """The files of a recipe, made where they are not there."""
         return prepare(recipe, cache=self.cache, root=self.root, seed=self.seed)
+
+    def split(self, recipe: Recipe, name: str) -> Split:
+        """The validation or test images that accuracies are measured on, evenly drawn from all classes."""
+        data = dataset_of(recipe.dataset, self.root, self.seed, recipe.limit)
+        found = data.test if name == "test" else data.validation
+        step = max(1, len(found) // self.measured) if self.measured else 1
+        return Split(found.images[::step], found.labels[::step])
 
 
 def size(place: Place) -> Iterator[str]:
@@ -185,7 +194,7 @@ def _accuracies(
     """
     network, images, _ = prepared.load(1)
     data = dataset_of(recipe.dataset, place.root, place.seed, recipe.limit)
-    split = data.test if name == "test" else data.validation
+    split = place.split(recipe, name)
     values = {layer: np.asarray(each) for layer, each in importance.items()}
     shown = [f"{100 * training.evaluate(network, split).accuracy:.2f} trained"]
     for share in shares:
@@ -215,6 +224,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache", default=str(CACHE / "benchmarks"), help="folder of the trained networks")
     parser.add_argument("--data_root", default="", help="folder of the data sets; empty: $DATA_ROOT, else in ~/.cache")
     parser.add_argument("--seed", type=int, default=0, help="seed of split, initial weights, batches and draws")
+    parser.add_argument("--measured", type=int, default=0, help="images that accuracies are measured on; 0: all")
     chosen = parser.parse_args(arguments)
     chosen.parts = [part for part in chosen.parts.split(",") if part]
     if not chosen.parts or not set(chosen.parts) <= set(PARTS):
@@ -228,7 +238,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers end with this process
     root = Path(chosen.data_root or os.environ.get("DATA_ROOT") or CACHE / "data").expanduser()
-    place = Place(chosen.dataset, root, Path(chosen.cache).expanduser(), chosen.seed)
+    place = Place(chosen.dataset, root, Path(chosen.cache).expanduser(), chosen.seed, chosen.measured)
     failed = False
     for part in (each for each in PARTS if each in chosen.parts):
         print(f"\n{part}\n", flush=True)
