@@ -11,6 +11,8 @@ Each part is a table:
 - agreement: by block against jointly, on the same images.
   In both, units are removed by importance and nothing is trained on; in brackets BatchNorm statistics are measured
   anew.
+- cifar: a deep network trained, scored by block, pruned and retrained by `python -m flows main`, and its mask carried to
+  MNIST and Fashion-MNIST by `python -m flows transfer`. The settings are those of a GPU's hours; --set names others.
 - dask: the same programs on one and on two Dask workers, each started by the commands of docs/dask.md, in flows as a
   person starts them; the best possible schedule is that of the times measured with one worker.
 
@@ -38,6 +40,7 @@ import training
 from benchmarks import decoupled_tables as tables
 from benchmarks.decoupled_cell import BLOCKS, LOWERING, WHOLE, Cell, run
 from benchmarks.decoupled_dask import FlowFailed, measure_dask
+from benchmarks.decoupled_flows import deep_network, named
 from benchmarks.decoupled_networks import Prepared, Recipe, dataset_of, prepare
 from training import Split
 
@@ -61,6 +64,7 @@ class Place:
     cache: Path
     seed: int
     measured: int
+    more: Mapping[str, str]
 
     def a_little(self, model: str) -> Recipe:
         """A network whose scores do not matter."""
@@ -207,11 +211,17 @@ def _accuracies(
     return ", ".join(shown)
 
 
+def cifar(place: Place) -> Iterator[str]:
+    """A deep network through the whole flow, and its mask on other data."""
+    return deep_network(place.dataset, place.root, place.more)
+
+
 PARTS: Mapping[str, Callable[[Place], Iterator[str]]] = {
     "size": size,
     "heads": heads,
     "agreement": agreement,
     "dask": dask,
+    "cifar": cifar,
 }
 
 
@@ -225,6 +235,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_root", default="", help="folder of the data sets; empty: $DATA_ROOT, else in ~/.cache")
     parser.add_argument("--seed", type=int, default=0, help="seed of split, initial weights, batches and draws")
     parser.add_argument("--measured", type=int, default=0, help="images that accuracies are measured on; 0: all")
+    parser.add_argument("--set", action="append", default=[], type=named, help="cifar: name=value, of the flows")
     chosen = parser.parse_args(arguments)
     chosen.parts = [part for part in chosen.parts.split(",") if part]
     if not chosen.parts or not set(chosen.parts) <= set(PARTS):
@@ -238,7 +249,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers end with this process
     root = Path(chosen.data_root or os.environ.get("DATA_ROOT") or CACHE / "data").expanduser()
-    place = Place(chosen.dataset, root, Path(chosen.cache).expanduser(), chosen.seed, chosen.measured)
+    place = Place(chosen.dataset, root, Path(chosen.cache).expanduser(), chosen.seed, chosen.measured, dict(chosen.set))
     failed = False
     for part in (each for each in PARTS if each in chosen.parts):
         print(f"\n{part}\n", flush=True)
