@@ -25,9 +25,9 @@ V = TypeVar("V")
 WHOLE, AUTO = "whole", "auto"
 ALL_CLASSES = -1
 UNBOUNDED = (-sys.float_info.max, sys.float_info.max)
-# What a program costs grows with multiply-adds, in sweeps, and with the square of the units, in the solver: measured on
-# the blocks of VGG-16 with ten images.
-PAIR = 500.0
+# What a program costs grows with the multiply-adds of all images, in sweeps, and with the square of the units, in the
+# solver: so many multiply-adds for each pair of units, measured on the blocks of VGG-16 with ten images.
+PAIR = 5000.0
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,17 @@ def programs_of(
 ) -> list[Program]:
     """The programs of so many scoring sets, those that take longest first; blocks without a scored layer have none."""
     order = [block.name for block in blocks]
-    places = [(block.name, order.index(block.name)) for block in longest_first(blocks, units)] if blocks else [("", 0)]
+    images = settings.images_per_class * (1 if settings.by_class else classes)
+    longest = longest_first(blocks, units, images)
+    places = [(block.name, order.index(block.name)) for block in longest] if blocks else [("", 0)]
     labels = range(classes) if settings.by_class else [ALL_CLASSES]
     return [Program(number, *place, label) for place in places for number in range(1, sets + 1) for label in labels]
 
 
-def longest_first(blocks: Sequence[Block], units: Mapping[str, int]) -> list[Block]:
-    """The blocks that have scored layers, those whose programs are expected to take longest first."""
+def longest_first(blocks: Sequence[Block], units: Mapping[str, int], images: int) -> list[Block]:
+    """The blocks that have scored layers, those whose programs of so many images should take longest first."""
     scored = [block for block in blocks if any(layer in units for layer in block.layers)]
-    return sorted(scored, key=lambda block: _work(block, units), reverse=True)
+    return sorted(scored, key=lambda block: _work(block, units, images), reverse=True)
 
 
 def whole_instance(settings: Settings, network: nn.Module, images: Tensor, labels: Tensor) -> Instance:
@@ -128,6 +130,6 @@ def without_heads(values: Mapping[str, V]) -> dict[str, V]:
     return {layer: each for layer, each in values.items() if not training.is_of_head(layer)}
 
 
-def _work(block: Block, units: Mapping[str, int]) -> float:
+def _work(block: Block, units: Mapping[str, int], images: int) -> float:
     scored = sum(units.get(layer, 0) for layer in block.layers)
-    return block.multiply_adds + PAIR * scored**2
+    return images * block.multiply_adds + PAIR * scored**2

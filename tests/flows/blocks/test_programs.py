@@ -67,14 +67,17 @@ def test_a_program_is_solved_for_each_set_block_and_class() -> None:
     assert programs_of(Settings(), 2, 3, (), units) == [Program(1), Program(2)]
 
 
-def test_the_blocks_that_take_longest_come_first() -> None:
+@pytest.mark.parametrize("images", [1, 10, 1000])
+def test_the_blocks_that_take_longest_come_first(images: int) -> None:
     network, blocks = cut("vgg7@0.1")
     units = formulation.outline(network, IMAGES).units
     work = {
-        block.name: block.multiply_adds + 500 * sum(units.get(layer, 0) for layer in block.layers) ** 2
+        block.name: images * block.multiply_adds + 5000 * sum(units.get(layer, 0) for layer in block.layers) ** 2
         for block in blocks
     }
-    assert [block.name for block in longest_first(blocks, units)] == sorted(work, key=work.__getitem__, reverse=True)
+    assert [block.name for block in longest_first(blocks, units, images)] == sorted(
+        work, key=work.__getitem__, reverse=True
+    )
 
 
 def test_a_block_without_a_scored_layer_has_no_program() -> None:
