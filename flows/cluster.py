@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 from distributed import Client, LocalCluster
+from distributed.comm.addressing import get_address_host_port
 from prefect.settings import PREFECT_API_URL
 
 from flows import tracking
@@ -148,8 +149,11 @@ def quieten_dask() -> None:
 
 def _connected(address: str) -> Client:
     try:
+        # First, because a client that never reached its scheduler complains of that once more when the process ends.
+        with socket.create_connection(get_address_host_port(address, strict=True), timeout=ANSWER):
+            pass
         return Client(address, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, TimeoutError, NotImplementedError) as error:
         where = f"PYTHONPATH={ROOT} dask scheduler --host 127.0.0.1"
         raise SettingsError(
             f"dask_address={address}: no Dask scheduler answers within {ANSWER:g} s; start one with `{where}`, correct "
