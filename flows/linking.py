@@ -13,7 +13,7 @@ from flows import tracking
 from flows.tracking import Run
 
 LOG = logging.getLogger(__name__)
-ARTIFACT = "mlflow-run"
+ARTIFACT, PROGRESS = "mlflow-run", "programs_done"
 
 
 def prefect_tags() -> dict[str, str]:
@@ -32,13 +32,16 @@ def show_in_prefect(run: Run, title: str) -> None:
 def progress_of(run: Run) -> Callable[[int, int, str], None]:
     """What tells how many programs of a run are solved: the log, the run's metric `programs_done`, Prefect's UI."""
     start = time.monotonic()
+    # A run that goes on after an interruption has been told of those that were solved before.
+    told = tracking.logged_metrics(run).get(PROGRESS, 0.0)
     bar = create_progress_artifact(0.0, description="programs solved") if flow_run.get_id() is not None else None
 
     def report(done: int, total: int, name: str) -> None:
         seconds = time.monotonic() - start
         left = f", about {seconds / done * (total - done):.0f} s to go" if done < total else f" in {seconds:.1f} s"
         LOG.info("score    %d of %d programs solved (%s)%s", done, total, name, left)
-        tracking.log_metrics(run, {"programs_done": float(done)}, step=done)
+        if done > told:
+            tracking.log_metrics(run, {PROGRESS: float(done)}, step=done)
         if isinstance(bar, UUID):
             update_progress_artifact(bar, 100.0 * done / total)
 

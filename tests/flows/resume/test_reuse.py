@@ -21,7 +21,18 @@ from tests.flows.small_run import SMALL, RunStage
 
 WORDS = SMALL | {"model": "fc2", "export": "none"}
 EVERYTHING = [
-    *("train", "evaluate", "sample", "score set", "score set", "average", "prune", "evaluate", "compare masks"),
+    *(
+        "train",
+        "evaluate",
+        "sample",
+        "lay out programs",
+        "score set",
+        "score set",
+        "average",
+        "prune",
+        "evaluate",
+        "compare masks",
+    ),
     *("retrain", "evaluate", "compact"),
 ]
 Reused = Callable[..., list[str]]
@@ -55,11 +66,11 @@ def test_the_same_again_is_taken_over_and_logged_as_if_it_were_done(reused: Reus
 
 
 def test_a_threshold_leaves_training_and_solutions_as_they_are(reused: Reused) -> None:
-    assert reused(threshold="0.95") == ["train", "evaluate", "sample", "score set", "score set"]
+    assert reused(threshold="0.95") == ["train", "evaluate", "sample", "lay out programs", "score set", "score set"]
 
 
 def test_a_loss_weight_leaves_training_and_scoring_sets_as_they_are(reused: Reused) -> None:
-    assert reused(loss_weight="0.3") == ["train", "evaluate", "sample"]
+    assert reused(loss_weight="0.3") == ["train", "evaluate", "sample", "lay out programs"]
 
 
 def test_another_seed_takes_over_nothing(reused: Reused) -> None:
