@@ -114,12 +114,12 @@ def _note(
     remarks = [f"*random* is the mean over {settings.draws} draws of each seed."]
     if settings.rewind_epochs and not settings.mask_run:
         remarks.append(
-            f"*rewound* begins with the weights after rewind_epochs={settings.rewind_epochs} on {settings.dataset}, on "
+            f"*rewound* begins with the weights after rewind_epochs={settings.rewind_epochs} on {source}, on "
             f"top of which come as many epochs as of every other arm."
         )
     if head:
         remarks.append(
-            f"{settings.dataset} and {settings.target} differ in their number of classes: on {settings.target} output "
+            f"{source} and {target} differ in their number of classes: on {target} output "
             f"layer `{head}` is drawn anew from the seed, all other initial weights are the same."
         )
     return "\n\n".join([what, *tables, " ".join(remarks)])

@@ -84,9 +84,11 @@ def test_the_mlflow_run_names_the_prefect_run_and_that_one_shows_the_way_back(de
     with get_client(sync_client=True) as prefect:
         flow_run = prefect.read_flow_run(number)
         runs = FlowRunFilter.model_validate({"id": {"any_": [number]}})
-        [artifact] = prefect.read_artifacts(artifact_filter=ArtifactFilter(), flow_run_filter=runs)
+        found = prefect.read_artifacts(artifact_filter=ArtifactFilter(), flow_run_filter=runs)
+    [artifact] = [each for each in found if each.key == "mlflow-run"]
+    [bar] = [each for each in found if each.type == "progress"]
     assert flow_run.name == deployed_run.data.tags["prefect.flow_run_name"]
-    assert artifact.key == "mlflow-run"
+    assert float(str(bar.data)) == 100.0
     assert deployed_run.info.run_id in artifact.data
 
 
