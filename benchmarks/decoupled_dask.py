@@ -29,7 +29,7 @@ ENOUGH = 2000  # training images of the heads, which are trained anew by every f
 HOST = "127.0.0.1"
 SCORED = {
     "blocks": "auto", "head_epochs": "1", "layer_weight": "total", "gap": "0.001", "scoring_sets": "1",
-    "images_per_class": "20", "task_runner": "dask", "cache": "none",
+    "images_per_class": "50", "task_runner": "dask", "cache": "none",
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class Outcome:
 
 def relative_gap(objective: float, bound: float) -> float:
     """(objective - bound) / max(1, |objective|), at least 0."""
-    return max(0.0, objective - bound) / max(1.0, abs(objective))
+    return float(max(0.0, objective - bound) / max(1.0, abs(objective)))
 
 
 def require_closed(outcome: Outcome, settings: ScoreSettings, what: str) -> None:

@@ -31,13 +31,23 @@ class Block:
     @property
     def layers(self) -> tuple[str, ...]:
         """The qualified names of its Linear and convolution layers, in the order in which they are called."""
-        graph = self.module.graph
-        return tuple(str(node.target) for node in graph.nodes if isinstance(module_of(self.module, node), WEIGHTED))
+        return tuple(str(node.target) for node, _layer in self._calls)
 
     @property
     def multiply_adds(self) -> int:
         """Of its Linear and convolution layers, for one image."""
-        return sum(_multiply_adds(self.module, node) for node in self.module.graph.nodes)
+        return sum(layer.weight.numel() * (_values(node) // len(layer.weight)) for node, layer in self._calls)
+
+    @property
+    def activations(self) -> int:
+        """How many values its Linear and convolution layers make of one image."""
+        return sum(_values(node) for node, _layer in self._calls)
+
+    @property
+    def _calls(self) -> list[tuple[fx.Node, nn.Linear | nn.Conv1d | nn.Conv2d]]:
+        """Of its Linear and convolution layers, beside the layer itself."""
+        found = [(node, module_of(self.module, node)) for node in self.module.graph.nodes]
+        return [(node, layer) for node, layer in found if isinstance(layer, WEIGHTED)]
 
 
 def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = None) -> tuple[Block, ...]:
@@ -129,13 +139,9 @@ def _block(traced: fx.GraphModule, name: str, start: fx.Node, end: fx.Node) -> B
     return Block(name, module, _features(start), _features(end))
 
 
-def _multiply_adds(module: fx.GraphModule, node: fx.Node) -> int:
-    layer = module_of(module, node)
-    if not isinstance(layer, WEIGHTED):
-        return 0
-    # At each place of what it makes for one image a layer is applied once.
-    places = math.prod(_features(node)) // layer.weight.shape[0]
-    return int(layer.weight.numel()) * places
+def _values(node: fx.Node) -> int:
+    """How many values a node is, for one image."""
+    return math.prod(_features(node))
 
 
 def _features(node: fx.Node) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from formulation import Round, ScoreSettings, SolverFailed, TimeLimitReached
@@ -18,6 +19,7 @@ def test_rounds_are_plain_values() -> None:
 
 def test_a_gap_is_relative_to_the_objective_and_never_below_0() -> None:
     assert relative_gap(1.0, 2.0) == 0.0
+    assert type(relative_gap(np.float64(2.0), np.float64(1.0))) is float
     assert relative_gap(10.0, 5.0) == 0.5
     assert relative_gap(0.5, 0.25) == 0.25
 

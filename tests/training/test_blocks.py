@@ -145,6 +145,19 @@ def test_the_multiply_adds_of_all_blocks_are_those_of_the_network(name: str) -> 
     assert sum(block.multiply_adds for block in split(network, IMAGES)) == account.multiply_adds_before
 
 
+def test_the_activations_of_a_block_are_the_values_that_its_layers_make() -> None:
+    network, made_values = made("vgg7"), {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(
+                lambda _layer, _read, value, name=name: made_values.update({name: value[0].numel()})
+            )
+    blocks = split(network, IMAGES)
+    network(IMAGES)
+    for block in blocks:
+        assert block.activations == sum(made_values[layer] for layer in block.layers)
+
+
 def test_a_heads_hidden_layers_are_those_with_a_relu_behind() -> None:
     block = split(made("vgg7"), IMAGES)[0]
     whole = headed(block, make_head(block, 5, seed=1))
