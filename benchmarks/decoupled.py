@@ -82,8 +82,14 @@ class Place:
         """The validation or test images that accuracies are measured on, evenly drawn from all classes."""
         data = dataset_of(recipe.dataset, self.root, self.seed, recipe.limit)
         found = data.test if name == "test" else data.validation
-        step = max(1, len(found) // self.measured) if self.measured else 1
-        return Split(found.images[::step], found.labels[::step])
+        return thinned(found, max(1, len(found) // self.measured) if self.measured else 1)
+
+
+def thinned(split: Split, step: int) -> Split:
+    """Every `step`-th image of each class, in whatever order the data set has them."""
+    of_each = [torch.nonzero(split.labels == label).flatten()[::step] for label in range(int(split.labels.max()) + 1)]
+    chosen = torch.cat(of_each).sort().values
+    return Split(split.images[chosen], split.labels[chosen])
 
 
 def size(place: Place) -> Iterator[str]:

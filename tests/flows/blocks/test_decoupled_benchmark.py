@@ -4,8 +4,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import decoupled_tables as tables
+from benchmarks.decoupled import thinned
+from training import Split
 
 PROGRAM = {"block": "conv1", "cpu": 3.0, "status": "optimal", "checked": True, "gap": 1e-4, "rounds": 7, "columns": 64}
 FOUND = {
@@ -80,3 +83,12 @@ def test_a_table_has_its_head_once() -> None:
         "| a | b |\n|---|---|\n| 1 | 2 |",
         "| 3 | 4 |",
     ]
+
+
+@pytest.mark.parametrize("order", ["class by class", "classes in turn"])
+def test_fewer_images_are_of_all_classes_in_whatever_order_they_come(order: str) -> None:
+    labels = torch.arange(10).repeat(20)
+    labels = labels.sort().values if order == "class by class" else labels
+    found = thinned(Split(labels.reshape(-1, 1, 1, 1) / 10, labels), 5)
+    assert found.labels.bincount().tolist() == [4] * 10
+    assert torch.equal(found.images.flatten(), found.labels / 10)
