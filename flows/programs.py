@@ -25,10 +25,11 @@ V = TypeVar("V")
 WHOLE, AUTO = "whole", "auto"
 ALL_CLASSES = -1
 UNBOUNDED = (-sys.float_info.max, sys.float_info.max)
-# What a program costs grows with the multiply-adds and the values of all images, in sweeps, and with the square of the
-# units, in the solver: a value, and a pair of units, cost about as much as so many multiply-adds. Fitted to the seconds
-# of the blocks of VGG-16 (ten images) and of a quarter of its width (200 images), both gates.
-VALUE, PAIR = 200.0, 300.0
+# What a program costs grows, for each image, with the multiply-adds and the values of its layers, in sweeps, and with
+# the square of its units, in the solver: a value, and a pair of units, take about as long as so many multiply-adds.
+# Fitted to the seconds of the blocks of VGG-16 and vgg7 at several widths and numbers of images; a block that is put too
+# far in front costs less than one that is left for the end.
+VALUE, PAIR = 200.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,16 @@ def programs_of(
 ) -> list[Program]:
     """The programs of so many scoring sets, those that take longest first; blocks without a scored layer have none."""
     order = [block.name for block in blocks]
-    images = settings.images_per_class * (1 if settings.by_class else classes)
-    longest = longest_first(blocks, units, images)
+    longest = longest_first(blocks, units)
     places = [(block.name, order.index(block.name)) for block in longest] if blocks else [("", 0)]
     labels = range(classes) if settings.by_class else [ALL_CLASSES]
     return [Program(number, *place, label) for place in places for number in range(1, sets + 1) for label in labels]
 
 
-def longest_first(blocks: Sequence[Block], units: Mapping[str, int], images: int) -> list[Block]:
-    """The blocks that have scored layers, those whose programs of so many images should take longest first."""
+def longest_first(blocks: Sequence[Block], units: Mapping[str, int]) -> list[Block]:
+    """The blocks that have scored layers, those whose programs should take longest first."""
     scored = [block for block in blocks if any(layer in units for layer in block.layers)]
-    return sorted(scored, key=lambda block: _work(block, units, images), reverse=True)
+    return sorted(scored, key=lambda block: _work(block, units), reverse=True)
 
 
 def whole_instance(settings: Settings, network: nn.Module, images: Tensor, labels: Tensor) -> Instance:
@@ -131,6 +131,6 @@ def without_heads(values: Mapping[str, V]) -> dict[str, V]:
     return {layer: each for layer, each in values.items() if not training.is_of_head(layer)}
 
 
-def _work(block: Block, units: Mapping[str, int], images: int) -> float:
+def _work(block: Block, units: Mapping[str, int]) -> float:
     scored = sum(units.get(layer, 0) for layer in block.layers)
-    return images * (block.multiply_adds + VALUE * block.activations) + PAIR * scored**2
+    return block.multiply_adds + VALUE * block.activations + PAIR * scored**2
