@@ -112,7 +112,7 @@ def _run(flow: str, words: Mapping[str, str]) -> tracking.Run | None:
         for line in process.stdout or ():
             sys.stderr.write(line)
             lines.append(line)
-    if process.returncode or " run " not in lines[-1]:
+    if process.returncode or not lines or " run " not in lines[-1]:
         print(f"failed: {' '.join(command)}", file=sys.stderr)
         return None
     return tracking.find_run(store.uri, lines[-1].split(" run ", 1)[1].split()[0])

@@ -109,21 +109,24 @@ def local_cluster(workers: int) -> LocalCluster:
     )
 
 
-def watched(client: Client, address: str) -> Callable[[], None]:
-    """A function that raises FlowError once the scheduler is gone, or no worker has been there for 20 seconds."""
-    there = looked = time.monotonic()
+def watched(client: Client, address: str) -> Callable[[], int]:
+    """A function that says how many threads the workers have.
 
-    def look() -> None:
-        nonlocal there, looked
+    It raises FlowError once the scheduler is gone, or no worker has been there for 20 seconds.
+    """
+    there, looked, threads = time.monotonic(), -LOOK, 0
+
+    def look() -> int:
+        nonlocal there, looked, threads
         if client.status != "running":
             raise FlowError(_gone(address))
         if time.monotonic() - looked < LOOK:
-            return
+            return threads
         try:
             alive = client.sync(client.scheduler.ncores, callback_timeout=PATIENCE)
         except (OSError, TimeoutError) as error:
             raise FlowError(_gone(address)) from error
-        looked = time.monotonic()
+        looked, threads = time.monotonic(), sum(alive.values())
         if alive:
             there = looked
         if looked - there > PATIENCE:
@@ -131,6 +134,7 @@ def watched(client: Client, address: str) -> Callable[[], None]:
                 f"no Dask worker is left at {address}: {_start(address)}; what was finished is kept and the same "
                 f"command goes on"
             )
+        return threads
 
     return look
 

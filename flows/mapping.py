@@ -3,6 +3,7 @@
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -66,8 +67,9 @@ def map_tasks(
     """The task's result for every call's arguments, in the order of the calls, which begin in that order.
 
     At most `workers_of(settings)` are at work at once, on a Dask cluster that was there before as many as its workers
-    have threads. A call that fails is tried once more, alone, when the others have ended; so is what a killed process
-    was at, once. `progress` is told (done, of how many, the call's name) in the caller's thread.
+    have threads. A call that fails is tried once more, alone, when the others have ended. What a killed process of a
+    pool takes with it is tried again side by side first, then alone as well: a call that kills takes no other along.
+    `progress` is told (done, of how many, the call's name) in the caller's thread.
 
     Raises the error of the first call that failed twice, with its name in front, when all others have been finished;
     FlowError where workers are lost.
@@ -81,7 +83,7 @@ def map_tasks(
         _side_by_side(work, sorted(lost), ended)
     for number in sorted(ended):
         error = ended[number].error
-        if error is not None and number not in lost and _may_pass(error):
+        if error is not None and _may_pass(error):
             LOG.warning("workers  %s: tried again, alone: %s", names[number], _said(error))
             _side_by_side(work, [number], ended)
     _raise_first(work, ended)
@@ -90,14 +92,18 @@ def map_tasks(
 
 def _side_by_side(work: Work, numbers: Iterable[int], ended: dict[int, Ended]) -> None:
     """Do these calls, and put down how each has ended."""
-    numbers = list(numbers)
-    if not numbers:
+    left = deque(numbers)
+    if not left:
         return
-    with running(work.settings, len(numbers)) as runner:
+    with running(work.settings, len(left)) as runner:
         task = for_workers(work.task, work.settings)
-        waiting = {number: runner.submit(task, work.parameters(number)) for number in numbers}
-        while waiting:
-            for number in [each for each, future in waiting.items() if _is_done(future)]:
+        waiting: dict[int, PrefectFuture[Any]] = {}
+        while left or waiting:
+            for _ in range(min(len(left), runner.look() - len(waiting))):
+                number = left.popleft()
+                waiting[number] = runner.submit(task, work.parameters(number))
+            ready = [each for each, future in waiting.items() if _is_done(future)]
+            for number in ready:
                 if (how := _ended(waiting[number], runner)) is None:
                     continue
                 ended[number] = how
@@ -105,8 +111,8 @@ def _side_by_side(work: Work, numbers: Iterable[int], ended: dict[int, Ended]) -
                 if work.progress and ended[number].error is None:
                     done = sum(each.error is None for each in ended.values())
                     work.progress(done, len(work.calls), work.names[number])
-            runner.look()
-            time.sleep(POLL if waiting else 0.0)
+            if not ready:
+                time.sleep(POLL)
 
 
 def _is_done(future: PrefectFuture[Any]) -> bool:

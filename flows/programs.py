@@ -27,7 +27,7 @@ ALL_CLASSES = -1
 UNBOUNDED = (-sys.float_info.max, sys.float_info.max)
 # What a program costs grows, for each image, with the multiply-adds and the values of its layers, in sweeps, and with
 # the square of its units, in the solver: a value, and a pair of units, take about as long as so many multiply-adds.
-# Fitted to the seconds of the blocks of VGG-16 and vgg7 at several widths and numbers of images; a block put too far in
+# Fitted to the seconds of the blocks of VGG-16 (two widths, several numbers of images) and vgg7; a block put too far in
 # front costs less than one left for the end.
 VALUE, PAIR = 200.0, 30.0
 

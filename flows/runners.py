@@ -58,12 +58,12 @@ class Running:
     Attributes:
         runner: Prefect's.
         server: the address of the Prefect server, which workers must not start again.
-        look: raises FlowError where no worker is left to wait for.
+        look: how many calls it may be given at a time; raises FlowError where no worker is left to wait for.
     """
 
     runner: TaskRunner[Any]
     server: str
-    look: Callable[[], None]
+    look: Callable[[], int]
 
     def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
         """Begin a call as soon as there is a worker for it."""
@@ -77,13 +77,14 @@ class Running:
 def running(settings: Settings, calls: int) -> Iterator[Running]:
     """The task runner of the settings for so many calls."""
     workers = max(1, min(workers_of(settings), calls))
+    # Pools take all calls at once, and begin them in their order; what befalls their workers ends their calls.
     match settings.task_runner:
         case "threads":
             with ThreadPoolTaskRunner[Any](max_workers=workers) as threads:
-                yield Running(threads, "", _nothing)
+                yield Running(threads, "", lambda: calls)
         case "processes":
             with ProcessPoolTaskRunner(max_workers=workers, initializer=begin_worker) as processes:
-                yield Running(processes, server_address(), _nothing)
+                yield Running(processes, server_address(), lambda: calls)
         case "dask" if settings.dask_address:
             cluster.quieten_dask()
             with _dask(settings.dask_address) as opened:
@@ -151,9 +152,6 @@ def _end_with_parent() -> None:
 @contextmanager
 def _dask(address: str) -> Iterator[Running]:
     options = {"timeout": cluster.ANSWER}
+    # Given more calls than its workers have threads, Dask puts some behind one that takes long while others are idle.
     with DaskTaskRunner(address=address, client_kwargs=options) as runner:
         yield Running(runner, server_address(), cluster.watched(runner.client, address))
-
-
-def _nothing() -> None:
-    """Threads and processes of this machine need no watch: what befalls them ends their calls."""

@@ -46,7 +46,7 @@ sample = _task(Recipe("sample", (*KNOWN, *SAMPLE, *MACHINE), {"trained": STARTS}
 lay_out = _task(
     Recipe(
         "lay out programs",
-        (*NETWORK, "seed", *MACHINE, "blocks", "by_class", "images_per_class"),
+        (*NETWORK, "seed", *MACHINE, "blocks", "by_class"),
         {"run": ("sample", "sample kind"), "trained": STARTS},
         PROGRAM,
         returns=True,

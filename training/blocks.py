@@ -54,10 +54,10 @@ def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = 
     """The network as blocks, one more than there are cuts; each cut stands before the layer that it names.
 
     Without `cuts`, before every convolution but the first whose input is all that the rest of the network reads: in a
-    residual network those that begin a residual block. `example_input` [n, ...] gives the shapes. Running the blocks
-    one after the other computes what the model computes.
-    Raises BlockError for a layer that does not exist or stands before another cut, and where a branch leads across a
-    cut; UnsupportedGraph where the model cannot be traced.
+    residual network those that begin a residual block. What stands before the first layer belongs to the first block.
+    `example_input` [n, ...] gives the shapes. Running the blocks one after the other computes what the model computes.
+    Raises BlockError for a layer that does not exist, is a first one or stands before another cut, and where a branch
+    leads across a cut; UnsupportedGraph where the model cannot be traced.
     """
     traced = trace(model, example_input)
     calls = {str(node.target): node for node in traced.graph.nodes if isinstance(module_of(traced, node), WEIGHTED)}
@@ -65,12 +65,15 @@ def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = 
     if cuts is None:
         convolutions = [name for name, node in calls.items() if not isinstance(module_of(traced, node), nn.Linear)]
         named = {name: _read_by(calls[name]) for name in convolutions}
-        chosen = {name: node for name, node in named.items() if _crossing(traced.graph, node, live) is None}
+        inside = {name: node for name, node in named.items() if _has_layers_before(traced, node)}
+        chosen = {name: node for name, node in inside.items() if _crossing(traced.graph, node, live) is None}
     else:
         if twice := next((name for name in cuts if list(cuts).count(name) > 1), None):
             raise BlockError(f"the cut before {twice!r} is named twice: name it once")
         chosen = {name: _read_by(_call(calls, name)) for name in cuts}
         for name, node in chosen.items():
+            if not _has_layers_before(traced, node):
+                raise BlockError(f"a cut before {name!r} cuts nothing off: no layer stands before it; name a later one")
             if crossing := _crossing(traced.graph, node, live):
                 raise BlockError(
                     f"a cut before {name!r} is crossed by a branch: {crossing[1].name!r} behind it reads "
@@ -80,7 +83,7 @@ def split(model: nn.Module, example_input: Tensor, cuts: Sequence[str] | None = 
     (inputs,) = (node for node in traced.graph.nodes if node.op == "placeholder")
     starts = {inputs: next(iter(calls), "input")}
     for name, node in sorted(chosen.items(), key=lambda item: order[item[1]]):
-        if node in starts and node is not inputs and cuts is not None:
+        if node in starts and cuts is not None:
             raise BlockError(f"the cuts before {starts[node]!r} and {name!r} are the same: name one of them")
         starts.setdefault(node, name)
     (result,) = (node for node in traced.graph.nodes if node.op == "output")
@@ -100,6 +103,11 @@ def _call(calls: dict[str, fx.Node], name: str) -> fx.Node:
 
 def _read_by(call: fx.Node) -> fx.Node:
     return call.all_input_nodes[0]
+
+
+def _has_layers_before(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a Linear or convolution layer has a part in a node's value."""
+    return any(isinstance(module_of(traced, each), WEIGHTED) for each in _before(node) | {node})
 
 
 def _before(node: fx.Node, start: fx.Node | None = None) -> set[fx.Node]:

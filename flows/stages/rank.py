@@ -13,7 +13,7 @@ from flows.settings import Settings
 from flows.solving import solved
 from flows.tracking import Run
 from flows.translation import device_of
-from formulation import Certificate
+from formulation import Certificate, FormulationError, Solution
 from training import Dataset, Evidence, Masks, Scores, ScoringSet
 
 
@@ -39,9 +39,18 @@ class Ranking:
         """One value per unit, higher = keep; raises FormulationError and TrainingError."""
         if self.settings.rule != "program":
             return rule_values(self.settings, self.settings.rule, network, self.dataset, self.scores)[0]
-        found = together([(which, solved(self.settings, each)) for which, each in self._instances(network.eval())])
+        found = together([(which, self._solved(which, each)) for which, each in self._instances(network.eval())])
         self.certificates.append(found.certificates)
         return found.importance
+
+    def _solved(self, which: Program, instance: Instance) -> Solution:
+        """The program's solution; an error names its block."""
+        try:
+            return solved(self.settings, instance)
+        except FormulationError as error:
+            if which.block:
+                raise type(error)(f"{which.block}: {error}") from error
+            raise
 
     def _instances(self, network: nn.Module) -> Iterator[tuple[Program, Instance]]:
         """The program of the network as it is, or those of its blocks; heads stay as they learned on the whole one."""

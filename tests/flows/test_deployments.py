@@ -194,7 +194,9 @@ def test_a_server_that_goes_away_in_the_middle_gives_one_line_and_no_run_is_left
         "none",
     )
     main = (sys.executable, "-m", "flows", "main", *words)
-    with process(main, place / "log", environment, place / "project") as flow:
+    # Every request to the server that is away is tried again, for a minute by default.
+    impatient = environment | {"PREFECT_CLIENT_MAX_RETRIES": "2"}
+    with process(main, place / "log", impatient, place / "project") as flow:
         wait_for("training", lambda: "epoch 3 of 200" in (place / "log").read_text(), 150)
         os.killpg(server.pid, signal.SIGKILL)
         assert flow.wait(300) == 2

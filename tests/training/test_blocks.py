@@ -99,9 +99,27 @@ def test_a_cut_that_does_not_exist_is_refused_with_the_nearest() -> None:
         split(made("vgg7"), IMAGES, ["conv33"])
 
 
+@pytest.mark.parametrize("first", [nn.BatchNorm2d(3), nn.Dropout(), nn.AvgPool2d(1)])
+def test_what_stands_before_the_first_layer_belongs_to_the_first_block(first: nn.Module) -> None:
+    layers = {"conv1": nn.Conv2d(3, 4, 3), "relu1": nn.ReLU(), "conv2": nn.Conv2d(4, 2, 3), "pool": nn.Flatten()}
+    model = nn.Sequential(OrderedDict({"first": first, **layers})).eval()
+    blocks = split(model, IMAGES)
+    assert [block.name for block in blocks] == ["conv1", "conv2"]
+    with torch.no_grad():
+        assert torch.equal(chained(blocks, IMAGES), model(IMAGES))
+
+
 def test_a_branch_across_a_cut_is_named() -> None:
     with pytest.raises(BlockError, match=r"before 'stage1.block1.conv2' is crossed by a branch: '\w+' behind it reads"):
         split(made("resnet20"), IMAGES, ["stage1.block1.conv2"])
+
+
+@pytest.mark.parametrize("cuts", [["conv1"], ["conv1", "conv3"]])
+def test_a_cut_before_the_first_layer_is_refused(cuts: list[str]) -> None:
+    with pytest.raises(
+        BlockError, match="before 'conv1' cuts nothing off: no layer stands before it; name a later one"
+    ):
+        split(made("vgg7"), IMAGES, cuts)
 
 
 def test_the_same_cut_twice_is_refused() -> None:

@@ -50,6 +50,18 @@ def test_what_a_killed_process_was_at_is_done_again_in_a_new_pool(prefect_server
     assert map_tasks(settings, trials.fail, calls, names=["set 1", "set 2", "set 3"]) == [0, 10, 20]
 
 
+def test_a_call_that_kills_every_process_takes_no_other_along(prefect_server: None, tmp_path: Path) -> None:
+    settings = trials.settings(tmp_path, task_runner="processes", workers="1")
+    calls = [(settings, str(tmp_path), number, times, "kill") for number, times in enumerate((9, 0, 0))]
+    finished: list[str] = []
+    with pytest.raises(FlowError, match=r"^set 1: the process at work was killed again and again"):
+        map_tasks(
+            settings, trials.fail, calls, names=["set 1", "set 2", "set 3"],
+            progress=lambda done, of, name: finished.append(name),
+        )  # fmt: skip
+    assert sorted(finished) == ["set 2", "set 3"]
+
+
 def test_a_call_that_kills_its_process_twice_is_named_in_one_line(prefect_server: None, tmp_path: Path) -> None:
     settings = trials.settings(tmp_path, task_runner="processes")
     with pytest.raises(FlowError, match=r"^set 1: the process at work was killed again and again"):
