@@ -60,9 +60,3 @@ def test_a_call_that_kills_every_process_takes_no_other_along(prefect_server: No
             progress=lambda done, of, name: finished.append(name),
         )  # fmt: skip
     assert sorted(finished) == ["set 2", "set 3"]
-
-
-def test_a_call_that_kills_its_process_twice_is_named_in_one_line(prefect_server: None, tmp_path: Path) -> None:
-    settings = trials.settings(tmp_path, task_runner="processes")
-    with pytest.raises(FlowError, match=r"^set 1: the process at work was killed again and again"):
-        map_tasks(settings, trials.fail, [(settings, str(tmp_path), 1, 9, "kill")], names=["set 1"])
