@@ -12,7 +12,8 @@ Each part is a table:
   In both, units are removed by importance and nothing is trained on; in brackets BatchNorm statistics are measured
   anew.
 - cifar: a deep network trained, scored by block, pruned and retrained by `python -m flows main`, and its mask carried
-  to MNIST and Fashion-MNIST by `python -m flows transfer`; settings are those of a GPU's hours, --set names others.
+  to MNIST and Fashion-MNIST by `python -m flows transfer`; settings are those of a GPU's hours, --set names others (not
+  the transfer's own images, epochs and seeds).
 - dask: the same programs on one and on two Dask workers, each started by the commands of docs/dask.md, in flows as a
   person starts them; the best possible schedule is that of the times measured with one worker.
 
