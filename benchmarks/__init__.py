@@ -1,1 +1,1 @@
-"""The measured tables of the README, one command each; the figures are printed as Markdown."""
+"""The measured tables of docs/results, one command each; the figures are printed as Markdown."""

@@ -1,4 +1,4 @@
-"""What removal saves once it is real: LeNet-5 and FC-3 with half of the units of every layer removed, and compacted.
+"""Compaction benchmark: LeNet-5 and FC-3 with half of the units of every layer removed.
 
     python -m benchmarks.compaction
 
@@ -26,7 +26,7 @@ from torch import nn
 import training
 from benchmarks.trained import SHAPE, train_all
 from training import Cost, Evidence, Latency
-from training.pruning.latency import summarise, take_turns
+from training.cost.latency import summarise_seconds, take_turns
 
 MODELS = {"lenet5": "LeNet-5", "fc3": "FC-3"}
 RULE, SHARE = "l2_norm", 0.5
@@ -95,7 +95,7 @@ def _onnx_latencies(files: Sequence[Path], batch: int, seconds: float) -> list[L
         return time.perf_counter() - start
 
     runs = [partial(time_run, partial(session.run, None, {"images": images})) for session in sessions]
-    return [summarise(times, batch, 1, "cpu") for times in take_turns(runs, seconds * len(runs))]
+    return [summarise_seconds(times, batch, 1, "cpu") for times in take_turns(runs, seconds * len(runs))]
 
 
 def cells(measured: Measured) -> Iterator[tuple[str, str, str]]:

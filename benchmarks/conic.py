@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from formulation import ScoreSettings, lower
-from formulation.bounds import input_box, propagate
-from formulation.images import checked_labels, flatten_images
-from formulation.network import INPUT, Affine, Array, Index, Network, Relu
-from formulation.sparsity import counted, layer_weight
+from formulation.network import Array, Index, Network
+from formulation.scoring_data import checked_labels, flatten_images
 from tests.formulation.test_golden import CERTIFIED, FC3, instance, settings_at
+from tests.oracles.unreduced import write_out
+from tests.oracles.values import stacked
 
 try:
     import cvxpy
@@ -37,7 +37,7 @@ def solve_unreduced(
     """The relaxed `published` program, unreduced, by CVXPY and Clarabel on one thread.
 
     Args:
-        network: affine maps and ReLUs.
+        network: the lowered network.
         pixels: [inputs, images].
         labels: [images].
         settings: loss weight, layer weight, radius and pixel range are read; the gap is Clarabel's tolerance.
@@ -47,7 +47,7 @@ def solve_unreduced(
         The objective, and CPU seconds (user + system) to write and compile the program and to solve it.
 
     Raises:
-        ValueError: another gate, an integer program, or an operation other than an affine map or a ReLU.
+        ValueError: another gate, or an integer program.
         RuntimeError: Clarabel ends without an optimum.
     """
     if settings.gate != "published" or not settings.relax or settings.integer_scores:
@@ -67,65 +67,22 @@ def solve_unreduced(
 
 
 def write(network: Network, pixels: Array, labels: Index, settings: ScoreSettings, *, free_inputs: bool = True) -> Any:
-    """The program in CVXPY: one matrix [activations, images] of `hidden` and one of `open` per ReLU node.
-
-        0 <= hidden <= open u+,   y - (1 - s) u+ <= hidden <= y - (1 - s) u+ - (1 - open) l
+    """The unreduced program of the tests' oracle in CVXPY, its cross-entropy as an exponential cone.
 
     With `free_inputs` the pixels are variables that equal the image, as the program is published (h0 = x); without,
-    they are data, so that the first layer's pre-activations are constants.
+    they are data, so that the first layer's pre-activations are constants. What affine maps make is columns of its own:
+    substituted into (3) and (4), W h + b is stored twice; on FC-3 with 10 images that took up to twice as long and
+    ended 3e-3 below the optimum.
     """
-    boxes = propagate(network, input_box(pixels, settings.radius, settings.pixel_range), valid=False)
-    scores = cvxpy.Variable(sum(network.units.values()), bounds=[0, 1])
-    values: dict[str, Any] = {INPUT: cvxpy.Variable(pixels.shape) if free_inputs else cvxpy.Constant(pixels)}
-    constraints = [values[INPUT] == pixels] if free_inputs else []
-    for node in network.nodes:
-        made = values[node.source]
-        match node.op:
-            case Affine(weight, bias):
-                made = weight @ made + bias[:, None]
-                if not made.is_constant():
-                    # Equality rows: substituted into (3) and (4), W h + b is stored twice; on FC-3 with 10 images
-                    # that took up to twice as long and ended 3e-3 below the optimum.
-                    y = cvxpy.Variable(made.shape)
-                    constraints.append(y == made)
-                    made = y
-            case Relu(score):
-                box = boxes[node.source]
-                cap = np.maximum(box.upper, 0.0)
-                made, rows = _relu(made, scores[score][:, None], cap, box.lower)
-                constraints += rows
-            case _:
-                raise ValueError(f"'{node.name}' is a {type(node.op).__name__}; only affine maps and ReLUs are written")
-        values[node.name] = made
-    objective = settings.loss_weight * _loss(values[network.nodes[-1].name], labels) + _sparsity(
-        network, scores, settings
-    )
-    return cvxpy.Problem(cvxpy.Minimize(objective), constraints)
-
-
-def _relu(y: Any, score: Any, cap: Array, least: Array) -> tuple[Any, list[Any]]:
-    hidden, open_ = cvxpy.Variable(y.shape, nonneg=True), cvxpy.Variable(y.shape, bounds=[0, 1])
-    gated = y - cvxpy.multiply(1 - score, cap)
-    rows = [
-        hidden <= cvxpy.multiply(open_, cap),
-        hidden >= gated,
-        hidden <= gated - cvxpy.multiply(1 - open_, least),
-    ]
-    return hidden, rows
-
-
-def _loss(logits: Any, labels: Index) -> Any:
-    classes, images = logits.shape
-    correct = cvxpy.multiply(np.eye(classes)[labels].T, logits)
-    return (cvxpy.sum(cvxpy.log_sum_exp(logits, axis=0)) - cvxpy.sum(correct)) / images
-
-
-def _sparsity(network: Network, scores: Any, settings: ScoreSettings) -> Any:
-    terms = [
-        (cvxpy.sum(scores[where]) - 2 * layer.units) / layer_weight(network, layer, settings.layer_weight)
-        for layer, where in zip(network.layers, network.score_slices.values(), strict=True)
-    ]
-    return cvxpy.sum_largest(cvxpy.hstack(terms), counted(network, settings.layer_weight))
+    program = write_out(network, pixels, labels, settings, free_inputs=free_inputs, equations=True)
+    columns = cvxpy.Variable(len(program.lower), bounds=[program.lower, program.upper])
+    rows, equations = ((each.weight @ columns + each.constant) for each in (program.rows, program.equations))
+    logits = stacked(list(program.logits), len(program.lower))
+    each = cvxpy.reshape(logits.weight @ columns + logits.constant, (len(labels), -1), order="C")
+    correct = cvxpy.multiply(np.eye(each.shape[1])[labels], each)
+    loss = (cvxpy.sum(cvxpy.log_sum_exp(each, axis=1)) - cvxpy.sum(correct)) / len(labels)
+    objective = program.loss_weight * loss + columns[program.largest]
+    return cvxpy.Problem(cvxpy.Minimize(objective), [rows >= 0, equations == 0])
 
 
 def main() -> int:

@@ -41,8 +41,9 @@ import training
 from benchmarks import decoupled_tables as tables
 from benchmarks.decoupled_cell import BLOCKS, LOWERING, WHOLE, Cell, run
 from benchmarks.decoupled_dask import FlowFailed, measure_dask
-from benchmarks.decoupled_flows import deep_network, named
+from benchmarks.decoupled_flows import deep_network
 from benchmarks.decoupled_networks import Prepared, Recipe, dataset_of, prepare
+from benchmarks.flow_commands import named
 from training import Split
 
 CACHE = Path.home() / ".cache" / "critical-neurons"

@@ -24,9 +24,9 @@ import formulation
 import training
 from benchmarks.decoupled_networks import Prepared
 from benchmarks.scoring_cell import import_what_the_first_call_imports, peak_bytes
-from flows.gathering import Gathered, together
-from flows.programs import Instance, Program, block_instance, blocks_of, programs_of, whole_instance
-from flows.settings import Settings
+from flows.adapters.aggregation import AggregatedScores, aggregate_sets
+from flows.adapters.programs import ProgramInputs, ProgramSpec, block_instance, blocks_of, programs_of, whole_instance
+from flows.config.settings import Settings
 from formulation import Round, Solution
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -84,7 +84,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         programs.append(_told(program, solution, time.process_time() - begun))
         print(f"  {programs[-1]}", file=sys.stderr, flush=True)
         solved.append((program, solution))
-    found = together(sorted(solved, key=lambda each: each[0].place))
+    found = aggregate_sets(sorted(solved, key=lambda each: each[0].place))
     return {
         "cpu": time.process_time() - started,
         "baseline": baseline,
@@ -94,11 +94,13 @@ def measure(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _instances(cell: Cell, network: nn.Module, images: Tensor, labels: Tensor) -> Iterator[tuple[Program, Instance]]:
+def _instances(
+    cell: Cell, network: nn.Module, images: Tensor, labels: Tensor
+) -> Iterator[tuple[ProgramSpec, ProgramInputs]]:
     """The programs in the order of a flow: those that take longest first."""
     settings = cell.settings
     if cell.how == WHOLE:
-        yield Program(1), whole_instance(settings, network, images, labels)
+        yield ProgramSpec(1), whole_instance(settings, network, images, labels)
         return
     classes = int(labels.max()) + 1
     units = formulation.outline(network, images).units
@@ -109,13 +111,13 @@ def _instances(cell: Cell, network: nn.Module, images: Tensor, labels: Tensor) -
         yield program, block_instance(settings, blocks, heads, program.block, read[program.block], labels)
 
 
-def _told(program: Program, solution: Solution, seconds: float) -> dict[str, Any]:
-    certificate = solution.certificate
-    names = ("status", "checked", "gap", "rounds", "columns", "rows", "undecided", "objective")
-    return {"block": program.block, "cpu": seconds} | {name: getattr(certificate, name) for name in names}
+def _told(program: ProgramSpec, solution: Solution, seconds: float) -> dict[str, Any]:
+    told = solution.certificate.to_dict()
+    names = ("status", "checked", "gap", "rounds", "columns", "rows", "unstable", "objective")
+    return {"block": program.block, "cpu": seconds} | {name: told[name] for name in names}
 
 
-def _values(found: Gathered) -> dict[str, dict[str, list[float]]]:
+def _values(found: AggregatedScores) -> dict[str, dict[str, list[float]]]:
     both = {"scores": found.scores, "importance": found.importance}
     return {name: {layer: values.tolist() for layer, values in each.items()} for name, each in both.items()}
 

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from benchmarks.decoupled_networks import WEIGHTS, Prepared, Recipe
 from flows import tracking
-from flows.gathering import BLOCK_TAG, STAGE
+from flows.adapters.aggregation import BLOCK_TAG, STAGE
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0  # seconds that a server may take to start on busy cores
@@ -107,7 +107,7 @@ def _times(bench: Bench, run_id: str) -> dict[str, tuple[float, float]]:
     """When every program of a score flow began and ended, in seconds from the first one's start, by its block."""
     client = MlflowClient(bench.store)
     scored = tracking.find_stage(tracking.find_run(bench.store, run_id), "score")
-    runs = [client.get_run(each.run_id) for each in tracking.runs_below(scored, STAGE)]
+    runs = [client.get_run(each.run_id) for each in scored.below(STAGE)]
     first = min(each.info.start_time for each in runs)
     return {
         each.data.tags[BLOCK_TAG]: ((each.info.start_time - first) / 1e3, (each.info.end_time - first) / 1e3)

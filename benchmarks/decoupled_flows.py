@@ -5,14 +5,12 @@ Both run `python -m flows` as a person does and read the figures back from the t
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.flow_commands import head_of, options_of, row_of, run_of_command
 from flows import tracking
-from flows.entry_points import ENTRY_POINTS
+from flows.config.entry_points import ENTRY_POINTS
 
 EXPERIMENT = "benchmark: decoupled"
 # The full command, meant for a GPU; on a CPU a narrower network and fewer epochs are named by --set.
@@ -51,12 +49,12 @@ TRANSFER_COLUMNS = {
 
 def deep_network(dataset: str, data_root: Path, more: Mapping[str, str]) -> Iterator[str]:
     """Both tables; `more` are further parameters of the flows."""
-    yield from _head("network, CIFAR-10", MAIN_COLUMNS)
+    yield from head_of("network, CIFAR-10", MAIN_COLUMNS)
     line, run_id = _main_row(dataset, data_root, more)
     yield line
     if run_id:
         yield ""
-        yield from _head("network, mask from -> trained on", TRANSFER_COLUMNS)
+        yield from head_of("network, mask from -> trained on", TRANSFER_COLUMNS)
         yield from _transfer_rows(dataset, run_id, data_root, more)
 
 
@@ -66,9 +64,9 @@ def _main_row(dataset: str, data_root: Path, more: Mapping[str, str]) -> tuple[s
     run = _run("main", words)
     if run is None:
         return f"| {words['model']} | failed |", ""
-    metrics = tracking.logged_metrics(run)
+    metrics = run.metrics()
     scored = metrics["seconds_score"] + metrics.get("seconds_heads", 0.0)
-    return _row(words["model"], MAIN_COLUMNS, {**metrics, "seconds_scored": scored}), run.run_id
+    return row_of(words["model"], MAIN_COLUMNS, {**metrics, "seconds_scored": scored}), run.run_id
 
 
 def _transfer_rows(dataset: str, mask_run: str, data_root: Path, more: Mapping[str, str]) -> Iterator[str]:
@@ -80,39 +78,11 @@ def _transfer_rows(dataset: str, mask_run: str, data_root: Path, more: Mapping[s
         places = {"dataset": dataset, "data_root": str(data_root), "mask_run": mask_run, "target": target}
         run = _run("transfer", words | places)
         title = f"{words['model']}, CIFAR-10 -> {name}"
-        yield _row(title, TRANSFER_COLUMNS, tracking.logged_metrics(run)) if run else f"| {title} | failed |"
-
-
-def named(word: str) -> tuple[str, str]:
-    """A parameter written name=value; raises argparse's error."""
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{word!r} has no value: write name=value")
-    return name, value
-
-
-def _head(first: str, columns: Mapping[str, str]) -> tuple[str, str]:
-    """A table's first two lines."""
-    return f"| {first} | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"
-
-
-def _row(name: str, columns: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """A line for the metrics of a run, parts of 1 shown in %."""
-    shown = {key: value if key.startswith("seconds") else 100 * value for key, value in metrics.items()}
-    return f"| {name} | {' | '.join(form.format_map(shown) for form in columns.values())} |"
+        yield row_of(title, TRANSFER_COLUMNS, run.metrics()) if run else f"| {title} | failed |"
 
 
 def _run(flow: str, words: Mapping[str, str]) -> tracking.Run | None:
     """The run of a flow with these parameters; None, after a word on stderr, where it fails."""
     store = tracking.open_store(tracking.store_uri(""), EXPERIMENT)
-    options = [part for name, value in {**words, "experiment": EXPERIMENT}.items() for part in (f"--{name}", value)]
-    command = [sys.executable, "-m", "flows", flow, *options]
-    lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or ():
-            sys.stderr.write(line)
-            lines.append(line)
-    if process.returncode or not lines or " run " not in lines[-1]:
-        print(f"failed: {' '.join(command)}", file=sys.stderr)
-        return None
-    return tracking.find_run(store.uri, lines[-1].split(" run ", 1)[1].split()[0])
+    run_id = run_of_command(flow, options_of({**words, "experiment": EXPERIMENT}))
+    return tracking.find_run(store.uri, run_id) if run_id else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from flows.agreement import spearman
+from flows.reporting.rank_correlation import spearman
 
 EXACT = 1e-6  # relative gap of the best schedule
 MOST_SECONDS, MOST_BYTES, LEAST_EFFICIENCY = 900.0, 8e9, 0.85

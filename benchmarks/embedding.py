@@ -66,6 +66,7 @@ def fit(model: nn.Module, images: Tensor, labels: Tensor, zeros: Zeros) -> nn.Mo
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(STEPS):
         optimiser.zero_grad()
+        # torch leaves this method untyped.
         nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         hold_at_zero(model, zeros)

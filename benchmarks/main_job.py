@@ -9,11 +9,11 @@ the figures back from it. Settings were chosen on validation images; the table s
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from benchmarks.flow_commands import head_of, options_of, row_of, run_of_command
 from flows import tracking
 
 EXPERIMENT = "benchmark: main job"
@@ -56,27 +56,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def head() -> tuple[str, str]:
     """The table's first two lines."""
-    return f"| network, data | {' | '.join(COLUMNS)} |", f"|{'---|' * (len(COLUMNS) + 1)}"
+    return head_of("network, data", COLUMNS)
 
 
 def row(model: str, dataset: str, metrics: Mapping[str, float]) -> str:
     """The table's line for the metrics of one main run."""
-    shown = {name: value if name.startswith("seconds_") else 100 * value for name, value in metrics.items()}
-    cells = " | ".join(form.format_map(shown) for form in COLUMNS.values())
-    return f"| {MODELS[model]}, {DATASETS[dataset]} | {cells} |"
+    return row_of(f"{MODELS[model]}, {DATASETS[dataset]}", COLUMNS, metrics)
 
 
 def _run(words: dict[str, str], store: tracking.Store) -> dict[str, float] | None:
     words = words | {"tracking_uri": store.uri, "experiment": EXPERIMENT}
-    options = [part for name, value in words.items() for part in (f"--{name}", value)]
-    command = [sys.executable, "-m", "flows", "main", *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    if done.returncode or " run " not in last:
-        print(f"failed: {' '.join(command)}", file=sys.stderr)
+    run_id = run_of_command("main", options_of(words))
+    if not run_id:
         return None
-    run_id = last.split(" run ", 1)[1].split()[0]
-    return tracking.logged_metrics(tracking.find_run(store.uri, run_id))
+    return tracking.find_run(store.uri, run_id).metrics()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Mutants of the constraint code, and which tests catch them: every sign, every row, every M, every pair of bounds.
 
-python -m benchmarks.mutation [--only gates] [--jobs 2]
+python -m benchmarks.mutation [--only relaxation/gates] [--jobs 2]
 
 Each mutant is one change of one expression in a copy of the code: + for -, <= for >=, a row left out, M shrunk by 10 %,
 a lower bound for an upper one, a maximum for a minimum. The tests of that file and those of the whole program run on
@@ -28,14 +28,18 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("constraints", "gates", "sparsity", "loss", "undecided", "separation")
+FILES = (
+    *("relaxation/inequalities", "solve/constraints", "relaxation/gates", "relaxation/sparsity", "relaxation/loss"),
+    *("solve/encoding", "solve/separation", "solve/pass_pace"),
+)
 WHOLE_PROGRAM = (  # run after a file's own tests
-    "test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_every_operation",
-    "test_reduction.py::test_reduced_and_unreduced_integer_programs_agree_with_undecided_windows_sums_and_shifts",
-    "test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_drawn_networks",
-    "test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[max_pooled-0.02-30]",
-    "test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[tabular-0.02-100]",
-    "test_separation.py",
+    "relaxation/test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_every_operation",
+    "relaxation/test_reduction.py::test_reduced_and_unreduced_integer_programs_agree_with_unstable_windows_sums_and_shifts",
+    "relaxation/test_reduction.py::test_reduced_and_unreduced_relaxations_agree_on_drawn_networks",
+    "solve/test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[max_pooled-0.02-30]",
+    "solve/test_program.py::test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logits[tabular-0.02-100]",
+    "solve/test_separation.py",
+    "test_embed.py::test_at_a_fixed_input_the_outputs_are_the_networks",
 )
 SECONDS = 300.0  # a mutant that runs longer is caught: the code no longer ends
 SHRUNK = ("cap", "big_m", "slack", "top")
@@ -47,11 +51,15 @@ SWAPPED = {"lower": "upper", "upper": "lower", "maximum": "minimum", "minimum": 
 
 # (where, which of the same changes there, change): why it computes the same
 EQUIVALENT: dict[tuple[str, int, str], str] = {
-    ("gates.pattern", 1, "big_m=np.zeros_like(centre) -> big_m=0.9 * (np.zeros_like(centre))"): "0.9 times 0 is 0",
     (
-        "separation.Separation._step", 1, "gate.upper -> gate.lower",
-    ): "a value that breaks a row lies above both its bounds or below both",
-    ("separation.Separation._rows", 1, "gate.lower -> gate.upper"): "only the shape is read, and both have the same",
+        "relaxation/gates.pattern", 1, "big_m=np.zeros_like(centre) -> big_m=0.9 * (np.zeros_like(centre))",
+    ): "0.9 times 0 is 0",
+    (
+        "solve/separation.Separation._step", 1, "gate.upper -> gate.lower",
+    ): "a value that breaks a cut lies above both its bounds or below both",
+    (
+        "solve/separation.Separation._cuts", 1, "gate.lower -> gate.upper",
+    ): "only the shape is read, and both have the same",
 }  # fmt: skip
 
 
@@ -85,9 +93,11 @@ def mutants(file: str) -> list[Mutant]:
     found = []
     for node, function in _code(ast.parse(text)):
         for after in _changes(node, file):
+            # What `_changes` changes are expressions and statements, which have places; the type of all nodes has none.
             start = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
-            end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
-            found.append(Mutant(file, function, node.lineno, start, end, text[start:end], after))  # type: ignore[attr-defined]
+            end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]  # likewise
+            line = node.lineno  # type: ignore[attr-defined]  # likewise
+            found.append(Mutant(file, function, line, start, end, text[start:end], after))
     return found
 
 
@@ -137,25 +147,31 @@ def _changes(node: ast.AST, file: str) -> Iterator[str]:
     match node:
         case ast.Expr(value=ast.Call(func=ast.Attribute(attr="add_constraints"))):
             yield "pass"  # the row is left out
+        case ast.Expr(value=ast.Yield()):
+            yield "yield from ()"  # so is a family of inequalities
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as op, right=right):
+            # A table of operators and comparisons cannot say in types that it maps each kind to itself.
             yield f"({ast.unparse(ast.BinOp(left, FLIPPED[type(op)](), right))})"  # type: ignore[arg-type]
         case ast.AugAssign(target=target, op=ast.Sub(), value=value) if isinstance(target, ast.Subscript):
             yield ast.unparse(ast.AugAssign(target, ast.Add(), value))
         case ast.UnaryOp(op=ast.USub(), operand=operand) if not isinstance(operand, ast.Constant):
             yield f"({ast.unparse(operand)})"
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in FLIPPED and not _names(node):
+            # As above.
             yield f"({ast.unparse(ast.Compare(left, [FLIPPED[type(op)]()], [right]))})"  # type: ignore[list-item]
         case ast.Attribute(value=value, attr=("lower" | "upper" | "maximum" | "minimum") as attr):
             yield ast.unparse(ast.Attribute(value, SWAPPED[attr], node.ctx))
         case ast.Call(func=func, args=args, keywords=keywords) if {"lower", "upper"} <= {k.arg for k in keywords}:
             swapped = [ast.keyword(SWAPPED.get(k.arg or "", k.arg), k.value) for k in keywords]
             yield ast.unparse(ast.Call(func, args, swapped))
-        case ast.Assign(targets=[ast.Name(id=name) as target], value=value) if file == "gates" and name in SHRUNK:
+        case ast.Assign(targets=[ast.Name(id=name) as target], value=value) if (
+            file == "relaxation/gates" and name in SHRUNK
+        ):
             yield f"{target.id} = 0.9 * ({ast.unparse(value)})"
-        case ast.keyword(arg=name, value=value) if file == "gates" and name in SHRUNK:
+        case ast.keyword(arg=name, value=value) if file == "relaxation/gates" and name in SHRUNK:
             yield f"{name}=0.9 * ({ast.unparse(value)})"
         case ast.Subscript(value=ast.Attribute(value=ast.Name(id="gate"), attr=name)) if (
-            file == "undecided" and name in SHRUNK
+            file == "solve/encoding" and name in SHRUNK
         ):
             yield f"(0.9 * {ast.unparse(node)})"
         case ast.Call(func=ast.Name(id="DataArray"), args=[ast.Name(id=name) | ast.Attribute(attr=name), *_]) if (
@@ -177,7 +193,7 @@ def _is(node: ast.expr, name: str) -> bool:
 def tests_of(file: str) -> list[str]:
     """A file's own tests, then those of the whole program; all files' for no file."""
     folder = Path("tests") / "formulation"
-    own = [f"test_{name}.py" for name in ([file] if file else FILES)]
+    own = [str(Path(name).with_name(f"test_{Path(name).name}.py")) for name in ([file] if file else FILES)]
     named = dict.fromkeys([name for name in own if (ROOT / folder / name).exists()] + list(WHOLE_PROGRAM))
     return [str(folder / name) for name in named]
 
@@ -251,7 +267,7 @@ def verdicts(everything: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]
 
 def copied(folder: Path) -> Path:
     """A copy of what the tests need."""
-    for name in ("formulation", "tests/formulation"):
+    for name in ("formulation", "naming", "tracing", "tests/formulation", "tests/oracles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "instances"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder

@@ -1,4 +1,4 @@
-"""What Prefect and MLflow cost beside the work itself, and what it costs to go on after an interruption.
+"""Overhead benchmark: Prefect and MLflow beside the work itself, and going on after an interruption.
 
     python -m benchmarks.overhead
 
@@ -22,12 +22,12 @@ from mlflow import MlflowClient
 
 import formulation
 import training
-from flows import translation
-from flows.entry_points import entry_point
-from flows.log_lines import write_log_lines
-from flows.pipeline import run_flow
-from flows.preparation import prepare
-from flows.settings import Settings
+from flows.adapters import library_settings
+from flows.config.entry_points import entry_point
+from flows.config.settings import Settings
+from flows.execution.log_lines import write_log_lines
+from flows.pipelines.flows import run_flow
+from flows.pipelines.preparation import prepare_flow
 
 WORDS = {"epochs": "5", "export": "none"}
 RULES = ("random", "critical")
@@ -84,13 +84,13 @@ def _resumed(place: Path, name: str) -> float:
 
 def _settings(place: Path, name: str) -> Settings:
     words = {"tracking_uri": f"sqlite:///{place / 'mlflow.db'}", "experiment": name, "cache": str(place / name)}
-    return prepare(entry_point("main"), {**WORDS, **words})
+    return prepare_flow(entry_point("main"), {**WORDS, **words})
 
 
 def _plain() -> dict[str, float]:
     """The seconds of the same work as plain calls, by stage."""
     settings = _plain_settings()
-    dataset = translation.dataset_of(settings)
+    dataset = library_settings.dataset_of(settings)
     example = dataset.test.images[:1]
     found: dict[str, float] = {}
 
@@ -101,15 +101,15 @@ def _plain() -> dict[str, float]:
         return result
 
     def train() -> torch.nn.Module:
-        network = translation.network_of(settings, dataset)
+        network = library_settings.network_of(settings, dataset)
         return _evaluated(_fitted(settings, network, dataset, settings.epochs, None), dataset)
 
     trained = timed("train", train)
     assert isinstance(trained, torch.nn.Module)
 
     def score() -> Mapping[str, object]:
-        sets = translation.scoring_sets_of(settings, trained, dataset)
-        asked = translation.score_settings_of(settings)
+        sets = library_settings.scoring_sets_of(settings, trained, dataset)
+        asked = library_settings.score_settings_of(settings)
         return formulation.mean_scores(
             [formulation.score(trained, each.images, each.labels, asked).scores for each in sets]
         )
@@ -164,7 +164,7 @@ def _fitted(
     epochs: int,
     masks: training.Masks | None,
 ) -> torch.nn.Module:
-    asked = translation.fit_settings_of(settings, epochs)
+    asked = library_settings.fit_settings_of(settings, epochs)
     return training.fit(network, dataset.train, dataset.validation, asked, masks=masks).model
 
 

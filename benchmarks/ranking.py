@@ -1,4 +1,4 @@
-"""Which units to remove: the program against simple rules at equal counts per layer.
+"""Ranking benchmark: the program against simple rules at equal counts per layer.
 
     DATA_ROOT=<folder with the images> python -m benchmarks.ranking
 
@@ -66,29 +66,31 @@ def log_cell(parent: Run, cell: Cell, found: dict[str, Any]) -> None:
     group = Group(cell.model, cell.dataset, cell.levels, (found,))
     with tracking.open_run(parent, f"{group.title}, seed {cell.seed}", {"stage": "ranking"}) as opened:
         tracking.log_params(opened, {"model": cell.model, "dataset": cell.dataset, "seed": cell.seed})
-        tracking.log_metrics(opened, {"accuracy.dense": found["dense"]})
+        tracking.telling_at_once(opened).add_metrics({"accuracy.dense": found["dense"]})
         for counting in COUNTINGS:
             curves = found[counting]["curves"]
-            tracking.log_metrics(opened, {f"area.{counting}.{name}": sum(c) / len(c) for name, c in curves.items()})
+            tracking.telling_at_once(opened).add_metrics(
+                {f"area.{counting}.{name}": sum(c) / len(c) for name, c in curves.items()}
+            )
             for place, level in enumerate(cell.levels):
                 at_level = {f"accuracy.{counting}.{name}": curve[place] for name, curve in curves.items()}
-                tracking.log_metrics(opened, at_level, step=round(100 * level))
-            tracking.log_figure(opened, curve_figure([group], counting), f"{counting}.png")
-        tracking.log_json(opened, found, "found.json")
+                tracking.telling_at_once(opened).add_metrics(at_level, step=round(100 * level))
+            tracking.telling_at_once(opened).add_figure(curve_figure([group], counting), f"{counting}.png")
+        tracking.telling_at_once(opened).add_json(found, "found.json")
 
 
 def report(parent: Run, groups: Sequence[Group], pictures: Path | None) -> str:
     """All tables as text; curves as pictures in the run on top, and in a folder if one is given."""
     for counting in COUNTINGS:
         figure = curve_figure(groups, counting)
-        tracking.log_figure(parent, figure, f"{counting}.png")
+        tracking.telling_at_once(parent).add_figure(figure, f"{counting}.png")
         if pictures is not None:
             figure.savefig(pictures / f"ranking_{counting}.png", dpi=80)
         for group in groups:
             name = f"{counting}.{group.model}.{group.dataset}"
             rival = group.area(counting, group.best_rule(counting))[0]
             areas = {f"area.{name}.{PROGRAM}": group.area(counting, PROGRAM)[0], f"area.{name}.best_rule": rival}
-            tracking.log_metrics(parent, areas)
+            tracking.telling_at_once(parent).add_metrics(areas)
     tables = [table(groups) for table in (area_table, level_table, target_table)]
     return "\n\n".join("\n".join(table) for table in tables)
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
             for cell, each in zip(cells, found, strict=True):
                 log_cell(parent, cell, each)
             text = report(parent, groups, Path(chosen.pictures) if chosen.pictures else None)
-        tracking.log_note(parent, text)
+        tracking.telling_at_once(parent).add_note(text)
     print(text)
     return 0
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ranking_cell '{"model": "fc3", "dataset": "mnist", "seed": 0, ...}'
 
-Prints one line of JSON. Scoring and exchanging see validation images, the simple rules training images; test images
+Prints one line of JSON. Scoring and swaps see validation images, the simple rules training images; test images
 only measure.
 """
 
@@ -23,7 +23,7 @@ from torch import nn
 import training
 from benchmarks.trained import train_all
 from formulation import ScoreSettings, importance, score
-from formulation.settings import GateName
+from naming import GateName
 from training import Dataset, Evidence, FitSettings, Masks, Method, Scores, ScoringSet, Selector
 
 STEP = 0.05
@@ -143,7 +143,7 @@ def measure(bench: Bench, counting: str) -> dict[str, object]:
     """Curves of the program and of every simple rule at its counts, and what an epoch of training makes of them."""
     started, method = (
         time.process_time(),
-        Method(program_scorer(bench.chosen), selector_of(counting), _exchange(bench, across=counting == "own")),
+        Method(program_scorer(bench.chosen), selector_of(counting), _swap_search(bench, across=counting == "own")),
     )
     by_level = dict(masks_by_level(bench, method))
     seconds = time.process_time() - started
@@ -165,7 +165,7 @@ def measure(bench: Bench, counting: str) -> dict[str, object]:
 
 def ablation(bench: Bench) -> Curves:
     """At uniform counts: what each step of the method adds, and what the same schedule makes of simple rules."""
-    select, swap = selector_of("uniform"), _exchange(bench)
+    select, swap = selector_of("uniform"), _swap_search(bench)
     program, chosen = program_scorer(bench.chosen), bench.chosen
     pattern = [_importance_of(bench, gate="pattern", loss_weight=weight) for weight in (0.2, 1.0, 5.0, 25.0)]
     one_shot = {
@@ -181,8 +181,8 @@ def ablation(bench: Bench) -> Curves:
     }
     methods = {
         "steps, `linear`": Method(program, select),
-        "steps and exchange, `linear` (the program)": Method(program, select, swap),
-        "steps and exchange, scores of the first step kept, `linear`": Method(
+        "steps and swaps, `linear` (the program)": Method(program, select, swap),
+        "steps and swaps, scores of the first step kept, `linear`": Method(
             lambda *_: one_shot["one shot, `linear`"], select, swap
         ),
     }
@@ -198,16 +198,16 @@ def ablation(bench: Bench) -> Curves:
     methods["steps, `linear`, least confident images"] = Method(program_scorer(least), select)
     for rule in ("l1_norm", "squared_taylor"):
         methods[f"steps, {rule}"] = Method(_rule_scorer(rule, chosen), select)
-        methods[f"steps and exchange, {rule}"] = Method(_rule_scorer(rule, chosen), select, swap)
-    methods["steps and exchange, random"] = Method(lambda *_: bench.rules[RANDOM][0], select, swap)
+        methods[f"steps and swaps, {rule}"] = Method(_rule_scorer(rule, chosen), select, swap)
+    methods["steps and swaps, random"] = Method(lambda *_: bench.rules[RANDOM][0], select, swap)
     for name, method in methods.items():
         curves[name] = [bench.accuracy(bench.pruned(masks)) for _, masks in masks_by_level(bench, method)]
     return curves
 
 
-def _exchange(bench: Bench, *, across: bool = False) -> Callable[[nn.Module, Masks], training.Exchange]:
+def _swap_search(bench: Bench, *, across: bool = False) -> Callable[[nn.Module, Masks], training.SwapResult]:
     chosen = bench.chosen
-    return lambda model, masks: training.exchange(
+    return lambda model, masks: training.search_swaps(
         model, masks, chosen.images, chosen.labels, tries=TRIES, across=across
     )
 

@@ -1,4 +1,4 @@
-"""How far scores depend on the images, and which settings make them agree.
+"""Robustness benchmark: agreement of scores between scoring sets, by settings.
 
     DATA_ROOT=<folder with the images> python -m benchmarks.robustness
 
@@ -29,7 +29,7 @@ import formulation
 import training
 from benchmarks.trained import train_all
 from flows import tracking
-from flows.agreement import agreement_by_layer
+from flows.reporting.rank_correlation import agreement_by_layer
 from flows.tracking import Run
 from formulation import ScoreSettings
 from training import Dataset, Scores, ScoringSet
@@ -114,14 +114,14 @@ def main(arguments: Sequence[str]) -> int:
                 _log(top, f"{model}, {name}, {variant}", VARIANTS[variant], images, metrics)
                 lines.append(row(title, f"{variant}, {images} of each class", metrics))
                 print(lines[-1], flush=True)
-        tracking.log_note(top, "\n".join(lines))
+        tracking.telling_at_once(top).add_note("\n".join(lines))
     return 0
 
 
 def _log(top: Run, title: str, settings: ScoreSettings, images: int, metrics: Mapping[str, float]) -> None:
     with tracking.open_run(top, title, {"stage": "robustness"}) as opened:
         tracking.log_params(opened, settings.to_dict() | {"images_per_class": images})
-        tracking.log_metrics(opened, metrics)
+        tracking.telling_at_once(opened).add_metrics(metrics)
 
 
 def _agreement(name: str, values: Sequence[Scores]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What scoring costs: CPU seconds, memory and gap of each cell of the README's table, one row each.
+"""Scoring benchmark: CPU seconds, memory and gap of each cell of the table, one row each.
 
     python -m benchmarks.scoring [--quick] [--cells golden,lenet5]
 
@@ -41,7 +41,7 @@ MOST_SLOPE, MOST_RATIO, LEAST_CONIC = 0.8, 2.0, 25.0
 INTEGER_GAP, INTEGER_LIMIT = 1e-2, 60.0
 
 HEAD = (
-    "network, images, gate", "gap asked for", "reached", "rounds", "columns", "rows", "undecided",
+    "network, images, gate", "gap asked for", "reached", "rounds", "columns", "cuts", "unstable",
     "CPU seconds", "of it in the solver", "ratio", "lowering", "peak MB (after imports)", "target", "met",
 )  # fmt: skip
 
@@ -102,7 +102,7 @@ def row(measured: Measured) -> str:
     wanted, met = target(measured)
     values = [
         title(cell), f"{cell.gap:g}", f"{found['gap']:.1e}",
-        *(str(found[name]) for name in ("rounds", "columns", "rows", "undecided")),
+        *(str(found[name]) for name in ("rounds", "columns", "rows", "unstable")),
         f"{found['whole']:.2f}", f"{found['in_solver']:.2f}", f"{ratio(measured):.2f}", f"{found['lowering']:.2f}",
         f"{found['peak'] / 1e6:.0f} ({found['baseline'] / 1e6:.0f})", wanted, _word(met),
     ]  # fmt: skip

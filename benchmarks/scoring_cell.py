@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import nn
 
-import formulation.images
+import formulation.scoring_data
 from benchmarks.trained import Trained
 from formulation import Round, ScoreSettings, lower, score
-from formulation.images import checked_labels, flatten_images
+from formulation.scoring_data import checked_labels, flatten_images
 from tests.formulation.test_golden import CERTIFIED, FC3, LENET5, instance, settings_at
 
 GOLDEN = {"golden fc3": FC3, "golden lenet5": LENET5}
@@ -62,6 +62,7 @@ class Cell:
         if self.model in GOLDEN:
             return settings_at(self.gap)
         radius = 0.0 if self.gate in ("pattern", "linear") else 1e-5
+        # Settings of a cell come from JSON, which ScoreSettings checks itself.
         return ScoreSettings(loss_weight=5, radius=radius, gate=self.gate, gap=self.gap, **self.settings)  # type: ignore[arg-type]
 
 
@@ -110,10 +111,10 @@ def measure(cell: Cell) -> dict[str, Any]:
     baseline = peak_bytes()
     settings = cell.score_settings()
     wall, started = time.perf_counter(), time.process_time()
-    with measured(formulation.images, "lower") as lowering, measured(highspy.Highs, "run") as solver:
+    with measured(formulation.scoring_data, "read_network") as lowering, measured(highspy.Highs, "run") as solver:
         certificate = score(model, images, labels, settings, progress=_report).certificate
     took = time.process_time() - started
-    return asdict(certificate) | {
+    return certificate.to_dict() | {
         "whole": took - lowering.seconds,
         "lowering": lowering.seconds,
         "in_solver": solver.seconds,

@@ -28,10 +28,13 @@ class Trained:
     images: Path
 
     def load(self, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]:
-        """The network in evaluation mode, and the first so many scoring images [n, 1, 28, 28] and labels [n]."""
-        network = training.build(self.model, input_shape=SHAPE, classes=CLASSES, seed=0, checkpoint=self.weights)
+        """The network in evaluation mode, and the first so many scoring images [n, C, H, W] and labels [n]."""
         with np.load(self.images) as stored:
-            return network.eval(), stored["images"][:images], stored["labels"][:images]
+            pixels, labels = stored["images"][:images], stored["labels"][:images]
+        channels, height, width = pixels.shape[1:]
+        shape = (channels, height, width)
+        network = training.build(self.model, input_shape=shape, classes=CLASSES, seed=0, checkpoint=self.weights)
+        return network.eval(), pixels, labels
 
 
 def train_all(

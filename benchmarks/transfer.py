@@ -10,11 +10,11 @@ parameters to the flow.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
+from benchmarks.flow_commands import head_of, named, options_of, row_of, run_of_command
 from flows import tracking
 
 EXPERIMENT = "benchmark: transfer"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = _chosen(arguments)
     store = tracking.open_store(tracking.store_uri(chosen.tracking_uri), EXPERIMENT)
     words = {"epochs": str(chosen.epochs), "seed": chosen.seed, "seeds": str(SEEDS), **dict(chosen.set)}
-    print(*head(TARGET_HEAD, ON_TARGET), sep="\n", flush=True)
+    print(*head_of(TARGET_HEAD, ON_TARGET), sep="\n", flush=True)
     on_source = []
     for model, pair in product(chosen.models.split(","), chosen.pairs.split(",")):
         source, _, target = pair.partition(":")
@@ -60,21 +60,10 @@ def main(arguments: Sequence[str]) -> int:
         if metrics is None:
             return 1
         first, second = DATASETS.get(source, source), DATASETS.get(target, target)
-        print(row(f"{MODELS.get(model, model)}, {first} -> {second}", ON_TARGET, metrics), flush=True)
-        on_source.append(row(f"{MODELS.get(model, model)}, {first} ({second})", ON_SOURCE, metrics))
-    print("", *head(SOURCE_HEAD, ON_SOURCE), *on_source, sep="\n", flush=True)
+        print(row_of(f"{MODELS.get(model, model)}, {first} -> {second}", ON_TARGET, metrics), flush=True)
+        on_source.append(row_of(f"{MODELS.get(model, model)}, {first} ({second})", ON_SOURCE, metrics))
+    print("", *head_of(SOURCE_HEAD, ON_SOURCE), *on_source, sep="\n", flush=True)
     return 0
-
-
-def head(first: str, columns: Mapping[str, str]) -> tuple[str, str]:
-    """A table's first two lines."""
-    return f"| {first} | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"
-
-
-def row(name: str, columns: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """A table's line for the metrics of one transfer, parts of 1 shown in %."""
-    shown = {metric: 100 * value for metric, value in metrics.items()}
-    return f"| {name} | {' | '.join(form.format_map(shown) for form in columns.values())} |"
 
 
 def _chosen(arguments: Sequence[str]) -> argparse.Namespace:
@@ -83,29 +72,17 @@ def _chosen(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", default=",".join(PAIRS), help="from:to, by commas")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of every arm")
     parser.add_argument("--seed", default="0", help=f"the first of {SEEDS} seeds")
-    parser.add_argument("--set", action="append", default=[], type=_named, help="name=value, a parameter of the flow")
+    parser.add_argument("--set", action="append", default=[], type=named, help="name=value, a parameter of the flow")
     parser.add_argument("--tracking_uri", default="", help="MLflow store; empty: as for the flows")
     return parser.parse_args(arguments)
 
 
-def _named(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{word!r} has no value: write name=value")
-    return name, value
-
-
 def _run(words: dict[str, str], store: tracking.Store) -> dict[str, float] | None:
     words = words | {"tracking_uri": store.uri, "experiment": EXPERIMENT}
-    options = [part for name, value in words.items() for part in (f"--{name}", value)]
-    command = [sys.executable, "-m", "flows", "transfer", *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    if done.returncode or " run " not in last:
-        print(f"failed: {' '.join(command)}", file=sys.stderr)
+    run_id = run_of_command("transfer", options_of(words))
+    if not run_id:
         return None
-    run_id = last.split(" run ", 1)[1].split()[0]
-    return tracking.logged_metrics(tracking.find_run(store.uri, run_id))
+    return tracking.find_run(store.uri, run_id).metrics()
 
 
 if __name__ == "__main__":

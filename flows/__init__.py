@@ -1,1 +1,4 @@
-"""The flows: settings, stages and tracking; the only room that knows Prefect and MLflow."""
+"""The workflow: settings, stages, tracking in MLflow and execution by Prefect.
+
+The only package that knows Prefect and MLflow; it stands on both libraries.
+"""

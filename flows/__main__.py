@@ -1,56 +1,108 @@
-"""`python -m flows <flow> --name value ...`: the command line of every flow."""
+"""`python -m flows <flow> --name value ...`: the command line of every flow, installed as `critical-neurons`."""
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
-from flows.entry_points import SERVE, entry_point
+from flows.checkout import set_prefect_defaults
 from flows.errors import FlowError
-from flows.words import help_of, overview, settings_of, words_of
+from naming import __version__, missing_extra
 
 HELP = ("-h", "--help")
+VERSION, COMPLETION = "--version", "--completion"
+INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+
+
+def console() -> None:
+    """Run what the command line names, and end the process with the code of :func:`main`."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named flow; 0, 1 for failing tests, 2 for an error the caller can mend, 130 after Ctrl-C."""
-    if not arguments or arguments[0] in HELP:
-        print(overview())
+    """Run the named flow; 0, 1 for failing tests, 2 for an error the caller can mend, 130 after Ctrl-C.
+
+    3 where `check` finds that every solution holds and one is not proved optimal.
+    """
+    if arguments and arguments[0] == VERSION:
+        print(__version__)
         return 0
     try:
-        point = entry_point(arguments[0])
-        if any(word in HELP for word in arguments[1:]):
-            print(help_of(point))
-            return 0
-        words = words_of(point, arguments[1:])
-        settings = settings_of(words)
+        return _answer(arguments)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if not (line := missing_extra(error.name)):
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+def _answer(arguments: Sequence[str]) -> int:
+    # Here, because the settings stand on pydantic, which the libraries alone do without.
+    from flows.config import SERVE, completion_of, entry_point, help_of, overview, settings_of, words_of
+
+    if not arguments or arguments[0] in HELP:
+        print(overview())
+        return 0
+    if arguments[0] == COMPLETION:
+        print(completion_of(arguments[1:]))
+        return 0
+    point = entry_point(arguments[0])
+    if any(word in HELP for word in arguments[1:]):
+        print(help_of(point))
+        return 0
+    words = words_of(point, arguments[1:])
+    settings = settings_of(words)
     # torch, MLflow and Prefect take seconds to import: help and a wrong parameter need none of them.
     if point.name == "test":
         from flows.suite import run_suite
 
         return run_suite(settings)
-    from flows.server import reach_server, require_server
+    if point is not SERVE and "torch" not in sys.modules:
+        print(time.strftime("%H:%M:%S"), f"{point.name:<8} loading torch, MLflow and Prefect", flush=True)
+    set_prefect_defaults()
+    with _leaving_at_once():
+        from flows.prefect_server import reach_server, require_server
 
-    try:
         if point is SERVE:
             require_server()
         reach_server()
-    except FlowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if point is SERVE:
-        from flows.serving import serve_flows
+        if point is SERVE:
+            from flows.serving import serve_flows
 
-        return serve_flows()
-    from flows.launch import launch
+            return serve_flows()
+        from flows.launch import launch
 
-    return launch(point, words)
+        return launch(point, words)
+
+
+@contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """End the process by Ctrl-C or SIGTERM, without a word from what is being imported: no run is open yet.
+
+    Whoever opens runs takes the signals itself.
+    """
+    previous = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    console()

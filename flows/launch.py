@@ -4,34 +4,50 @@ import logging
 import sys
 from collections.abc import Mapping
 
-import httpx
-from prefect.settings import PREFECT_API_URL
-
 from flows import tracking
-from flows.entry_points import EntryPoint
-from flows.interruption import end_at_once, run_interruptibly
-from flows.log_lines import MENDABLE, one_line, write_log_lines
-from flows.pipeline import run_flow
-from flows.preparation import prepare
+from flows.config import EntryPoint, Settings
+from flows.errors import FlowError, ServerError
+from flows.execution import (
+    MENDABLE,
+    Services,
+    end_at_once,
+    one_line,
+    run_interruptibly,
+    vanishing,
+    write_log_lines,
+)
+from flows.pipelines import outcome_of, prepare_flow, run_flow
+from flows.prefect_server import start_server
+from flows.redaction import redacted
+
+LOG = logging.getLogger("flows")
 
 
 def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
-    """Run a flow; 0, or 2 after a line on stderr for an error that its caller can mend. Others keep their traceback."""
+    """Run a flow; 0, or 2 after a line on stderr for an error that its caller can mend. Others keep their traceback.
+
+    3 where `check` finds that all solutions hold and a gap was left open.
+    """
     write_log_lines()
+    begun = False
     try:
-        settings = prepare(point, words)
-        uri = tracking.store_uri(settings.tracking_uri)
-        run_id = run_interruptibly(lambda: run_flow(point.name, settings), uri)
+        uri = tracking.store_uri(words.get("tracking_uri", ""))
+        with vanishing(Services(uri, words.get("dask_address", ""))):
+            settings = prepare_flow(point, words)
+            begun = True
+            run_id = run_interruptibly(lambda: _run(point, settings), uri)
+            for line in outcome_of(uri, run_id):
+                LOG.info("result   %s", line)
     except MENDABLE as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except httpx.TransportError as error:
-        print(f"error: {_gone(one_line(error))}; see what the flow did in {uri}, and start the server", file=sys.stderr)
-        end_at_once(2)
-    logging.getLogger("flows").info("done     run %s in %s", run_id, uri)
+        if begun and isinstance(error, ServerError):
+            # Threads of Prefect's would try the server for more than a minute.
+            end_at_once(2)
+        return error.exit_code if isinstance(error, FlowError) else 2
+    LOG.info("done     run %s in %s", run_id, redacted(uri))
     return 0
 
 
-def _gone(reason: str) -> str:
-    # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
-    return f"Prefect server {PREFECT_API_URL.value() or 'of this process'} went away in the middle ({reason})"
+def _run(point: EntryPoint, settings: Settings) -> str:
+    start_server()
+    return run_flow(point.name, settings)

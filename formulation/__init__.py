@@ -1,8 +1,9 @@
-"""Which units of a trained network matter, with a solver's proof behind the answer."""
+"""The mixed-integer program that scores the units of a trained network, with a dual bound behind the answer.
 
-from formulation.budget import BudgetSolution, keep_within
-from formulation.checker import Verdict, check
-from formulation.costs import Cost
+It knows torch only where a module is lowered, and nothing of training, tracking and orchestration.
+"""
+
+from formulation.budget import BudgetSolution, CostTerm, keep_within
 from formulation.embed import Masks, embed
 from formulation.errors import (
     BudgetTooSmall,
@@ -16,30 +17,44 @@ from formulation.errors import (
     InvalidModel,
     InvalidSetting,
     InvalidSolution,
+    SolverCrashed,
     SolverFailed,
     SolverUnavailable,
     TimeLimitReached,
     UnsupportedLayer,
 )
 from formulation.explanation import Pull, explain
-from formulation.export import linopy_program, write_program
 from formulation.importance import importance
-from formulation.lowering import TRACING, Outline, lower, outline
-from formulation.network import Layer, Network, Scores
+from formulation.lowering import Outline, lower, outline
+from formulation.masks import (
+    CostLimit,
+    MaskBudget,
+    MaskCertificate,
+    MaskSettings,
+    MaskSolution,
+    MaskVerdict,
+    check_mask,
+    choose_mask,
+    objective_of,
+)
+from formulation.network import Layer, Network, Scores, Unstable
+from formulation.program_export import linopy_program, write_program
 from formulation.ranges import score_ranges
-from formulation.scores import mean_scores, merged_scores
+from formulation.score_merging import mean_scores, merged_scores
+from formulation.score_settings import ScoreSettings
 from formulation.scoring import confirm, propose, score
-from formulation.settings import ScoreSettings
-from formulation.solution import Certificate, Proof, Round, Solution, Undecided
-from formulation.solvers import require_solver
+from formulation.solution import Certificate, DualBound, Round, Solution
+from formulation.solve.solvers import require_solver
+from formulation.verify import Verdict, check, prove_bound
 
 __all__ = [
-    "TRACING",
     "BudgetSolution",
     "BudgetTooSmall",
     "Certificate",
     "CheckFailed",
-    "Cost",
+    "CostLimit",
+    "CostTerm",
+    "DualBound",
     "FormulationError",
     "InfeasibleProgram",
     "InvalidBounds",
@@ -50,22 +65,29 @@ __all__ = [
     "InvalidSetting",
     "InvalidSolution",
     "Layer",
+    "MaskBudget",
+    "MaskCertificate",
+    "MaskSettings",
+    "MaskSolution",
+    "MaskVerdict",
     "Masks",
     "Network",
     "Outline",
-    "Proof",
     "Pull",
     "Round",
     "ScoreSettings",
     "Scores",
     "Solution",
+    "SolverCrashed",
     "SolverFailed",
     "SolverUnavailable",
     "TimeLimitReached",
-    "Undecided",
+    "Unstable",
     "UnsupportedLayer",
     "Verdict",
     "check",
+    "check_mask",
+    "choose_mask",
     "confirm",
     "embed",
     "explain",
@@ -75,8 +97,10 @@ __all__ = [
     "lower",
     "mean_scores",
     "merged_scores",
+    "objective_of",
     "outline",
     "propose",
+    "prove_bound",
     "require_solver",
     "score",
     "score_ranges",

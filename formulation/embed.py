@@ -1,4 +1,4 @@
-"""A trained network as constraints in somebody's own linopy model; what is decided beforehand costs nothing there."""
+"""A trained network as constraints in somebody's own linopy model; what is stable costs nothing there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from xarray import DataArray
 
-from formulation.bounds import Box
-from formulation.constraints import linear
-from formulation.decisions import Form, Plan, UndecidedPool, UndecidedRelu, plan_network
 from formulation.errors import InvalidBounds, InvalidEmbedding, InvalidModel
-from formulation.network import Add, Affine, Array, Index, MaxPool, Network, Relu, Shift
+from formulation.network import (
+    Add,
+    Affine,
+    Array,
+    ChannelGate,
+    Differentiable,
+    Index,
+    MaxPool,
+    Network,
+    Relu,
+    Shift,
+    not_lowered,
+)
+from formulation.relaxation import Box, Encoding, Form, plan_network
+from formulation.solve import add_max_pool, add_split_relu, linear_expression
 
 Masks = Mapping[str, Sequence[float] | Array | NDArray[np.bool_]]
 
@@ -30,19 +41,13 @@ def embed(
 ) -> Variable:
     """Add a network to a linopy model; returns its outputs at `inputs`, exact wherever the inputs are in their bounds.
 
-    An undecided activation (l < 0 < u) of node k has `<name>_hidden_<k>` h in [0, u], `<name>_rest_<k>` r in [0, -l]
-    and the binary `<name>_open_<k>` z, with its pre-activation y split into the two (big-M with M = u and M = -l):
+    The inequalities are those of `relaxation.inequalities` at s = 1. An unstable activation (l < 0 < u) of node k has
+    `<name>_hidden_<k>` h in [0, u], `<name>_rest_<k>` r in [0, -l] and the binary `<name>_open_<k>`; its pre-activation
+    is split into the two (`<name>_split_<k>`, `<name>_closed_<k>`, `<name>_positive_<k>`).
 
-        h - r = y                                   `<name>_split_<k>`
-        h <= z u                                    `<name>_closed_<k>`
-        r <= -(1 - z) l                             `<name>_positive_<k>`
-
-    An undecided window of a max-pool, over the candidates c that can be its maximum, has `<name>_largest_<k>` p and one
-    binary `<name>_pick_<k>` per candidate, u' being the largest upper bound of the other candidates:
-
-        p >= h_c                                    `<name>_above_<k>`
-        p <= h_c + (1 - pick_c) (u' - l_c)          `<name>_below_<k>`
-        sum_c pick_c = 1                            `<name>_one_<k>`
+    An unstable window of a max-pool, over the candidates that can be its maximum, has `<name>_largest_<k>` and one
+    binary `<name>_pick_<k>` per candidate; of (5) to (7) (`<name>_above_<k>`, `<name>_below_<k>`, `<name>_one_<k>`) the
+    second has the largest upper bound of the *other* candidates.
 
     The outputs are variables `<name>_output` with their interval bounds, equal to their forms (`<name>_output`).
 
@@ -70,14 +75,11 @@ def embed(
     _require_finite(network)
     kept = _kept(network, {} if masks is None else masks)
     labels, form = _read(model, network, inputs)
-    plan, output, bounds = plan_network(network, form, _box(model, labels), kept)
-    _require_free_names(model, name, plan)
-    for block in plan.blocks:
-        if isinstance(block, UndecidedRelu):
-            made = _add_relu(model, name, block, labels)
-        else:
-            made = _add_pool(model, name, block, labels)
-        labels = np.append(labels, made.labels.values)
+    unstable, output, bounds = plan_network(network, form, _box(model, labels), kept)
+    _require_free_names(model, name, unstable)
+    for made in unstable:
+        add = _add_relu if isinstance(made.node.op, Relu) else _add_pool
+        labels = np.append(labels, add(model, name, made, labels))
     dim = f"{name}_output"
     coords = [(dim, np.arange(network.classes))]
     outputs = model.add_variables(DataArray(bounds.lower, coords), DataArray(bounds.upper, coords), name=dim)
@@ -85,46 +87,48 @@ def embed(
     return outputs
 
 
-def _add_relu(model: Model, name: str, block: UndecidedRelu, labels: Index) -> Variable:
-    node, dim = block.node, f"{name}_{block.node}"
-    coords = [(dim, block.position)]
-    lower, upper = DataArray(block.lower, coords), DataArray(block.upper, coords)
-    hidden = model.add_variables(0.0, upper, name=f"{name}_hidden_{node}")
-    rest = model.add_variables(0.0, -lower, name=f"{name}_rest_{node}")
+def _add_relu(model: Model, name: str, made: Encoding, labels: Index) -> Index:
+    """Add an encoding's variables and constraints; the labels of its columns."""
+    node, positions = made.node.name, made.unstable.activation
+    dim = f"{name}_{node}"
+    coords = [(dim, positions)]
+    hidden = model.add_variables(0.0, DataArray(made.cap, coords), name=f"{name}_hidden_{node}")
+    rest = model.add_variables(0.0, -DataArray(made.big_m, coords), name=f"{name}_rest_{node}")
     open_ = model.add_variables(coords=coords, binary=True, name=f"{name}_open_{node}")
-    # Split, and not h >= y, h <= y - (1 - z) l: the same relaxation, but W is stored once, not twice, and without a row
+    # Split, and not as scored ReLUs are: the same relaxation, but W is stored once, not twice, and without a constraint
     # and a column y = W x + b more. On twelve small-change programs (64-24-24-10, 30 to 40 binaries) the three took
     # HiGHS 20, 20 and 22 CPU seconds, within the noise: size decides.
-    y = _linear(model, block.y, labels, dim, block.position)
-    model.add_constraints(hidden - rest - y == 0, name=f"{name}_split_{node}")
-    model.add_constraints(hidden - open_ * upper <= 0, name=f"{name}_closed_{node}")
-    model.add_constraints(rest - open_ * lower <= -lower, name=f"{name}_positive_{node}")
-    return hidden
+    add_split_relu(
+        model, {family: f"{name}_{family}_{node}" for family in ("split", "closed", "positive")},
+        y=_linear(model, made.read, labels, dim, positions), hidden=hidden, rest=rest, open_=open_,
+        box=(made.big_m, made.cap),
+    )  # fmt: skip
+    return np.append(hidden.labels.values, open_.labels.values)
 
 
-def _add_pool(model: Model, name: str, block: UndecidedPool, labels: Index) -> Variable:
-    node, dim, candidates = block.node, f"{name}_{block.node}", f"{name}_candidate_{block.node}"
-    each = np.arange(len(block.window))
-    coords = [(dim, block.position)]
-    big_m = DataArray(block.big_m, [(candidates, each)])
-    lower, upper = DataArray(block.lower, coords), DataArray(block.upper, coords)
+def _add_pool(model: Model, name: str, made: Encoding, labels: Index) -> Index:
+    """Add an encoding's variables and constraints; the labels of its columns."""
+    node, positions, (window, _) = made.node.name, made.unstable.activation, made.unstable.members
+    dim, members, each = f"{name}_{node}", f"{name}_candidate_{node}", np.arange(len(window))
+    coords = [(dim, positions)]
+    lower, upper = DataArray(made.low, coords), DataArray(made.cap, coords)
     largest = model.add_variables(lower, upper, name=f"{name}_largest_{node}")
-    pick = model.add_variables(coords=[(candidates, each)], binary=True, name=f"{name}_pick_{node}")
-    member = csr_array((np.ones(len(each)), (each, block.window)), shape=(len(each), len(block.position)))
+    pick = model.add_variables(coords=[(members, each)], binary=True, name=f"{name}_pick_{node}")
+    member = csr_array((np.ones(len(each)), (each, window)), shape=(len(each), len(positions)))
     of_window = Form(member, np.zeros(len(each)))
-    of_picks = Form(csr_array(member.T), np.zeros(len(block.position)))
-    p = _linear(model, of_window, largest.labels.values, candidates, each)
-    h = _linear(model, block.candidate, labels, candidates, each)
-    picked = _linear(model, of_picks, pick.labels.values, dim, block.position)
-    model.add_constraints(p - h >= 0, name=f"{name}_above_{node}")
-    model.add_constraints(p - h + pick * big_m <= big_m, name=f"{name}_below_{node}")
-    model.add_constraints(picked == 1, name=f"{name}_one_{node}")
-    return largest
+    of_picks = Form(csr_array(member.T), np.zeros(len(positions)))
+    add_max_pool(
+        model, {"largest": f"{name}_above_{node}", "picked": f"{name}_below_{node}", "one": f"{name}_one_{node}"},
+        output=_linear(model, of_window, largest.labels.values, members, each),
+        inputs=_linear(model, made.read, labels, members, each), pick=pick, slack=made.big_m,
+        picks=_linear(model, of_picks, pick.labels.values, dim, positions),
+    )  # fmt: skip
+    return np.append(largest.labels.values, pick.labels.values)
 
 
 def _linear(model: Model, form: Form, labels: Index, dim: str, positions: Index) -> LinearExpression:
     """Forms as an expression over `dim`; `labels` are linopy's labels of the columns."""
-    return linear(model, form.matrix, labels, form.constant, dim).assign_coords({dim: positions})
+    return linear_expression(model, form.matrix, labels, form.constant, dim).assign_coords({dim: positions})
 
 
 def _read(model: Model, network: Network, inputs: Variable | LinearExpression) -> tuple[Index, Form]:
@@ -196,20 +200,22 @@ def _require_finite(network: Network) -> None:
                 finite &= np.isfinite(bias).all()
             case Shift(_, amount):
                 finite = np.isfinite(amount).all()
-            case Relu() | MaxPool() | Add():
+            case Relu() | ChannelGate() | MaxPool() | Add():
                 continue
+            case Differentiable():
+                raise not_lowered("an embedding")
             case _:
                 assert_never(node.op)
         if not finite:
             raise InvalidModel(f"'{node.name}' has weights that are NaN or infinite; load a trained checkpoint")
 
 
-def _require_free_names(model: Model, name: str, plan: Plan) -> None:
+def _require_free_names(model: Model, name: str, unstable: Sequence[Encoding]) -> None:
     """Raise InvalidEmbedding where the model has something of a name that will be added."""
     names = {f"{name}_output"}
-    for block in plan.blocks:
-        relu = isinstance(block, UndecidedRelu)
+    for made in unstable:
+        relu = isinstance(made.node.op, Relu)
         words = "hidden rest open split closed positive" if relu else "largest pick above below one"
-        names |= {f"{name}_{word}_{block.node}" for word in words.split()}
+        names |= {f"{name}_{word}_{made.node.name}" for word in words.split()}
     if taken := sorted(names & (set(model.variables) | set(model.constraints))):
         raise InvalidEmbedding(f"the model has a '{taken[0]}' already; embed under another name, found name='{name}'")

@@ -1,5 +1,7 @@
 """The exceptions of this room: each message says in one line what was found, where, and what to do."""
 
+from typing import Any
+
 
 class FormulationError(Exception):
     """Base of every error a caller of `formulation` can cause or meet."""
@@ -31,6 +33,16 @@ class SolverUnavailable(FormulationError, RuntimeError):
 
 class SolverFailed(FormulationError, RuntimeError):
     """A solver that ended without a usable answer: an error, an unbounded or an unknown status."""
+
+
+class SolverCrashed(SolverFailed):
+    """A solver whose process ended before it answered: a crash, or an end by the system for want of memory.
+
+    Attributes:
+        relaxation: the `Solution` of the relaxation, which was solved before; None where there is none.
+    """
+
+    relaxation: Any = None
 
 
 class InfeasibleProgram(SolverFailed):

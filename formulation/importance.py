@@ -1,4 +1,4 @@
-"""A total order for units whose scores tie: the score, and at its bounds the price that the program puts on it."""
+"""A total order for units whose scores tie: the score, and at its bounds its reduced cost."""
 
 from __future__ import annotations
 

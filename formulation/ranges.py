@@ -1,4 +1,4 @@
-"""How far could a score move without costing more than the gap?"""
+"""Score ranges: the least and largest value of a score within the gap."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from formulation.errors import TimeLimitReached
 from formulation.network import Array
-from formulation.outcome import require_closed
-from formulation.search import Search
+from formulation.relaxation import with_jacobians
 from formulation.solution import Solution
-from formulation.solvers import HighsSession
-from formulation.stored import stored_reduction
+from formulation.solve import Search, require_closed
+from formulation.solve.solvers import HighsSession
+from formulation.verify import stored_reduction
 
 Ranges = dict[str, tuple[Array, Array]]
 
@@ -29,11 +29,11 @@ def score_ranges(
 ) -> Ranges:
     """The lowest and highest score of every unit over all scores of the relaxed program within the gap.
 
-        least and most s_j  subject to  objective <= bound + gap max(1, |objective|)  and the rows and planes found
+        least and most s_j  subject to  objective <= bound + gap max(1, |objective|)  and the cuts found
 
     The bound is the better one of the search's and a relaxed solution's; the limit is never below the objective of
     either, so that a relaxed solution whose own gap stayed open lies in its ranges too.
-    The rows and planes hold for every feasible point, so no score within the gap lies outside its range; it may be
+    The cuts hold for every feasible point, so no score within the gap lies outside its range; it may be
     somewhat smaller than its range. Two linear programs per unit, by HiGHS.
 
     Args:
@@ -44,9 +44,9 @@ def score_ranges(
     Raises:
         InvalidSolution: another model or other images, or a damaged solution.
         TimeLimitReached: `time_limit` of the solution's settings passed.
-        SolverFailed: the relaxed program's gap was not closed within `max_rounds`, or by no further row.
+        SolverFailed: the relaxed program's gap was not closed within `max_rounds`, or by no further cut.
     """
-    reduction = stored_reduction(model, images, labels, solution)
+    reduction = with_jacobians(stored_reduction(model, images, labels, solution))
     settings = replace(reduction.settings.for_highs(), relax=True, integer_scores=False, allow_degenerate=True)
     search = Search(reduction, replace(settings, break_ties=False), None)
     search.begin(reduction.network.stack(solution.scores))
@@ -76,7 +76,7 @@ def score_ranges(
 def _most(search: Search, solution: Solution) -> float:
     """The largest objective within the gap of the best bound known, never below one that was found."""
     settings, certificate = search.reduction.settings, solution.certificate
-    relaxed = not settings.integer_scores and (settings.relax or not search.reduction.undecided)
+    relaxed = not settings.integer_scores and (settings.relax or not search.reduction.unstable)
     bound, objective = search.bound, search.best.objective
     most = objective
     if relaxed:

@@ -1,4 +1,4 @@
-"""Where torch computes and with how many threads: both are parameters, never ambient."""
+"""Devices and numbers of threads: both are parameters, never ambient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from training.errors import DeviceError, SettingsError
+from training.errors import DeviceError, FitSettingsError
 
 KINDS = ("cpu", "cuda", "mps")
 
@@ -15,7 +15,8 @@ KINDS = ("cpu", "cuda", "mps")
 def find_device(name: str) -> torch.device:
     """The torch device of this name ("cpu", "cuda", "cuda:1", "mps").
 
-    Raises DeviceError where the name is unknown or the machine has no such device.
+    Raises:
+        DeviceError: the name is unknown, or the machine has no such device.
     """
     try:
         device = torch.device(name)
@@ -36,10 +37,11 @@ def find_device(name: str) -> torch.device:
 def torch_threads(threads: int) -> Iterator[None]:
     """Let torch use this many threads on the CPU inside the block, and as many as before after it.
 
-    Raises SettingsError where `threads` is below 1.
+    Raises:
+        FitSettingsError: fewer than 1.
     """
     if threads < 1:
-        raise SettingsError(f"threads={threads} is out of range: use 1 or more")
+        raise FitSettingsError(f"threads={threads} is out of range: use 1 or more")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -11,7 +11,7 @@ class TrainingError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class SettingsError(TrainingError):
+class FitSettingsError(TrainingError):
     """A parameter is out of its range."""
 
 
@@ -65,6 +65,10 @@ class MaskError(PruningError):
 
 class SelectionError(PruningError):
     """Scores or a threshold from which no masks can be made."""
+
+
+class RefitError(PruningError):
+    """Surviving weights that cannot be fitted anew."""
 
 
 class ScheduleError(PruningError):

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from tracing import evaluating as evaluating
+from tracing import weight_type as weight_type
+from training.data import Split
 from training.devices import find_device
 from training.errors import LabelError, ModelError
-from training.splits import Split
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode inside the block, every module's mode as before after it."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 512, device: str = "cpu") -> Tensor:
-    """The logits [n, classes] of images [n, C, H, W] in evaluation mode, on the CPU; the model is left as it was.
+    """The logits of images in evaluation mode.
 
-    Raises DeviceError, and ModelError where a weight or an output is not finite or the images do not fit the model.
+    Args:
+        model: left as it was.
+        images: [n, C, H, W].
+        batch_size: images per pass.
+        device: where the passes run.
+
+    Returns:
+        [n, classes], on the CPU.
+
+    Raises:
+        DeviceError: no such device.
+        ModelError: a weight or an output is not finite, or the images do not fit the model.
     """
     place = find_device(device)
     check_finite_weights(model)
@@ -56,11 +55,6 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(model).to(device)
 
 
-def weight_type(model: nn.Module) -> torch.dtype:
-    """The floating type of the model's parameters, float32 if it has none: images are brought to it."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
 def check_finite_weights(model: nn.Module) -> None:
     """Raise ModelError that names the first parameter or buffer holding a NaN or an infinite value."""
     for name, value in model.state_dict().items():
@@ -82,7 +76,7 @@ def check_forward(model: nn.Module, images: Tensor) -> int:
     with evaluating(model), torch.no_grad():
         try:
             output = model(images[:1].to(tensor.device, weight_type(model)))
-        except Exception as error:  # the forward may be a stranger's code and raise anything
+        except (Exception, SystemExit) as error:  # the forward may be a stranger's code and raise anything
             shape = tuple(images.shape[1:])
             raise ModelError(
                 f"the model cannot take images of shape {shape} ({error}): give images that fit"

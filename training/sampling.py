@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from training.data import Split
 from training.digests import digest_tensors
-from training.errors import LabelError, SamplingError, SettingsError
+from training.errors import FitSettingsError, LabelError, SamplingError
 from training.inference import check_fits, predict
-from training.splits import Split
 
 ORDERS = ("random", "least_confident")
 
@@ -47,7 +47,14 @@ def draw(
     device: str = "cpu",
     batch_size: int = 512,
 ) -> ScoringSet:
-    """One scoring set; see `draw_sets`."""
+    """One scoring set of correctly classified images, equally many of every class, without replacement.
+
+    Args:
+        model, split, images_per_class, classes, seed, order, correct_only, device, batch_size: as for `draw_sets`.
+
+    Raises:
+        FitSettingsError, SamplingError, LabelError, ModelError, DeviceError: as `draw_sets`.
+    """
     sets = draw_sets(
         model,
         split,
@@ -79,21 +86,36 @@ def draw_sets(
 ) -> tuple[ScoringSet, ...]:
     """Disjoint scoring sets of correctly classified images, equally many of every class, without replacement.
 
-    - `order` "random": a seeded permutation of each class's correctly classified images; "least_confident": those
-      to whose class the model gives the lowest probability first, ties by position.
-    - `correct_only` false draws from all images of a class, whatever the model makes of them: of an untrained one.
-    - `balanced` false draws as many images in all, but regardless of their class; in their order of drawing.
-    - `classes[k]` names label k.
+    Args:
+        model: whose classification counts; left as it was.
+        split: images [n, C, H, W] and labels [n] to draw from.
+        sets: how many.
+        images_per_class: of each set.
+        classes: `classes[k]` names label k.
+        seed: of the permutation.
+        order: "random": a seeded permutation of each class's correctly classified images; "least_confident": those to
+            whose class the model gives the lowest probability first, ties by position.
+        correct_only: false draws from all images of a class, whatever the model makes of them: of an untrained one.
+        balanced: false draws as many images in all, but regardless of their class; in their order of drawing.
+        device: where the model runs.
+        batch_size: images per pass.
 
-    Raises SettingsError for a value out of range, SamplingError that names the class (balanced) and its counts where
-    it is missing or too few of its images are classified correctly, LabelError where a label has no class.
+    Returns:
+        Sets in rounds of one image per class.
+
+    Raises:
+        FitSettingsError: a value out of range.
+        SamplingError: a class (balanced) is missing or too few of its images are classified correctly; names its
+            counts.
+        LabelError: a label has no class.
+        ModelError, DeviceError: as `predict`.
     """
     if images_per_class < 1 or sets < 1:
-        raise SettingsError(f"images_per_class={images_per_class}, sets={sets}: both must be 1 or more")
+        raise FitSettingsError(f"images_per_class={images_per_class}, sets={sets}: both must be 1 or more")
     if order not in ORDERS:
-        raise SettingsError(f"order={order!r} is unknown: use one of {', '.join(ORDERS)}")
+        raise FitSettingsError(f"order={order!r} is unknown: use one of {', '.join(ORDERS)}")
     if seed < 0:
-        raise SettingsError(f"seed={seed} is out of range: use 0 or more")
+        raise FitSettingsError(f"seed={seed} is out of range: use 0 or more")
     _check_present(split, classes, sets * images_per_class if balanced else 1)
     check_fits(model, split)
     probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)

@@ -1,22 +1,31 @@
-"""The work of each stage, in plain functions that write to an open run; Prefect calls them through `flows.tasks`."""
+"""Stages: the work of each Prefect task as a plain function `stage(settings, *inputs, on_part) -> StageResult`.
 
-from flows.stages.blocks import fit_heads, lay_out, train_by_block
-from flows.stages.check import check_solutions
-from flows.stages.compact import compact_network
-from flows.stages.curve import measure_curve, repeat_curve
-from flows.stages.evaluate import compare_masks, evaluate_network
-from flows.stages.fit import log_final_network, retrain_network, train_network, train_sparse
-from flows.stages.gradual import train_gradually
-from flows.stages.initial import choose_connections, choose_units
-from flows.stages.prune import prune_network
-from flows.stages.published import describe_row, tabulate
-from flows.stages.robustness import compare_sets, draw_kind, measure_set
-from flows.stages.score import average_scores, draw_scoring_sets, score_set
-from flows.stages.stability import summarise_robustness
-from flows.stages.summary import summarise
-from flows.stages.sweep import summarise_sweep
-from flows.stages.transfer import carry_masks, choose_masks, leave_initial_weights, take_over_weights, train_arm
-from flows.stages.transfer_summary import summarise_seed, summarise_transfer
+Its inputs are earlier results, in memory or in a tracking store, and plain values; nothing here knows of a store.
+"""
+
+from flows.stages.experiments.published import describe_row, tabulate
+from flows.stages.experiments.robustness_sets import compare_sets, draw_kind, measure_set
+from flows.stages.experiments.robustness_summary import summarise_robustness
+from flows.stages.experiments.sweep_summary import summarise_sweep
+from flows.stages.experiments.transfer_arms import (
+    carry_masks,
+    choose_masks,
+    leave_initial_weights,
+    take_over_weights,
+    train_arm,
+)
+from flows.stages.experiments.transfer_summary import summarise_seed, summarise_transfer
+from flows.stages.fitting.block_training import fit_block_heads, lay_out, train_by_block
+from flows.stages.fitting.fit import retrain_network, train_network, train_sparse_network
+from flows.stages.pruning.compact import compact_network
+from flows.stages.pruning.curve import measure_curve, repeat_curve
+from flows.stages.pruning.evaluate import compare_masks, evaluate_network
+from flows.stages.pruning.gradual import train_gradually
+from flows.stages.pruning.prune import prune_network
+from flows.stages.pruning.snip_at_initialisation import choose_connections, choose_units
+from flows.stages.scoring.check import check_solutions
+from flows.stages.scoring.score import average_scores, draw_scoring_sets, solve_program
+from flows.stages.summaries.summary import summarise
 
 __all__ = [
     "average_scores",
@@ -32,16 +41,15 @@ __all__ = [
     "draw_kind",
     "draw_scoring_sets",
     "evaluate_network",
-    "fit_heads",
+    "fit_block_heads",
     "lay_out",
     "leave_initial_weights",
-    "log_final_network",
     "measure_curve",
     "measure_set",
     "prune_network",
     "repeat_curve",
     "retrain_network",
-    "score_set",
+    "solve_program",
     "summarise",
     "summarise_robustness",
     "summarise_seed",
@@ -53,5 +61,5 @@ __all__ = [
     "train_by_block",
     "train_gradually",
     "train_network",
-    "train_sparse",
+    "train_sparse_network",
 ]

@@ -1,71 +1,49 @@
-"""Everything that touches MLflow: where runs are stored, opening and ending them, writing to and reading from them."""
+"""Tracking: everything that touches MLflow.
 
+Where runs are stored, opening and ending them, publishing records to them and reading from them.
+"""
+
+from flows.tracking.logged_run import Run
 from flows.tracking.networks import load_logged_network, log_network
-from flows.tracking.publishing import contents, known_metrics, publish, publish_unfinished, recorded_key
-from flows.tracking.reading import (
-    downloaded,
-    find_run,
-    find_stage,
-    is_finished,
-    logged_json,
-    logged_metrics,
-    logged_rows,
-    logged_tags,
-    runs_below,
+from flows.tracking.publishing import known_metrics, publish, recorded_key
+from flows.tracking.reading import find_run, find_stage, is_whole
+from flows.tracking.runs import LiveMetrics, end_open_runs, hold_runs, open_flow_run, open_run
+from flows.tracking.stores import (
+    Store,
+    open_store,
+    probe_store,
+    reach_store,
+    require_store,
+    settle_mlflow,
+    store_uri,
 )
-from flows.tracking.runs import Run, Writer, end_open_runs, open_flow_run, open_run
-from flows.tracking.stores import Store, open_store, reach_store, require_store, settle_mlflow, store_uri
-from flows.tracking.writing import (
-    log_dataset,
-    log_figure,
-    log_files,
-    log_json,
-    log_metrics,
-    log_note,
-    log_params,
-    log_picture,
-    log_table,
-    log_tags,
-    log_text,
-)
+from flows.tracking.writing import entries_of, log_params, publish_unfinished, teller, telling_at_once
 
 __all__ = [
+    "LiveMetrics",
     "Run",
     "Store",
-    "Writer",
-    "contents",
-    "downloaded",
     "end_open_runs",
+    "entries_of",
     "find_run",
     "find_stage",
-    "is_finished",
+    "hold_runs",
+    "is_whole",
     "known_metrics",
     "load_logged_network",
-    "log_dataset",
-    "log_figure",
-    "log_files",
-    "log_json",
-    "log_metrics",
     "log_network",
-    "log_note",
     "log_params",
-    "log_picture",
-    "log_table",
-    "log_tags",
-    "log_text",
-    "logged_json",
-    "logged_metrics",
-    "logged_rows",
-    "logged_tags",
     "open_flow_run",
     "open_run",
     "open_store",
+    "probe_store",
     "publish",
     "publish_unfinished",
     "reach_store",
     "recorded_key",
     "require_store",
-    "runs_below",
     "settle_mlflow",
     "store_uri",
+    "teller",
+    "telling_at_once",
 ]

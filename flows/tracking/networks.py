@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import mlflow
 import mlflow.pytorch
@@ -10,13 +11,16 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from torch import Tensor, nn
 
-from flows.errors import HandOverError
-from flows.tracking.runs import Run
-from flows.tracking.stores import reached, require_store, settle_mlflow
+from flows.errors import ArtifactError
+from flows.redaction import redacted
+from flows.tracking.logged_run import Run
+from flows.tracking.stores import reach_store, reached, require_store
 
 NAME = "network"
+DATA, EXPORTED, PICKLED = "data", "model.pt2", "model.pth"  # where MLflow puts a torch model
 
 
 def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str]) -> str:
@@ -56,23 +60,35 @@ def _logged(client: MlflowClient, run: Run) -> str:
     return f"models:/{ready[0].model_id}" if ready else ""
 
 
-def load_logged_network(uri: str, model_uri: str) -> nn.Module:
+def load_logged_network(uri: str, model_uri: str, *, allow_pickle: bool) -> nn.Module:
     """The network of an MLflow model address such as `models:/name/1` or `runs:/<id>/network` in the store at `uri`.
 
-    Raises HandOverError where there is none, or only an exported program.
+    Without `allow_pickle` nothing of a model is loaded, whatever MLflow's own settings allow: the only form that has
+    layers is a pickle. Raises ArtifactError then, and where there is no model or only an exported program.
     """
     require_store(uri, f"model={model_uri}")
-    settle_mlflow()
-    mlflow.set_tracking_uri(uri)
+    reach_store(uri)
     try:
-        network = mlflow.pytorch.load_model(model_uri)
+        listed = get_artifact_repository(model_uri, tracking_uri=uri).list_artifacts(DATA)
+        files = {PurePosixPath(each.path).name for each in listed}
+        if not files:
+            raise ArtifactError(f"model={model_uri}: there is no model of torch; see Models in the UI")
+        if not allow_pickle and EXPORTED not in files:
+            raise ArtifactError(
+                f"model={model_uri}: is a pickle, which runs the code that it holds while it is loaded, so nothing of "
+                f"it was loaded; if you trust it give allow_pickle=true, else model=module:factory and its weights as "
+                f"checkpoint"
+            )
+        # An exported program is of no use here, and holds pickles as well.
+        network = None if files & {EXPORTED, PICKLED} == {EXPORTED} else mlflow.pytorch.load_model(model_uri)
     except (MlflowException, OSError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())
-        raise HandOverError(f"model={model_uri}: cannot be loaded ({reason}); see Models in the UI") from error
+        reason = redacted(" ".join(str(error).split()), uri)
+        raise ArtifactError(f"model={model_uri}: cannot be loaded ({reason}); see Models in the UI") from error
     # The module of an exported program has no layers left, and a `train` of its own that refuses.
     if not isinstance(network, nn.Module) or "train" in vars(network):
-        raise HandOverError(
+        raise ArtifactError(
             f"model={model_uri} is an exported program without layers: log the network with "
-            f"serialization_format='pickle', or give model=module:factory and its weights as checkpoint"
+            f"serialization_format='pickle' and give allow_pickle=true, or give model=module:factory and its weights "
+            f"as checkpoint"
         )
     return network

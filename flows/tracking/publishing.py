@@ -3,21 +3,21 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
-from mlflow.exceptions import MlflowException
 
+from flows.cache import Data, Entry, File, Metrics, Record, Tags
 from flows.errors import StoreError
-from flows.records import Data, Draft, Entry, File, Metrics, Record, Tags
-from flows.tracking.runs import RESUMED_TAG, Run
+from flows.tracking.file_digests import digest_tags
+from flows.tracking.logged_run import CONTENT_TAG, Run
+from flows.tracking.runs import BATCH, RESUMED_TAG
 from flows.tracking.stores import reached
 
 LOGGED_TABLES = "mlflow.loggedArtifacts"
-RECORD_TAG, CONTENT_TAG, REUSED_TAG = "record.", "content.", "reused"
-BATCH = 500  # figures in one call; MLflow takes 1000
+RECORD_TAG, REUSED_TAG = "record.", "reused"
+TAGS = 100  # in one call
 PATIENCE = (1.0, 3.0, 6.0)  # seconds between tries
 
 
@@ -37,13 +37,6 @@ def known_metrics(run: Run) -> frozenset[tuple[str, int]]:
     return frozenset((name, each.step) for name, history in histories.items() for each in history)
 
 
-def contents(run: Run) -> dict[str, str]:
-    """What a run's tasks have handed on: the digest of each one's files, by task."""
-    with reached(run.uri) as client:
-        tags = client.get_run(run.run_id).data.tags
-    return {name.removeprefix(CONTENT_TAG): value for name, value in tags.items() if name.startswith(CONTENT_TAG)}
-
-
 def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[Metrics] | None, reused: bool) -> None:
     """Tell a run what a record holds, and note on it that it has been told all.
 
@@ -57,7 +50,7 @@ def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[M
 
     def once() -> None:
         missing = _missing(run, figures) if unsent is None else unsent
-        tell(run, [*others, *missing], record.files)
+        tell(run, [*others, *missing], record.files, task)
         if reused:
             with reached(run.uri) as client:
                 before = client.get_run(run.run_id).data.tags.get(REUSED_TAG, "")
@@ -75,17 +68,8 @@ def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[M
     return once()
 
 
-def publish_unfinished(run: Run, draft: Draft) -> None:
-    """Tell a run what a failed task had made: its files; its figures are there, and tags are for what succeeds.
-
-    Nothing is raised: the failure itself is what matters, and who tells it.
-    """
-    with suppress(StoreError, MlflowException, OSError):
-        tell(run, [entry for entry in draft.entries if isinstance(entry, File | Data)], draft.files)
-
-
-def tell(run: Run, entries: Iterable[Entry], files: Path) -> None:
-    """Tell a run what entries say; `files` is the folder of those that are files. Raises StoreError."""
+def tell(run: Run, entries: Iterable[Entry], files: Path, task: str = "") -> None:
+    """Tell a run what entries of a task say; `files` is the folder of those that are files. Raises StoreError."""
     with reached(run.uri) as client:
         metrics: list[Metric] = []
         tags: dict[str, str] = {}
@@ -99,14 +83,16 @@ def tell(run: Run, entries: Iterable[Entry], files: Path) -> None:
                 case File(path, table):
                     client.log_artifact(run.run_id, str(files / path), str(Path(path).parent) if "/" in path else None)
                     tables += [path] if table else []
+                    tags |= digest_tags(path, files / path, task)
                 case Data():
                     client.log_inputs(run.run_id, [_input(entry)])
         if tables:
             tags[LOGGED_TABLES] = _with_tables(client, run, tables)
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
-        if tags:
-            client.log_batch(run.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        told = [RunTag(name, value) for name, value in tags.items()]
+        for start in range(0, len(told), TAGS):
+            client.log_batch(run.run_id, tags=told[start : start + TAGS])
 
 
 def _missing(run: Run, figures: Sequence[Metrics]) -> list[Metrics]:

@@ -1,42 +1,44 @@
-"""Reading what earlier runs logged."""
+"""Earlier runs: finding them by id and by stage, and whether what they logged is whole."""
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+import logging
+from collections.abc import Mapping
 
-from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from flows.errors import HandOverError, StoreError
-from flows.tracking.runs import Run, Writer
-from flows.tracking.stores import reached
+from flows.errors import ArtifactError, StoreError
+from flows.tracking.file_digests import files_of
+from flows.tracking.logged_run import STAGE_TAG, Run, stage_runs_below
+from flows.tracking.stores import reached, shown
 
-STAGE_TAG = "stage"
+LOG = logging.getLogger(__name__)
 SOURCE_TAG = "from."
+ACTIVE = "active"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def find_run(uri: str, run_id: str) -> Run:
-    """The run of that id in the store at `uri`; raises HandOverError where there is none."""
+    """The run of that id in the store at `uri`; raises ArtifactError where there is none, or it has been deleted."""
     try:
         with reached(uri) as client:
             found = client.get_run(run_id)
+            experiment = client.get_experiment(found.info.experiment_id)
     except StoreError as error:
         if not _is_missing(error):
             raise
-        raise HandOverError(
-            f"run_id={run_id}: no such run in {uri}; copy the id from the UI, or name its store by tracking_uri"
+        raise ArtifactError(
+            f"run_id={run_id}: no such run in {shown(uri)}; copy the id from the UI, or name its store by tracking_uri"
         ) from error
+    if experiment.lifecycle_stage != ACTIVE:
+        raise ArtifactError(
+            f"run_id={run_id}: its experiment {experiment.name!r} is deleted; `mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}` brings both back, or choose another run"
+        )
+    if found.info.lifecycle_stage != ACTIVE:
+        raise ArtifactError(
+            f"run_id={run_id}: it is deleted; `mlflow runs restore --run-id {run_id}` brings it back, or choose "
+            f"another run"
+        )
     return Run(uri, found.info.experiment_id, run_id)
-
-
-def is_finished(run: Run) -> bool:
-    """Whether a run has ended, and well."""
-    return bool(_logged(run).info.status == "FINISHED")
 
 
 def find_stage(run: Run, *stages: str) -> Run:
@@ -44,17 +46,22 @@ def find_stage(run: Run, *stages: str) -> Run:
 
     Of several stages that of the run itself, else the first that is found. The run it came from may lie in another
     experiment.
-    Raises HandOverError that says which stage to run first.
+    Raises ArtifactError that says which stage to run first.
     """
-    tags = _logged(run).data.tags
+    tags = run.tags()
     own = tags.get(STAGE_TAG, "")
+    ended: list[str] = []
     for stage in (own,) if own in stages else stages:
         for each in _belonging(run, tags, stage):
-            if is_finished(each):
+            if each.is_finished():
                 return each
+            ended.append(f"{stage} {each.run_id} is {each.logged().info.status}")
     wanted = " or ".join(stages)
-    remedy = f"give the run of a finished {wanted}, or one above it"
-    raise HandOverError(f"run_id={run.run_id}: neither it nor a run below it is a finished {wanted} stage; {remedy}")
+    found = f" ({', '.join(ended)})" if ended else ""
+    raise ArtifactError(
+        f"run_id={run.run_id}: neither it nor a run below it is a finished {wanted} stage{found}; give the run of a "
+        f"finished {wanted}, or one above it"
+    )
 
 
 def _belonging(run: Run, tags: Mapping[str, str], stage: str) -> list[Run]:
@@ -63,71 +70,19 @@ def _belonging(run: Run, tags: Mapping[str, str], stage: str) -> list[Run]:
     if source := tags.get(SOURCE_TAG + stage):
         return [find_run(run.uri, source)]
     parents = [run.run_id, tags.get("mlflow.parentRunId", "")]
-    return [below for parent in parents if parent for below in _below(run, parent, stage)]
+    return [below for parent in parents if parent for below in stage_runs_below(run, parent, stage)]
 
 
-def runs_below(run: Run, stage: str) -> list[Run]:
-    """The runs of a stage that are nested directly below a run, oldest first."""
-    return _below(run, run.run_id, stage)[::-1]
-
-
-def logged_json(run: Run, file: str) -> dict[str, object]:
-    """A JSON object that a run logged."""
-    with downloaded(run, file) as path:
-        value = json.loads(path.read_text())
-    if not isinstance(value, dict):
-        raise HandOverError(f"run_id={run.run_id}: {file} holds no JSON object; choose another run")
-    return value
-
-
-def logged_rows(run: Run, file: str) -> list[dict[str, Any]]:
-    """The rows of a table that a run logged, each by its columns' names."""
-    table = logged_json(run, file)
-    names, rows = table.get("columns"), table.get("data")
-    if not isinstance(names, list) or not isinstance(rows, list):
-        raise HandOverError(f"run_id={run.run_id}: {file} holds no table; choose another run")
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def logged_metrics(run: Run) -> dict[str, float]:
-    """The latest value of every metric of a run."""
-    return dict(_logged(run).data.metrics)
-
-
-def logged_tags(run: Run) -> dict[str, str]:
-    """The tags of a run."""
-    return dict(_logged(run).data.tags)
-
-
-@contextmanager
-def downloaded(run: Run, path: str) -> Iterator[Path]:
-    """A logged file or folder as a local copy that is gone after the block.
-
-    Raises HandOverError where the run has not logged it.
-    """
-    if isinstance(run, Writer) and (run.draft.files / path).exists():
-        yield run.draft.files / path
-        return
-    with TemporaryDirectory() as place:
+def is_whole(run: Run, task: str) -> bool:
+    """Whether the files that a task has told a run are still what was logged; a damaged one is named in the log."""
+    for file in files_of(run.tags(), task):
         try:
-            local = download_artifacts(run_id=run.run_id, artifact_path=path, dst_path=place, tracking_uri=run.uri)
-        except (MlflowException, OSError) as error:
-            with reached(run.uri) as client:
-                client.get_run(run.run_id)
-            raise HandOverError(f"run_id={run.run_id}: it has no artifact {path}; choose another run") from error
-        yield Path(local)
-
-
-def _logged(run: Run) -> MlflowRun:
-    with reached(run.uri) as client:
-        return client.get_run(run.run_id)
-
-
-def _below(run: Run, parent_id: str, stage: str) -> list[Run]:
-    wanted = f"tags.mlflow.parentRunId = '{parent_id}' and tags.{STAGE_TAG} = '{stage}'"
-    with reached(run.uri) as client:
-        found = client.search_runs([run.experiment_id], wanted, order_by=["attributes.start_time DESC"])
-    return [Run(run.uri, run.experiment_id, each.info.run_id) for each in found]
+            with run.opened(file):
+                pass
+        except ArtifactError as error:
+            LOG.warning("store    %s", error)
+            return False
+    return True
 
 
 def _is_missing(error: StoreError) -> bool:

@@ -1,6 +1,9 @@
 """Opening, continuing and ending runs: each ends as FINISHED, FAILED or KILLED, in whatever thread it lives."""
 
+import itertools
 import logging
+import math
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,56 +15,66 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from flows.cache import Metrics, Part
 from flows.errors import StoreError
-from flows.records import Draft, Entry, Metrics
-from flows.tracking.processes import is_gone, this_process
+from flows.redaction import redacted
+from flows.tracking.logged_run import FINISHED, Run
+from flows.tracking.processes import is_elsewhere, is_gone, this_process
 from flows.tracking.stores import Store, reached
 
 LOG = logging.getLogger(__name__)
 PROCESS_TAG, IDENTITY_TAG = "process", "identity"
 CONTINUED_TAG, RESUMED_TAG = "continued_by", "resumed"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
-FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+FAILED, KILLED, RUNNING = "FAILED", "KILLED", "RUNNING"
+BATCH = 500  # figures in one call; MLflow takes 1000
+PAUSE = 1.0  # seconds between two calls while a stage works
+_HELD = threading.Event()  # set once the process is about to end
+LEFT_OPEN = (
+    "store    run %s of the same command is open in a process that cannot be seen from here (%s), and is left alone; "
+    "where it has ended, MlflowClient().set_terminated('%s', 'KILLED') closes the run"
+)
 
 
-@dataclass(frozen=True)
-class Run:
-    """An MLflow run by its address: all that tasks hand to each other."""
-
-    uri: str
-    experiment_id: str
-    run_id: str
-
-
-@dataclass(frozen=True, eq=False)
-class Writer(Run):
-    """A run that a task writes to: what it writes is kept in a record, and told to the run when that is sealed.
+@dataclass(eq=False)
+class LiveMetrics:
+    """Live metrics of a stage, for people who watch: sent once a second at most; the first failure ends that.
 
     Attributes:
         known: figures that the run has already, by name and step.
-        unsent: the metrics that could not be sent at once; sending is given up with the first.
+        unsent: the metrics that have not been sent.
     """
 
-    draft: Draft
+    run: Run
     known: frozenset[tuple[str, int]] = frozenset()
     unsent: list[Metrics] = field(default_factory=list)
+    _next: float = 0.0  # when to send again, in monotonic seconds
 
-    def append(self, entry: Entry) -> None:
-        """Keep an entry in the record; metrics are sent at once too, for people who watch."""
-        self.draft.append(entry)
-        if not isinstance(entry, Metrics):
+    def __call__(self, part: Part) -> None:
+        """Send a part, where it is metrics, together with those that wait; or let it wait for the next."""
+        if not isinstance(part, Metrics):
             return
-        new = {name: value for name, value in entry.values.items() if (name, entry.step) not in self.known}
-        entry = Metrics(new, entry.step, entry.timestamp)
-        if self.unsent:
-            self.unsent.append(entry)
+        new = {name: value for name, value in part.values.items() if (name, part.step) not in self.known}
+        self.unsent.append(Metrics(new, part.step, part.timestamp))
+        if time.monotonic() < self._next:
             return
+        uri = self.run.uri
         try:
-            client = MlflowClient(self.uri)
-            client.log_batch(self.run_id, metrics=_metrics(entry))
+            client = MlflowClient(uri)
+            while self.unsent:
+                some = self._some()
+                client.log_batch(self.run.run_id, metrics=[each for waiting in some for each in _metrics(waiting)])
+                del self.unsent[: len(some)]
         except (MlflowException, OSError) as error:
-            LOG.warning("store    %s does not answer; the work goes on (%s)", self.uri, type(error).__name__)
-            self.unsent.append(entry)
+            LOG.warning("store    %s does not answer; the work goes on (%s)", redacted(uri), type(error).__name__)
+            self._next = math.inf
+        else:
+            self._next = time.monotonic() + PAUSE
+
+    def _some(self) -> list[Metrics]:
+        """The first that wait, as many as one call takes."""
+        figures = itertools.accumulate(len(waiting.values) for waiting in self.unsent)
+        return self.unsent[: max(1, sum(number <= BATCH for number in figures))]
 
 
 @contextmanager
@@ -70,9 +83,10 @@ def open_flow_run(
 ) -> Iterator[Run]:
     """The run on top: that of `mlflow run`, the unfinished one of that identity to resume it, or a new one.
 
-    Runs that a dead process of this machine has left RUNNING are ended as KILLED first.
+    Runs that a dead process of this host has left RUNNING are ended as KILLED first; others are left alone.
     """
-    _end_abandoned(store)
+    _wait_where_held()
+    _end_abandoned(store, identity)
     unfinished = _unfinished(store, identity) if resume else None
     tags = {**tags, PROCESS_TAG: this_process(), IDENTITY_TAG: identity}
     with reached(store.uri) as client:
@@ -102,6 +116,7 @@ def open_run(parent: Run, name: str, tags: Mapping[str, str], identity: str = ""
 
     The parent is named because the active run is known in its own thread only. A finished run stays as it is.
     """
+    _wait_where_held()
     found = _nested(parent, identity) if identity else None
     if found is not None and found.info.status == FINISHED:
         yield Run(parent.uri, parent.experiment_id, found.info.run_id)
@@ -122,6 +137,17 @@ def open_run(parent: Run, name: str, tags: Mapping[str, str], identity: str = ""
     run = Run(parent.uri, parent.experiment_id, opened.info.run_id)
     with _ended(run):
         yield run
+
+
+def hold_runs() -> None:
+    """Let every thread that would open or end a run wait from now on: the process is about to end."""
+    _HELD.set()
+
+
+def _wait_where_held() -> None:
+    # A thread at work cannot be stopped: it would bring a flow to its end while others of its runs are killed.
+    if _HELD.is_set():
+        threading.Event().wait()
 
 
 def end_open_runs(uri: str, status: str) -> int:
@@ -169,12 +195,15 @@ def _move(client: MlflowClient, old: MlflowRun, new: Run) -> None:
     LOG.info("continue run %s, which was interrupted, in run %s", old.info.run_id, new.run_id)
 
 
-def _end_abandoned(store: Store) -> None:
+def _end_abandoned(store: Store, identity: str) -> None:
     with reached(store.uri) as client:
         wanted = f"attributes.status = '{RUNNING}' and tags.{PROCESS_TAG} != ''"
         for run in client.search_runs([store.experiment_id], wanted):
-            if is_gone(run.data.tags[PROCESS_TAG]):
+            process = run.data.tags[PROCESS_TAG]
+            if is_gone(process):
                 client.set_terminated(run.info.run_id, KILLED)
+            elif identity and run.data.tags.get(IDENTITY_TAG) == identity and is_elsewhere(process):
+                LOG.info(LEFT_OPEN, *(run.info.run_id, process, run.info.run_id))
 
 
 @contextmanager
@@ -189,6 +218,7 @@ def _ended(run: Run) -> Iterator[None]:
             if "seconds" not in client.get_run(run.run_id).data.metrics:
                 client.log_metric(run.run_id, "seconds", time.monotonic() - start)
         status = FINISHED
+    # Whatever a stage raises ends its run as failed; it is raised again.
     except Exception:
         status = FAILED
         _end_left_behind(run)
@@ -205,10 +235,11 @@ def _end_left_behind(run: Run) -> None:
         for each in client.search_runs([run.experiment_id], wanted):
             client.set_terminated(each.info.run_id, KILLED)
     except (MlflowException, OSError) as error:
-        LOG.warning("store    %s does not answer (%s)", run.uri, type(error).__name__)
+        LOG.warning("store    %s does not answer (%s)", redacted(run.uri), type(error).__name__)
 
 
 def _end(run: Run, status: str) -> None:
+    _wait_where_held()
     try:
         mlflow.end_run(status)
     except (MlflowException, OSError) as error:
@@ -218,7 +249,9 @@ def _end(run: Run, status: str) -> None:
                 f"the same command ends it"
             ) from error
         # The error that is under way says more; the next flow on this machine ends the run.
-        LOG.warning("store    %s does not answer: run %s stays open until the next command", run.uri, run.run_id)
+        LOG.warning(
+            "store    %s does not answer: run %s stays open until the next command", redacted(run.uri), run.run_id
+        )
 
 
 def _metrics(entry: Metrics) -> list[mlflow.entities.Metric]:

@@ -1,12 +1,20 @@
-"""nn.Module + example input -> Network: the only folder of this room that knows torch.
+"""Lowering: a torch module and an example input become a `Network`, one rule per torch operation, or one that can only
+be differentiated.
 
-A torch layer becomes an affine map on the flattened activations (channel-major, as torch flattens) or a ReLU, or it
-vanishes. What cannot be lowered exactly is refused by its qualified name, before any work; at the end the lowered
-network is compared with the module on the example, in float64.
+The only room of the formulation that knows torch.
 """
 
-from formulation.lowering.graph import TRACING, lower
-from formulation.lowering.layers import rule
-from formulation.lowering.outline import Outline, outline
+from formulation.lowering.derivatives import Outline, differentiable, outline, read_network
+from formulation.lowering.example_images import off_the_tape
+from formulation.lowering.rules import rule
+from formulation.lowering.walk import lower
 
-__all__ = ["TRACING", "Outline", "lower", "outline", "rule"]
+__all__ = [
+    "Outline",
+    "differentiable",
+    "lower",
+    "off_the_tape",
+    "outline",
+    "read_network",
+    "rule",
+]

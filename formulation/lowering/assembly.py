@@ -1,12 +1,14 @@
 """Places operations into a network, and keeps account of which units pass which ReLU.
 
 A layer is scored if each of its units passes exactly one ReLU that alone reads its pre-activations. On the way there
-whatever else reads them, or mixes them with others, takes the layer out, and the reason is kept.
+whatever else reads them, or mixes them with others, takes the layer out, and the reason is kept. Layers that are
+*coupled* (tied by sums or depthwise convolutions, or read otherwise than by one ReLU) are scored as groups instead, by
+channel gates where their units are handed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -14,12 +16,13 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from formulation.errors import InvalidModel, UnsupportedLayer
-from formulation.lowering.values import Made, Scaling, Units, Value
+from formulation.lowering.values import Bent, Made, Scaling, Units, Value
 from formulation.network import (
     INPUT,
     Add,
     Affine,
     Array,
+    ChannelGate,
     Index,
     Layer,
     MaxPool,
@@ -32,6 +35,23 @@ from formulation.network import (
 )
 
 NAMED = 5  # layers that a refusal names, at most
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are scored as one: the layers that make or carry them, the first of which names it."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupLayout:
+    """Where a group's units lie along the channels of a value: unit j is `span` of them, from offset + j span on."""
+
+    group: str
+    span: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -48,9 +68,13 @@ class Candidate:
 
 
 class Assembly:
-    """A network in the making."""
+    """A network in the making.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    `coupled`: by layer the group that has its units; other layers are scored by the ReLU behind them.
+    """
+
+    def __init__(self, shape: tuple[int, ...], coupled: Mapping[str, Group] | None = None) -> None:
+        self.coupled = coupled or {}
         size = int(np.prod(shape))
         self.inputs = size
         self.input = Value(INPUT, shape, np.full(size, -1), np.zeros(size, dtype=bool))
@@ -66,6 +90,8 @@ class Assembly:
     def place(self, name: str, source: Value, made: Made) -> Value:
         """The value that an operation makes of another."""
         match made.op:
+            case Bent():
+                return self._bent(name, source, made.op)
             case Scaling():
                 return self._scaled(name, source, made.op)
             case Relu():
@@ -95,19 +121,31 @@ class Assembly:
             raise UnsupportedLayer(f"'{name}' concatenates {shapes}; they may differ in their channels alone")
         if len(sources) == 1:
             return sources[0]
-        sizes = [len(source.unit) for source in sources]
-        total, placed = sum(sizes), []
-        for k, (source, end) in enumerate(zip(sources, np.cumsum(sizes), strict=True), start=1):
-            here = np.arange(end - len(source.unit), end)
-            place = csr_array((np.ones(len(here)), (here, np.arange(len(here)))), shape=(total, len(here)))
-            placed.append(self._node(f"{name}#{k}", Affine(place, np.zeros(total)), (source.node,), total))
-        node = self._node(name, Add(), tuple(placed), total)
-        return Value(
-            node,
-            (sum(source.shape[0] for source in sources), *sources[0].shape[1:]),
-            np.concatenate([source.unit for source in sources]),
-            np.concatenate([source.gated for source in sources]),
-        )
+        ends = np.cumsum([len(source.unit) for source in sources])
+        places = [np.arange(end - len(source.unit), end) for source, end in zip(sources, ends, strict=True)]
+        shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
+        return self.merged(name, sources, places, shape)
+
+    def handed_on(self, name: str, source: Value, lying: Sequence[GroupLayout]) -> Value:
+        """What the layers read to which units of groups are handed on: each channel times its unit's score."""
+        score = np.full((source.shape[0], len(source.unit) // source.shape[0]), -1)
+        for each in lying:
+            owner = next(candidate for candidate in self.candidates if candidate.layer.name == each.group)
+            numbers = np.repeat(np.arange(owner.first, owner.end), each.span)
+            score[each.offset : each.offset + len(numbers)] = numbers[:, None]
+        node = self._node(f"{name}#gate", ChannelGate(score.ravel()), (source.node,), score.size)
+        return replace(source, node=node, single=False)
+
+    def merged(self, name: str, sources: Sequence[Value], places: Sequence[Index], shape: tuple[int, ...]) -> Value:
+        """The values of several, each of them in its places among the results: placed into zeros, and added."""
+        total, placed = int(np.prod(shape)), []
+        unit, gated = np.full(total, -1), np.zeros(total, dtype=bool)
+        for k, (source, place) in enumerate(zip(sources, places, strict=True), start=1):
+            size = len(source.unit)
+            matrix = csr_array((np.ones(size), (place, np.arange(size))), shape=(total, size))
+            placed.append(self._node(f"{name}#{k}", Affine(matrix, np.zeros(total)), (source.node,), total))
+            unit[place], gated[place] = source.unit, source.gated
+        return Value(self._node(name, Add(), tuple(placed), total), shape, unit, gated)
 
     def finish(self, out: Value) -> Network:
         """The network whose logits are `out`: what they need, and scores for the layers whose ReLU is among it.
@@ -115,12 +153,15 @@ class Assembly:
         Raises InvalidModel where there is none.
         """
         nodes = self._needed(out.node)
-        used = {int(j) for node in nodes if isinstance(node.op, Relu) for j in np.unique(node.op.score)}
+        used = {int(j) for node in nodes if isinstance(node.op, Relu | ChannelGate) for j in np.unique(node.op.score)}
         position, layers, first = np.full(self._units + 1, -1), [], 0  # the last entry is that of -1
         outputs = self._waiting(out)  # they carry no score
+        ends = np.unique(out.unit[out.gated])  # nor do those that a ReLU behind the last layer gates
         for candidate in self.candidates:
             name = candidate.layer.name
-            if used.issuperset(range(candidate.first, candidate.end)):
+            if ((ends >= candidate.first) & (ends < candidate.end)).any():
+                self.unscored.setdefault(name, "its units are the network's outputs")
+            elif used.issuperset(range(candidate.first, candidate.end)):
                 position[candidate.first : candidate.end] = np.arange(first, first + candidate.layer.units)
                 layers.append(candidate.layer)
                 first += candidate.layer.units
@@ -171,10 +212,12 @@ class Assembly:
         return Value(node, made.shape, np.where(origin < 0, -1, source.unit[origin]), source.gated[origin])
 
     def _born(self, units: Units) -> Index:
-        first = self._units
-        layer = Layer(units.layer, int(units.index.max()) + 1, units.kernel)
-        self.candidates.append(Candidate(layer, first, units.refusal))
-        return first + units.index
+        group = self.coupled.get(units.layer)
+        first, others = self._units, () if group is None else group.members[1:]
+        if group is None or group.name == units.layer:
+            layer = Layer(units.layer, int(units.index.max()) + 1, units.kernel, others)
+            self.candidates.append(Candidate(layer, first, units.refusal))
+        return first + units.index if group is None else np.full(len(units.index), -1)
 
     def _gated(self, name: str, source: Value) -> Value:
         """A ReLU: the scores of the units that wait for one act on it."""
@@ -184,6 +227,24 @@ class Assembly:
         score = np.where(source.waiting, source.unit, -1)
         node = self._node(name, Relu(score), (source.node,), len(score))
         return Value(node, source.shape, source.unit, source.unit >= 0)
+
+    def _bent(self, name: str, source: Value, op: Bent) -> Value:
+        """A piecewise linear function of each activation, as a sum of ReLUs that no score gates."""
+        source = self._taken_out(source, f"'{name}' is no ReLU, so no score gates it; with a ReLU there it is scored")
+        size = len(source.unit)
+        parts = []
+        if op.slope.any() or op.constant.any():
+            line = Affine(csr_array(diags_array(op.slope)), op.constant)
+            parts.append(self._node(f"{name}#line", line, (source.node,), size))
+        for k, (at, weight) in enumerate(op.kinks, start=1):
+            shifted = Affine(csr_array(diags_array(np.ones(size))), -at)
+            below = self._node(f"{name}#{k}.at", shifted, (source.node,), size)
+            cut = self._node(f"{name}#{k}.relu", Relu(np.full(size, -1)), (below,), size)
+            weighted = Affine(csr_array(diags_array(weight)), np.zeros(size))
+            parts.append(self._node(f"{name}#{k}", weighted, (cut,), size))
+        node = parts[0] if len(parts) == 1 else self._node(name, Add(), tuple(parts), size)
+        kept = source.unit if op.keeps_zero else np.full(size, -1)
+        return replace(source, node=node, unit=kept, single=True)
 
     def _scaled(self, name: str, source: Value, op: Scaling) -> Value:
         """Constants per activation: in the affine map before them, in one of their own, or a shift behind a gate."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -56,6 +57,21 @@ def convolved(source: Value, kernel: Kernel, name: str, refusal: str = "") -> Ma
     units = Units(name, int(np.prod(sides)), np.repeat(np.arange(outputs), pixels), refusal)
     made = (outputs, *(len(axis) for axis in axes))
     return Made(Affine(matrix, np.repeat(kernel.bias, pixels)), made, layer=units)
+
+
+def convolved_around(source: Value, kernel: Kernel, mode: str, name: str) -> Made:
+    """A convolution with the image's own values around it: reflected, replicated or circular."""
+    sides = list(kernel.weight.shape[2:])
+    around = [each for pair in reversed(_slides(kernel, sides)[1]) for each in pair]
+    inner, size = tuple(source.shape), int(np.prod(source.shape))
+    numbers = torch.arange(size, dtype=torch.float64).reshape(1, *inner)
+    padded = torch.nn.functional.pad(numbers, around, mode=mode)[0]
+    columns = padded.reshape(-1).numpy().astype(np.int64)
+    wide = Value(source.node, tuple(padded.shape), source.unit[columns], source.gated[columns])
+    made = convolved(wide, replace(kernel, padding=0), name)
+    assert isinstance(made.op, Affine)
+    gathered = csr_array((np.ones(len(columns)), (np.arange(len(columns)), columns)), shape=(len(columns), size))
+    return replace(made, op=Affine(csr_array(made.op.weight @ gathered), made.op.bias))
 
 
 def _slides(kernel: Kernel, sides: list[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:

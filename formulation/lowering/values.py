@@ -1,4 +1,4 @@
-"""What flows through a lowering: values, the units they belong to, and what a rule makes of them."""
+"""Values that flow through a lowering, the units they belong to, and what a rule returns."""
 
 from __future__ import annotations
 
@@ -59,6 +59,24 @@ class Scaling:
 
 
 @dataclass(frozen=True, eq=False)
+class Bent:
+    """y = constant + slope * h + the sum over kinks (at, weight) of weight * relu(h - at), activation by activation.
+
+    No score acts on these ReLUs: what reads pre-activations so is not scored.
+    """
+
+    slope: Array
+    constant: Array
+    kinks: tuple[tuple[Array, Array], ...]
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether 0 becomes 0."""
+        made = self.constant + sum(weight * np.maximum(-at, 0.0) for at, weight in self.kinks)
+        return not np.any(made)
+
+
+@dataclass(frozen=True, eq=False)
 class Made:
     """What a rule makes of its source: an operation, the shape of its result, and whose units it carries on.
 
@@ -66,10 +84,10 @@ class Made:
     units. `layer` where it makes units of its own. A ReLU's scores are filled in when it is placed.
     """
 
-    op: Affine | Relu | MaxPool | Scaling
+    op: Affine | Relu | MaxPool | Scaling | Bent
     shape: tuple[int, ...]
     origin: Index | None = None
     layer: Units | None = None
 
 
-Rule: TypeAlias = Callable[[Value], Made | Value]
+LoweringRule: TypeAlias = Callable[[Value], Made | Value]

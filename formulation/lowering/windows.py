@@ -1,4 +1,4 @@
-"""Which inputs each output of a convolution or a pool reads: windows of positions, -1 where they reach into padding."""
+"""Windows of convolutions and pools: the inputs of each output, -1 where they reach into padding."""
 
 from __future__ import annotations
 

@@ -1,17 +1,21 @@
 """One real run of the whole pipeline, on a real sqlite store, that the tests of this folder look at."""
 
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.entry_points import ENTRY_POINTS
-from flows.pipeline import run_flow
-from flows.preparation import prepare
-from tests.flows.small_run import SMALL, RunStage
+from flows import tracking
+from flows.config.entry_points import ENTRY_POINTS
+from flows.pipelines.flows import run_flow
+from flows.pipelines.preparation import prepare_flow
+from flows.redaction import REMEMBERED
+from tests.flows.small_run import SMALL, RunStage, store_in
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +26,17 @@ def _outside_any_run() -> Iterator[None]:
         # Each test does its own work; those about finished work name a folder for it.
         patch.setenv("CRITICAL_NEURONS_CACHE", "none")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _secrets_as_before() -> Iterator[None]:
+    """Forget the secret addresses that a test was given: another's words may happen to be one of them."""
+    before = os.environ.get(REMEMBERED)
+    yield
+    if before is None:
+        os.environ.pop(REMEMBERED, None)
+    else:
+        os.environ[REMEMBERED] = before
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +57,13 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    return store_in(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> tracking.Store:
+    """A sqlite store of the test's own."""
+    return tracking.open_store(store_in(tmp_path), "tests")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +76,7 @@ def run_stage(prefect_server: None, store_uri: str) -> RunStage:
     """Run an entry point as the command line does; the id of the run on top."""
 
     def run(name: str, **words: str) -> str:
-        settings = prepare(ENTRY_POINTS[name], {"tracking_uri": store_uri, **words})
+        settings = prepare_flow(ENTRY_POINTS[name], {"tracking_uri": store_uri, **words})
         return run_flow(name, settings)
 
     return run

@@ -1,4 +1,4 @@
-"""Where the two libraries meet: a mask means the same network to the program and to torch."""
+"""The two libraries meet: a mask means the same network to the program and to torch."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from torch import nn
 import training
 from formulation import UnsupportedLayer, lower
 from tests.formulation import cases
-from tests.formulation.test_lowering_drawn import Drawn, drawn_networks
-from tests.formulation.test_lowering_graphs import JOINS, SUMS, Joined
-from tests.training.networks import Forked, Functional, Series
+from tests.formulation.lowering.test_lowering_drawn import Drawn, drawn_networks
+from tests.formulation.lowering.test_lowering_graphs import JOINS, SUMS, Joined
+from tests.training.networks import Bypassed, Forked, Functional, Inverted, Residual, Series
 
 
 class Grouped(nn.Module):
@@ -84,8 +84,8 @@ def assert_meet(model: nn.Module, images: torch.Tensor, seed: int, *, keep: floa
 
 
 BUILDERS = [
-    cases.residual, cases.concatenated, cases.max_pooled, cases.conv1d_series, cases.tabular,
-    cases.batchnorm_after_relu, cases.conv_pool, cases.strided_grouped,
+    cases.residual, cases.inverted, cases.densely_connected, cases.leaky, cases.concatenated, cases.max_pooled,
+    cases.conv1d_series, cases.tabular, cases.batchnorm_after_relu, cases.conv_pool, cases.strided_grouped,
 ]  # fmt: skip
 
 
@@ -105,8 +105,15 @@ def test_pruning_a_deep_network_is_masking_it(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("network", "shape"),
-    [(Forked, (1, 12, 12)), (Functional, (1, 12, 12)), (Series, (2, 11))],
-    ids=["concatenated twice", "two outputs", "series"],
+    [
+        (Forked, (1, 12, 12)),
+        (Functional, (1, 12, 12)),
+        (Series, (2, 11)),
+        (Residual, (1, 2, 2)),
+        (Bypassed, (1, 2, 2)),
+        (Inverted, (1, 12, 12)),
+    ],
+    ids=["concatenated twice", "two outputs", "series", "a sum", "a sum with pixels", "depthwise"],
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_pruning_branches_is_masking_them(network, shape: tuple[int, ...], seed: int) -> None:

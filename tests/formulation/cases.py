@@ -1,4 +1,4 @@
-"""Small float64 networks with undecided units, built from a seed, and how torch itself masks their units."""
+"""Small float64 networks with unstable units, built from a seed, and how torch itself masks their units."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from formulation import ScoreSettings, lower
-from formulation.reduction import Reduction, reduce
-from formulation.rows import Rows
-from formulation.separation import Separation, complete
+from formulation.relaxation.cuts import Cuts
+from formulation.relaxation.propagation import forward
+from formulation.relaxation.reduction import Reduction, reduce
+from formulation.solve.separation import Separation, complete
+from tests.formulation.case_blocks import Block, Branches, DenseUnit, InvertedBlock
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A network, the ReLU module behind each scored layer, and labelled images for it."""
+    """A network, the ReLU module behind each scored layer, and labelled images for it.
+
+    A group of units has several such modules, each with the channel that is its first unit there.
+    """
 
     model: nn.Sequential
-    gates: Mapping[str, str]
+    gates: Mapping[str, str | tuple[tuple[str, int], ...]]
     images: Tensor
     labels: Tensor
 
@@ -34,14 +39,20 @@ class Case:
     def masked_logits(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits [classes, images] of the torch module, each ReLU's output times its units' mask, by forward hooks."""
 
-        def hook(mask: np.ndarray):
+        def hook(mask: np.ndarray, first: int):
             def multiply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-                return output * torch.as_tensor(mask, dtype=torch.float64).reshape(1, -1, *[1] * (output.ndim - 2))
+                whole = torch.ones(output.shape[1], dtype=torch.float64)
+                whole[first : first + len(mask)] = torch.as_tensor(mask, dtype=torch.float64)
+                return output * whole.reshape(1, -1, *[1] * (output.ndim - 2))
 
             return multiply
 
-        relus = {layer: self.model.get_submodule(name) for layer, name in self.gates.items()}
-        handles = [relu.register_forward_hook(hook(masks[layer])) for layer, relu in relus.items()]
+        places = {layer: ((gate, 0),) if isinstance(gate, str) else gate for layer, gate in self.gates.items()}
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(hook(masks[layer], first))
+            for layer, gates in places.items()
+            for name, first in gates
+        ]
         try:
             with torch.no_grad():
                 return self.model(self.images).numpy().T
@@ -95,43 +106,12 @@ def conv_pool(seed: int = 0, *, images: int = 2) -> Case:
 def strided_grouped(seed: int = 0, *, images: int = 2) -> Case:
     layers = [
         nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), nn.ReLU(),
-        nn.Conv2d(4, 4, 2, groups=4, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3),
+        nn.Conv2d(4, 4, 2, groups=2, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3),
     ]  # fmt: skip
     return make(seed, layers, (2, 5, 5), images)
 
 
-class Block(nn.Module):
-    """A basic residual block: relu(norm(second(relu(norm(first(x))))) + x)."""
-
-    def __init__(self, fed: int, width: int, stride: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(fed, width, 3, stride, padding=1, bias=False)
-        self.first_norm, self.gate = nn.BatchNorm2d(width), nn.ReLU()
-        self.second, self.second_norm = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
-        self.way = nn.Identity() if fed == width and stride == 1 else nn.Conv2d(fed, width, 1, stride, bias=False)
-        self.last = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.gate(self.first_norm(self.first(x)))
-        return self.last(self.second_norm(self.second(hidden)) + self.way(x))
-
-
-class Branches(nn.Module):
-    """Three ways through, concatenated: a point, a square, and a max-pool with a point."""
-
-    def __init__(self, fed: int) -> None:
-        super().__init__()
-        self.point, self.point_gate = nn.Conv2d(fed, 2, 1), nn.ReLU()
-        self.square, self.square_gate = nn.Conv2d(fed, 2, 3, padding=1), nn.ReLU()
-        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
-        self.pooled, self.pooled_gate = nn.Conv2d(fed, 1, 1), nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        ways = [self.point_gate(self.point(x)), self.square_gate(self.square(x))]
-        return torch.cat([*ways, self.pooled_gate(self.pooled(self.pool(x)))], dim=1)
-
-
-def gated(case: Case, seed: int, gates: Mapping[str, str]) -> Case:
+def gated(case: Case, seed: int, gates: Mapping[str, str | tuple[tuple[str, int], ...]]) -> Case:
     """The case with these gates, its norms' statistics drawn from the seed, and its labels with them.
 
     A gate is the module whose output times the mask is 0 where a unit is removed: the ReLU, or a norm behind it.
@@ -150,8 +130,40 @@ def residual(seed: int = 0, *, images: int = 2) -> Case:
         nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), Block(2, 2), Block(2, 3, stride=2),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3),
     ]  # fmt: skip
-    gates = {"0": "2", "3.first": "3.gate", "4.first": "4.gate"}
+    gates = {"0": (("2", 0), ("3.last", 0)), "3.first": "3.gate", "4.first": "4.gate", "4.second": "4.last"}
     return gated(make(seed, layers, (1, 4, 4), images), seed, gates)
+
+
+def inverted(seed: int = 0, *, images: int = 2) -> Case:
+    layers = [
+        *(nn.Conv2d(1, 2, 2, stride=2), InvertedBlock(2, 3), nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(2, 3)),
+    ]
+    gates = {"0": (("0", 0), ("1.narrow_norm", 0)), "1.wide": "1.deep_gate"}
+    return gated(make(seed, layers, (1, 2, 4), images), seed, gates)
+
+
+def densely_connected(seed: int = 0, *, images: int = 2) -> Case:
+    layers = [
+        nn.Conv2d(1, 2, 2, stride=2), DenseUnit(2, 2), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(4, 3),
+    ]  # fmt: skip
+    gates = {"0": (("1.gate", 0), ("3", 0)), "1.conv": (("3", 2),)}
+    return gated(make(seed, layers, (1, 2, 4), images), seed, gates)
+
+
+def leaky(seed: int = 0, *, images: int = 2) -> Case:
+    layers = [
+        nn.Linear(4, 4), nn.LeakyReLU(0.2), nn.Linear(4, 3), nn.ReLU(), nn.Hardtanh(-1.0, 0.6), nn.Linear(3, 3),
+    ]  # fmt: skip
+    return gated(make(seed, layers, (4,), images), seed, {"0": "1", "2": "3"})
+
+
+def moved(seed: int = 0, *, images: int = 2) -> Case:
+    layers = [
+        nn.ZeroPad2d((0, 1, 1, 0)), nn.Conv2d(1, 4, 2), nn.ReLU(), nn.PixelShuffle(2), nn.ReflectionPad2d(1),
+        nn.Conv2d(1, 2, 3, stride=3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3),
+    ]  # fmt: skip
+    return gated(make(seed, layers, (1, 2, 2), images), seed, {"1": "2", "5": "6"})
 
 
 def concatenated(seed: int = 0, *, images: int = 2) -> Case:
@@ -198,11 +210,15 @@ SMALL: dict[str, Callable[..., Case]] = {
     "average pool": conv_pool,
     "strided and grouped": strided_grouped,
     "residual": residual,
+    "inverted": inverted,
+    "densely connected": densely_connected,
     "concatenated": concatenated,
     "max-pooled": max_pooled,
     "series": conv1d_series,
     "tabular": tabular,
     "norm after relu": batchnorm_after_relu,
+    "leaky": leaky,
+    "moved": moved,
 }  # every operation that a network may have; built from a seed
 
 
@@ -231,6 +247,7 @@ def drawn(seed: int, *, images: int = 2) -> Case:
     elif kind == "sum":
         name = str(len(layers))
         layers.append(Block(channels, channels))
+        gates["0"] = ((str(len(layers) - 2), 0), (f"{name}.last", 0))
         gates[f"{name}.first"] = f"{name}.gate"
     else:
         name = str(len(layers))
@@ -246,6 +263,11 @@ def drawn(seed: int, *, images: int = 2) -> Case:
     return gated(make(seed, [*layers, nn.Linear(fed, 3)], (1, 4, 4), images), seed, gates)
 
 
-def planes_at(reduction: Reduction, scores: np.ndarray) -> Rows:
-    """The planes under the loss that touch it where every undecided activation follows its ReLU."""
-    return Separation(reduction).inspect(complete(reduction, scores)[0]).planes
+def loss_cuts_at(reduction: Reduction, scores: np.ndarray) -> Cuts:
+    """The loss cuts under the loss that touch it where every unstable activation follows its ReLU."""
+    return Separation(reduction).inspect(complete(reduction, scores)[0]).loss_cuts
+
+
+def logits_at(reduction: Reduction, point: np.ndarray) -> np.ndarray:
+    """The logits of the forms at a point, [classes, images]."""
+    return np.concatenate([forward(reduction, batch, point).logits for batch in reduction.batches], axis=1)

@@ -1,4 +1,4 @@
-"""One torch thread for every test of this room."""
+"""One torch thread for every test of this room, and the solution of a module's case."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from formulation import Solution, score
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -14,3 +16,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def solution(request: pytest.FixtureRequest) -> Solution:
+    """The solution of the module's CASE by its SETTINGS."""
+    case = request.module.CASE
+    return score(case.model, case.images, case.labels, request.module.SETTINGS)

@@ -1,4 +1,4 @@
-"""Which solvers a test needs, and what happens where one is missing."""
+"""Solvers that a test needs, and what happens where one is missing."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from formulation import lower
-from formulation.images import checked_labels, flatten_images
+from formulation.scoring_data import checked_labels, flatten_images
 from tests.formulation.test_golden import CERTIFIED, FC3, instance, settings_at
 
 

@@ -56,7 +56,7 @@ def test_the_optimum_over_a_box_is_that_of_all_activation_patterns():
 
 
 def best_of_all_patterns(network: Network) -> float:
-    """The largest output over [-1, 1]^n: one linear program per pattern of open and closed units."""
+    """The largest output over [-1, 1]^n: one linear program per pattern of active and inactive units."""
     first, second, last = (node.op for node in network.nodes if isinstance(node.op, Affine))
     sizes = (len(first.bias), len(second.bias))
     best = -np.inf
@@ -90,9 +90,8 @@ def test_a_torch_module_is_embedded_through_lower(layers, shape):
     np.testing.assert_allclose(outputs.solution.values, module(image[None])[0].detach().numpy(), atol=CLOSE)
 
 
-def test_the_readmes_example_runs():
-    section = (ROOT / "README.md").read_text().split("## In somebody's optimisation model")[1]
-    code = section.split("```python\n")[1].split("```")[0]
+def test_the_example_of_the_guide_runs():
+    code = (ROOT / "docs" / "guides" / "embedding.md").read_text().split("```python\n")[1].split("```")[0]
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10)).eval()
     given = {"module": module, "example": torch.rand(1, 64), "masks": {"0": np.arange(6) < 4}}
@@ -141,7 +140,7 @@ def without(network: Network, masks: dict[str, Array]) -> Network:
     return Network(tuple(nodes), network.layers, network.inputs)
 
 
-def test_decided_relus_get_no_binary():
+def test_stable_relus_get_no_binary():
     weight = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     nodes = (
         Node("y", Affine(weight, np.array([2.0, -2.0, 0.0])), (INPUT,), 3),

@@ -1,4 +1,4 @@
-"""What a network can be embedded on, and what is refused before anything is added."""
+"""Inputs of an embedding, and what is refused before anything is added."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from formulation import FormulationError, InvalidBounds, ScoreSettings, lower, score
-from formulation.bounds import Box, propagate
+from formulation.relaxation.bounds import Box, propagate
 from tests.formulation.cases import Case, dense
 
 SETTINGS = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from formulation import ScoreSettings, Solution, check, score
-from formulation.settings import Cuts
+from naming import CutForm
 
 INSTANCES = Path(__file__).parent / "instances"
 FC3, LENET5 = "mnist_fc3", "mnist_lenet5"
@@ -41,13 +41,13 @@ def instance(name: str, images: int) -> tuple[nn.Module, np.ndarray, np.ndarray]
         return model.eval(), stored["images"][:images], stored["labels"][:images]
 
 
-def settings_at(gap: float, cuts: Cuts = "tangent") -> ScoreSettings:
+def settings_at(gap: float, cuts: CutForm = "tangent") -> ScoreSettings:
     return ScoreSettings(loss_weight=5, radius=1e-5, gate="published", layer_weight="kernel", gap=gap, cuts=cuts)
 
 
 @pytest.mark.parametrize("cuts", ["tangent", "lifted"])
 @pytest.mark.parametrize(("name", "images"), CERTIFIED)
-def test_the_certified_optimum_is_met_at_the_default_gap(name: str, images: int, cuts: Cuts) -> None:
+def test_the_certified_optimum_is_met_at_the_default_gap(name: str, images: int, cuts: CutForm) -> None:
     model, pixels, labels = instance(name, images)
     solution = score(model, pixels, labels, settings_at(1e-4, cuts))
     certificate, certified = solution.certificate, CERTIFIED[name, images]
@@ -74,9 +74,9 @@ def test_the_certified_optimum_is_met_to_seven_digits(name: str, images: int, tm
     assert verdict.largest_residual <= 1e-6
 
 
-def test_almost_nothing_of_lenet5_is_undecided() -> None:
+def test_almost_nothing_of_lenet5_is_unstable() -> None:
     """The reduction's point: 7 of 46,840 ReLUs keep variables of their own on ten images."""
     model, pixels, labels = instance(LENET5, 10)
     certificate = score(model, pixels, labels, settings_at(1e-2)).certificate
-    assert certificate.undecided == 7
+    assert certificate.unstable == 7
     assert certificate.columns == 226 + 2 * 7

@@ -9,16 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formulation import InvalidSolution, ScoreSettings, Solution, importance, score
+from formulation import InvalidSolution, ScoreSettings, Solution, importance
 from tests.formulation.cases import dense
 
 SETTINGS = ScoreSettings(gate="linear", radius=0, gap=1e-6, loss_weight=2.0)
 CASE = dense(1, hidden=(8, 6), images=4)
-
-
-@pytest.fixture(scope="module")
-def solution() -> Solution:
-    return score(CASE.model, CASE.images, CASE.labels, SETTINGS)
 
 
 def with_values(solution: Solution, scores: list[float], costs: list[float]) -> Solution:

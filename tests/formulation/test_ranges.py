@@ -1,4 +1,4 @@
-"""How far a score could move: every score within the gap is in its range, and an open gap gives no ranges."""
+"""Score ranges: every score within the gap is in its range, and an open gap gives no ranges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from formulation import ScoreSettings, Solution, SolverFailed, TimeLimitReached, score, score_ranges
-from formulation.search import Search
+from formulation.solve.search import Search
 from tests.formulation.cases import Case, dense
 
 SETTINGS = {

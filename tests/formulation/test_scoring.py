@@ -67,8 +67,8 @@ def test_the_certificate_adds_up(name: str) -> None:
     assert made.gap == pytest.approx(max(0, made.objective - made.bound) / max(1, abs(made.objective)), abs=1e-12)
     assert made.gap <= settings.gap
     assert made.rounds == len(solution.rounds) > 0
-    assert made.columns == 11 + 2 * made.undecided
-    assert made.undecided == sum(len(values.value) for values in solution.undecided.values())
+    assert made.columns == 11 + 2 * made.unstable
+    assert made.unstable == sum(len(values.value) for values in solution.unstable.values())
     assert (made.solver, made.images, made.checked) == ("highs", 3, True)
     assert made.settings == settings.to_dict()
     assert made.largest_residual is not None
@@ -261,4 +261,4 @@ def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: floa
 def test_anything_but_settings_is_refused(settings: object) -> None:
     case = dense(1)
     with pytest.raises(FormulationError, match="ScoreSettings"):
-        score(case.model, case.images, case.labels, settings)  # type: ignore[arg-type]
+        score(case.model, case.images, case.labels, settings)

@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.networks import drawn_masks, example
 from training.digests import model_digest
-from training.pruning import Masks, compact, consumers, prune, removal
-from training.pruning.smaller import GroupwiseConv
+from training.pruning import Masks, consumers, prune, removal
+from training.pruning.compaction import compact
+from training.pruning.compaction.layer_surgery import GroupwiseConv
 
 IMAGES = 1000
 

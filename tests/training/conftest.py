@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training import Dataset, build, fit, load, torch_threads
-from training.loop import FitSettings
+from training.fitting.loop import FitSettings
 
 
 @pytest.fixture(autouse=True)

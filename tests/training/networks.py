@@ -37,7 +37,7 @@ class Functional(nn.Module):
 
 
 class Residual(nn.Module):
-    """A sum of two layers' units: their ways end in it."""
+    """A sum of two layers' units, which it ties to one group; the second layer reads it, too."""
 
     input_shape = (1, 2, 2)
 
@@ -50,6 +50,40 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.first(torch.flatten(x, 1)))
         return self.output(x + torch.relu(self.second(x)))
+
+
+class Bypassed(nn.Module):
+    """A sum of units with the pixels: their ways end in it, each in its own place."""
+
+    input_shape = (1, 2, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 5)
+        self.second = nn.Linear(5, 4)
+        self.output = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.flatten(x, 1)
+        return self.output(x + torch.relu(self.second(torch.relu(self.first(x)))))
+
+
+class Inverted(nn.Module):
+    """Inverted residuals as in MobileNetV2: depthwise convolutions, linear bottlenecks, a sum of two of them."""
+
+    def __init__(self, width: int = 3, wide: int = 5, each: int = 1) -> None:
+        super().__init__()
+        self.stem, self.first_wide = nn.Conv2d(1, width, 3, 2, 1), nn.Conv2d(width, wide, 1, bias=False)
+        self.first_norm, self.first_deep = nn.BatchNorm2d(wide), nn.Conv2d(wide, wide * each, 3, 1, 1, groups=wide)
+        self.first_narrow, self.narrow_norm = nn.Conv2d(wide * each, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.act, self.last, self.pool = nn.ReLU6(), nn.Conv2d(width, 4, 1), nn.AdaptiveAvgPool2d(1)
+        self.output = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        wide = self.act(self.first_deep(self.act(self.first_norm(self.first_wide(x)))))
+        x = x + self.narrow_norm(self.first_narrow(wide))
+        return self.output(self.pool(self.act(self.last(x))).flatten(1))
 
 
 class Forked(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.devices import find_device, torch_threads
-from training.errors import DeviceError, SettingsError
+from training.errors import DeviceError, FitSettingsError
 
 
 def test_the_cpu_is_always_found() -> None:
@@ -31,5 +31,5 @@ def test_threads_are_set_inside_the_block_only() -> None:
 
 
 def test_no_threads_at_all_are_refused() -> None:
-    with pytest.raises(SettingsError, match="threads=0"), torch_threads(0):
+    with pytest.raises(FitSettingsError, match="threads=0"), torch_threads(0):
         pass

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.networks import example, mixed
+from training.data.splits import Split
 from training.digests import model_digest
 from training.errors import LabelError, ModelError
 from training.inference import check_fits, check_forward, evaluating, predict
-from training.splits import Split
 
 
 def test_predictions_do_not_depend_on_the_batches() -> None:

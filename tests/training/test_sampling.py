@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from training import Dataset
-from training.errors import LabelError, SamplingError, SettingsError
+from training.data.splits import Split
+from training.errors import FitSettingsError, LabelError, SamplingError
 from training.inference import predict
 from training.sampling import draw, draw_sets
-from training.splits import Split
 
 
 @pytest.mark.parametrize("order", ["random", "least_confident"])
@@ -121,5 +121,5 @@ def test_a_label_without_a_class_is_refused(trained: nn.Module, digits: Dataset)
 @pytest.mark.parametrize("wrong", [{"images_per_class": 0}, {"order": "hardest"}, {"seed": -1}])
 def test_a_value_out_of_range_is_refused_by_name(trained: nn.Module, digits: Dataset, wrong: dict[str, object]) -> None:
     settings = {"images_per_class": 1, "classes": digits.classes, "seed": 0, **wrong}
-    with pytest.raises(SettingsError, match=next(iter(wrong))):
+    with pytest.raises(FitSettingsError, match=next(iter(wrong))):
         draw(trained, digits.validation, **settings)

@@ -1,82 +1,26 @@
-"""Removing units: who feeds whom, masks, their selection from scores, controls, compaction, and what was saved.
+"""Pruning: which layers read which units, masks, their selection from scores, and what a removal saves.
 
-Import order inside the room (a module imports only modules before it): operations, channels, masks, limits,
-activations, selection, baselines, connections, accounting, gating, latency, recalibration, smaller, exchange,
-compaction, cost_terms, compact_files, cost, export, layer_latency, stepwise.
+Rankings and compaction have rooms of their own below.
 """
 
-from training.pruning.accounting import (
-    LayerRemoval,
-    Removal,
-    removal,
-)
-from training.pruning.baselines import (
-    RULES,
-    Evidence,
-    Rule,
-    draw_scores,
-)
-from training.pruning.channels import (
-    Links,
-    Reader,
-    consumers,
-)
-from training.pruning.compact_files import (
-    CompactSpec,
-    load_compact,
-    read_spec,
-    save_compact,
-)
-from training.pruning.compaction import (
-    compact,
-)
-from training.pruning.connections import (
-    Sensitivity,
-    connection_sensitivity,
-    weakest_connections,
-)
-from training.pruning.cost import (
-    Cost,
-    costs,
-)
-from training.pruning.cost_terms import (
-    cost_terms,
-)
-from training.pruning.exchange import (
-    Exchange,
-    exchange,
-)
-from training.pruning.export import (
-    Exported,
-    export_onnx,
-    export_program,
-)
-from training.pruning.latency import (
-    Latency,
-    measure_latencies,
-    measure_latency,
-)
-from training.pruning.layer_latency import (
-    LayerLatency,
-    estimated_seconds,
-    layer_latencies,
-)
-from training.pruning.limits import (
-    Limits,
-)
+from tracing import NORMS, WEIGHTED
+from tracing.units import Reader, is_weighted
+from training.pruning.accounting import LayerRemoval, Removal, input_width, layer_shapes, removal
+from training.pruning.dependencies import Links, consumers, trace_for_pruning, weighted_calls
+from training.pruning.largest_share import SharePoint, largest_share
+from training.pruning.limits import Limits
 from training.pruning.masks import (
     Masks,
     Zeros,
     hold_at_zero,
+    joined_zeros,
     load_masks,
     masks_digest,
     prune,
     removed_entries,
     save_masks,
     validate_masks,
-)
-from training.pruning.recalibration import (
-    recalibrate,
+    validate_zeros,
 )
 from training.pruning.selection import (
     Scores,
@@ -87,40 +31,22 @@ from training.pruning.selection import (
     by_quantile,
     by_share,
     by_threshold,
+    check_scores,
     counts,
-)
-from training.pruning.stepwise import (
-    Exchanger,
-    Method,
-    Rework,
-    Scorer,
-    Selector,
 )
 
 __all__ = [
-    "RULES",
-    "CompactSpec",
-    "Cost",
-    "Evidence",
-    "Exchange",
-    "Exchanger",
-    "Exported",
-    "Latency",
-    "LayerLatency",
+    "NORMS",
+    "WEIGHTED",
     "LayerRemoval",
     "Limits",
     "Links",
     "Masks",
-    "Method",
     "Reader",
     "Removal",
-    "Rework",
-    "Rule",
-    "Scorer",
     "Scores",
     "Selection",
-    "Selector",
-    "Sensitivity",
+    "SharePoint",
     "Zeros",
     "by_count",
     "by_counts",
@@ -128,31 +54,23 @@ __all__ = [
     "by_quantile",
     "by_share",
     "by_threshold",
-    "compact",
-    "connection_sensitivity",
+    "check_scores",
     "consumers",
-    "cost_terms",
-    "costs",
     "counts",
-    "draw_scores",
-    "estimated_seconds",
-    "exchange",
-    "export_onnx",
-    "export_program",
     "hold_at_zero",
-    "layer_latencies",
-    "load_compact",
+    "input_width",
+    "is_weighted",
+    "joined_zeros",
+    "largest_share",
+    "layer_shapes",
     "load_masks",
     "masks_digest",
-    "measure_latencies",
-    "measure_latency",
     "prune",
-    "read_spec",
-    "recalibrate",
     "removal",
     "removed_entries",
-    "save_compact",
     "save_masks",
+    "trace_for_pruning",
     "validate_masks",
-    "weakest_connections",
+    "validate_zeros",
+    "weighted_calls",
 ]

@@ -1,4 +1,4 @@
-"""What a removal saves: the published count (incoming weights only) and the true one (the compacted network)."""
+"""Accounting of a removal: the published count (incoming weights only) and the true one (the compacted network)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tracing import WEIGHTED
+from tracing.units import Reader
 from training.inference import evaluating, weight_type
-from training.pruning.channels import Links, Reader, consumers
+from training.pruning.dependencies import Links, consumers
 from training.pruning.masks import Masks, validate_masks
-from training.pruning.operations import WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,18 @@ class Removal:
 def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     """Count what the masks remove from the model, from shapes alone: weights that happen to be 0 count.
 
-    Multiply-adds are the products of weights with activations, one per weight and position, for one image of
-    `example_input` [n, ...]; biases and BatchNorm add none. A grouped convolution counts as one convolution per
-    group, each with the inputs and outputs that it keeps.
-    Raises MaskError and UnsupportedGraph.
+    Multiply-adds are the products of weights with activations, one per weight and position, for one image; biases and
+    BatchNorm add none. A grouped convolution counts as one convolution per group, each with the inputs and outputs that
+    it keeps.
+
+    Args:
+        model: before removal; left as it was.
+        masks: by layer, bool [units]: True = kept.
+        example_input: [n, ...], gives the shapes.
+
+    Raises:
+        MaskError: the masks do not fit the model.
+        UnsupportedGraph: a removed unit cannot be followed.
     """
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
@@ -82,7 +91,7 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
         if next(module.parameters(recurse=False), None) is not None
     )
     weights = {name: part.weight for name, part in model.named_modules() if isinstance(part, WEIGHTED)}
-    gone = sum(int((~mask).sum()) * weights[layer][0].numel() for layer, mask in masks.items())
+    gone = sum(int((~rows[name]).sum()) * weight[0].numel() for name, weight in weights.items() if name in rows)
     return Removal(
         units_total=sum(len(mask) for mask in masks.values()),
         units_removed=sum(int((~mask).sum()) for mask in masks.values()),
@@ -103,8 +112,12 @@ def kept_axes(
     columns: dict[str, Tensor] = {}
     for layer, mask in masks.items():
         removed = torch.from_numpy(~mask)
-        rows[layer] = ~removed
+        for member in links[layer].members:
+            _cut(rows, member, removed, output_width(modules[member.layer]))
+        for carrier in links[layer].depthwise:
+            _cut(columns, *_inputs_of(carrier, modules[carrier.layer], removed))
         for norm in links[layer].norms:
+            # torch types every attribute of a module as a tensor or a module; a norm's width is a number.
             _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         for reader in links[layer].readers:
             _cut(columns, reader, removed, input_width(modules[reader.layer]))
@@ -117,6 +130,19 @@ def _cut(kept: dict[str, Tensor], reader: Reader, removed: Tensor, width: int) -
     kept[reader.layer] = before & ~reader.spread(removed, width)
 
 
+def _inputs_of(carrier: Reader, module: nn.Module, removed: Tensor) -> tuple[Reader, Tensor, int]:
+    """Where the units lie in what a depthwise convolution reads, from where they lie in what it emits."""
+    width = input_width(module)
+    each = output_width(module) // width
+    return Reader(carrier.layer, carrier.span // each, carrier.offset // each), removed, width
+
+
+def output_width(module: nn.Module) -> int:
+    """How many units a layer emits on axis 1."""
+    assert isinstance(module, WEIGHTED)
+    return module.weight.shape[0]
+
+
 def input_width(module: nn.Module) -> int:
     """How many inputs a layer reads on axis 1, over all groups."""
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
@@ -124,7 +150,15 @@ def input_width(module: nn.Module) -> int:
 
 
 def layer_shapes(model: nn.Module, example_input: Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
-    """The shapes that each Linear and convolutional layer reads and emits for one image, in the order of the calls."""
+    """The shapes that each Linear and convolutional layer reads and emits for one image, in the order of the calls.
+
+    Args:
+        model: left as it was.
+        example_input: [n, ...], of which one image is passed through.
+
+    Returns:
+        By layer: (shape read, shape emitted), both without the axis of images.
+    """
     found: dict[str, tuple[torch.Size, torch.Size]] = {}
 
     def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,17 +1,17 @@
-"""What a selection must respect whatever the scores say: floors, round widths, layers to leave alone."""
+"""Limits of a selection, whatever the scores say: floors, round widths, layers to leave alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import TypeVar
 
+from naming import did_you_mean
 from training.errors import SelectionError
 
-Value = TypeVar("Value")
+LimitValue = TypeVar("LimitValue")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ class Limits:
                 )
         return {layer: floor for layer, floor in found.items() if layer not in alone}
 
+    def allowed(self, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """The widths that each layer may keep, ascending, from the layers' own widths; raises as `floors` does."""
+        floors = self.floors(widths)
+        return {
+            layer: tuple(sorted({self.widened(kept, units) for kept in range(floors.get(layer, units), units + 1)}))
+            for layer, units in widths.items()
+        }
+
     def widened(self, kept: int, units: int) -> int:
         """`kept` rounded up to a multiple of `round_to`, at most `units`."""
         return min(units, -(-kept // self.round_to) * self.round_to)
@@ -67,7 +75,7 @@ def _whole(number: object) -> bool:
     return isinstance(number, Integral)
 
 
-def per_layer(given: Value | Mapping[str, Value], layers: Iterable[str]) -> dict[str, Value]:
+def per_layer(given: LimitValue | Mapping[str, LimitValue], layers: Iterable[str]) -> dict[str, LimitValue]:
     """One value for all layers, or values by name or pattern, as values by layer; layers not named are absent.
 
     A layer's own name goes before patterns, an earlier pattern before a later one.
@@ -76,7 +84,7 @@ def per_layer(given: Value | Mapping[str, Value], layers: Iterable[str]) -> dict
     names = list(layers)
     if not isinstance(given, Mapping):
         return dict.fromkeys(names, given)
-    found: dict[str, Value] = {}
+    found: dict[str, LimitValue] = {}
     for pattern, value in given.items():
         for name in matching(pattern, names):
             if name == pattern or name not in found:
@@ -96,6 +104,5 @@ def matching(pattern: str, layers: Iterable[str]) -> list[str]:
 def unknown_layer(layer: str, known: Iterable[str]) -> SelectionError:
     """The error for a layer that is not among those known; it names the nearest."""
     names = list(known)
-    near = get_close_matches(layer, names, 3)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(map(repr, names))}"
+    hint = did_you_mean(layer, names, most=3) or f"use {', '.join(map(repr, names))}"
     return SelectionError(f"layer {layer!r} has no scores: {hint}")

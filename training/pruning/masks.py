@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tracing import WEIGHTED, Untraceable, require_plain
 from training.digests import digest_tensors
-from training.errors import MaskError
-from training.pruning.channels import Links, consumers
-from training.pruning.operations import WEIGHTED
+from training.errors import MaskError, UnsupportedGraph
+from training.pruning.dependencies import Links, consumers
 
 Masks = dict[str, NDArray[np.bool_]]
 # Keys of the state dict -> bool tensor of that entry's shape, True = held at 0.
@@ -24,7 +24,20 @@ PREFIX = "mask/"
 
 
 def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> None:
-    """Raise MaskError where a key names no Linear or convolution, a mask does not fit, or a layer is emptied."""
+    """Raise MaskError where masks do not fit a model.
+
+    Args:
+        model: whose layers are masked.
+        masks: by layer, bool [units]: True = kept.
+
+    Raises:
+        MaskError: a key names no Linear or convolution, a mask is not one bool per unit, or a layer is emptied.
+        UnsupportedGraph: a wrapper hides the layers, or their weights are computed; with the module to give instead.
+    """
+    try:
+        require_plain(model)
+    except Untraceable as error:
+        raise UnsupportedGraph(str(error)) from error
     modules = dict(model.named_modules())
     for layer, mask in masks.items():
         module = modules.get(layer)
@@ -40,11 +53,19 @@ def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> 
 
 
 def prune(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
-    """A copy of the model without the removed units; the one passed in is not touched.
+    """A copy of the model without the removed units, of the same shapes.
 
     A removed unit's incoming weights, bias, BatchNorm affine and running mean, and outgoing weights are 0, so it
-    emits exactly 0 in training and evaluation mode. `example_input` [n, ...] gives the shapes.
-    Raises MaskError and UnsupportedGraph, before anything is changed.
+    emits exactly 0 in training and evaluation mode.
+
+    Args:
+        model: left as it was.
+        masks: by layer, bool [units]: True = kept.
+        example_input: [n, ...], gives the shapes.
+
+    Raises:
+        MaskError: the masks do not fit the model.
+        UnsupportedGraph: a removed unit cannot be followed.
     """
     zeros = removed_entries(model, masks, example_input)
     pruned = copy.deepcopy(model)
@@ -55,7 +76,17 @@ def prune(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
 def removed_entries(model: nn.Module, masks: Masks, example_input: Tensor) -> Zeros:
     """Which entries of the state dict are 0 once the units are removed; only keys with such entries are listed.
 
-    Raises MaskError and UnsupportedGraph.
+    Args:
+        model: left as it was.
+        masks: by layer, bool [units]: True = kept.
+        example_input: [n, ...], gives the shapes.
+
+    Returns:
+        By key of the state dict, bools of its shape: True = 0.
+
+    Raises:
+        MaskError: the masks do not fit the model.
+        UnsupportedGraph: a removed unit cannot be followed.
     """
     validate_masks(model, masks)
     links = consumers(model, example_input, masks)
@@ -70,7 +101,15 @@ def removed_entries(model: nn.Module, masks: Masks, example_input: Tensor) -> Ze
 
 
 def validate_zeros(model: nn.Module, zeros: Mapping[str, Tensor]) -> None:
-    """Raise MaskError where a key names no entry of the state dict, or is not given one bool per number of it."""
+    """Raise MaskError where entries to be held at 0 do not fit a model.
+
+    Args:
+        model: whose entries are held.
+        zeros: by key of the state dict, bools of its shape.
+
+    Raises:
+        MaskError: a key names no entry of the state dict, or is not given one bool per number of it.
+    """
     state = model.state_dict()
     for key, removed in zeros.items():
         if key not in state:
@@ -81,13 +120,22 @@ def validate_zeros(model: nn.Module, zeros: Mapping[str, Tensor]) -> None:
 
 
 def joined_zeros(first: Zeros, second: Zeros) -> Zeros:
-    """What either of them holds at 0."""
+    """Entries that are held at 0 by either of two lists.
+
+    Args:
+        first, second: by key of the state dict, bools of its shape.
+    """
     both = {key: first[key] | second[key] for key in first.keys() & second.keys()}
     return {**first, **second, **both}
 
 
 def hold_at_zero(model: nn.Module, zeros: Zeros) -> None:
-    """Set the listed entries of the model to exactly 0, in place."""
+    """Set the listed entries of the model to exactly 0, in place.
+
+    Args:
+        model: is changed.
+        zeros: by key of the state dict, bools of its shape: True = held at 0.
+    """
     state = model.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, removed in zeros.items():
@@ -96,9 +144,13 @@ def hold_at_zero(model: nn.Module, zeros: Zeros) -> None:
 
 
 def _mark_incoming(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links, removed: Tensor) -> None:
-    _mark_axis0(zeros, modules, links.layer, ("weight", "bias"), removed)
+    for member in links.members:
+        module = modules[member.layer]
+        assert isinstance(module, WEIGHTED)
+        _mark_axis0(zeros, modules, member.layer, ("weight", "bias"), member.spread(removed, module.weight.shape[0]))
     for norm in links.norms:
         # With a running mean of 0 the norm emits 0 for 0 even where it has no affine of its own.
+        # torch types every attribute of a module as a tensor or a module; a norm's width is a number.
         channels = norm.spread(removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
         _mark_axis0(zeros, modules, norm.layer, ("weight", "bias", "running_mean"), channels)
 
@@ -134,7 +186,12 @@ def masks_digest(masks: Masks) -> str:
 
 
 def save_masks(masks: Masks, path: str | Path) -> None:
-    """Write the masks to an npz file, one bool array per layer name; the file is there whole or not at all."""
+    """Write the masks to an npz file, one bool array per layer name; the file is there whole or not at all.
+
+    Args:
+        masks: by layer, bool [units]: True = kept.
+        path: of the file.
+    """
     target = Path(path)
     partial = target.with_name(f"{target.name}.partial")
     with partial.open("wb") as file:
@@ -146,7 +203,8 @@ def save_masks(masks: Masks, path: str | Path) -> None:
 def load_masks(path: str | Path) -> Masks:
     """The masks of an npz file, layers in the order they were saved.
 
-    Raises MaskError where the file is missing, unreadable, or holds anything but bool vectors.
+    Raises:
+        MaskError: the file is missing, unreadable, or holds anything but bool vectors.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

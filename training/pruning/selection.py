@@ -43,7 +43,13 @@ class Selection:
 def by_threshold(scores: Mapping[str, NDArray[np.float64]], threshold: float, limits: Limits = NO_LIMITS) -> Selection:
     """Keep unit j of layer k where s_kj >= threshold.
 
-    Raises SelectionError where the threshold is outside [0, 1], a score is not finite, or the limits do not fit.
+    Args:
+        scores: by layer, one per unit.
+        threshold: in [0, 1].
+        limits: what each layer keeps at least, and layers left alone.
+
+    Raises:
+        SelectionError: the threshold is outside [0, 1], a score is not finite, or the limits do not fit.
     """
     if not 0.0 <= threshold <= 1.0:
         raise SelectionError(f"threshold={threshold} is out of range: use a value in [0, 1]")
@@ -56,7 +62,13 @@ def by_layer_mean(
 ) -> Selection:
     """Keep unit j of layer k where s_kj >= factor * mean_j s_kj.
 
-    Raises SelectionError where the factor is negative or not finite, a score is not finite, or the limits do not fit.
+    Args:
+        scores: by layer, one per unit.
+        factor: of the layer's mean score.
+        limits: what each layer keeps at least, and layers left alone.
+
+    Raises:
+        SelectionError: the factor is negative or not finite, a score is not finite, or the limits do not fit.
     """
     if not 0.0 <= factor < math.inf:
         raise SelectionError(f"factor={factor} is out of range: use a finite value of 0 or more")
@@ -71,10 +83,16 @@ def by_layer_mean(
 def by_count(
     scores: Mapping[str, NDArray[np.float64]], kept: int | Mapping[str, int], limits: Limits = NO_LIMITS
 ) -> Selection:
-    """Keep the `kept` highest units of each layer, or so many by layer (name or pattern); others keep all.
+    """Keep a number of units of each layer, those of the highest scores.
 
-    Raises SelectionError where a count is below 0 or above the layer's width, a name is unknown, a score is not
-    finite, or the limits do not fit.
+    Args:
+        scores: by layer, one per unit.
+        kept: units to keep of every layer, or by layer (name or pattern); others keep all.
+        limits: what each layer keeps at least, and layers left alone.
+
+    Raises:
+        SelectionError: a count is below 0 or above the layer's width, a name is unknown, a score is not finite, or the
+            limits do not fit.
     """
     check_scores(scores)
     wanted = {layer: len(values) for layer, values in scores.items()}
@@ -89,10 +107,15 @@ def by_count(
 def by_share(
     scores: Mapping[str, NDArray[np.float64]], share: float | Mapping[str, float], limits: Limits = NO_LIMITS
 ) -> Selection:
-    """Remove that share of each layer's units, rounded down, or shares by layer (name or pattern); others keep all.
+    """Remove a share of each layer's units, rounded down, those of the lowest scores.
 
-    Raises SelectionError where a share is outside [0, 1), a name is unknown, a score is not finite, or the limits do
-    not fit.
+    Args:
+        scores: by layer, one per unit.
+        share: of every layer, or by layer (name or pattern); others keep all.
+        limits: what each layer keeps at least, and layers left alone.
+
+    Raises:
+        SelectionError: a share is outside [0, 1), a name is unknown, a score is not finite, or the limits do not fit.
     """
     check_scores(scores)
     shares = per_layer(share, scores)
@@ -104,11 +127,16 @@ def by_share(
 
 
 def by_quantile(scores: Mapping[str, NDArray[np.float64]], share: float, limits: Limits = NO_LIMITS) -> Selection:
-    """Remove that share of all units together, rounded down, the lowest scored of any layer; ties by position.
+    """Remove a share of all units together, the lowest scored of any layer; ties by position.
 
-    The share is one of the units of the layers that are not left alone. What the limits keep is not made up for in
-    another layer.
-    Raises SelectionError where the share is outside [0, 1), a score is not finite, or the limits do not fit.
+    Args:
+        scores: by layer, one per unit.
+        share: of the units of the layers that are not left alone, rounded down.
+        limits: what each layer keeps at least, and layers left alone; what the limits keep is not made up for in
+            another layer.
+
+    Raises:
+        SelectionError: the share is outside [0, 1), a score is not finite, or the limits do not fit.
     """
     check_scores(scores)
     _check_share(share, "")
@@ -126,9 +154,12 @@ def by_quantile(scores: Mapping[str, NDArray[np.float64]], share: float, limits:
 def by_counts(scores: Mapping[str, NDArray[np.float64]], removed: Mapping[str, int]) -> Masks:
     """Masks that remove exactly so many units of each layer named, those with the lowest scores, ties by position.
 
-    `removed` is what `counts` returns of other masks.
-    Raises SelectionError where a layer has no scores, a score is not finite, or a count is below 0 or would empty the
-    layer.
+    Args:
+        scores: by layer, one per unit.
+        removed: by layer, how many go; what `counts` returns of other masks.
+
+    Raises:
+        SelectionError: a layer has no scores, a score is not finite, or a count is below 0 or would empty the layer.
     """
     check_scores(scores)
     masks: Masks = {}

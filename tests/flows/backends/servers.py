@@ -30,22 +30,46 @@ def postgresql_programs() -> Path:
     pytest.skip("initdb is not installed (Debian: postgresql)")
 
 
+class PostgreSQL:
+    """A PostgreSQL server with a database in a folder of its own, at one address however often it is started."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.programs, self.port = place, postgresql_programs(), free_port()
+        shutil.chown(place, *_owner())
+        _as_owner([self.programs / "initdb", "-D", place / "data", "-U", "mlflow", "-A", "trust", "-N"])
+
+    @property
+    def uri(self) -> str:
+        """Its database's address as SQLAlchemy has it."""
+        return f"postgresql+psycopg2://mlflow@127.0.0.1:{self.port}/mlflow"
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.place}"
+        data, log = self.place / "data", self.place / "log"
+        _as_owner([self.programs / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start"])
+
+    def create(self) -> None:
+        """Make the database, empty."""
+        _as_owner([self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", "mlflow"])
+
+    def kill(self) -> None:
+        """End all of its processes at once, without a word to anybody, as a crash does."""
+        with suppress(AssertionError):
+            _as_owner([self.programs / "pg_ctl", "-D", self.place / "data", "-m", "immediate", "-w", "stop"])
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
     """A PostgreSQL server with an empty database, for the block; its address as SQLAlchemy has it."""
-    programs, port = postgresql_programs(), free_port()
     with TemporaryDirectory(prefix="postgresql") as name:
-        place = Path(name)
-        shutil.chown(place, *_owner())
-        _as_owner([programs / "initdb", "-D", place / "data", "-U", "mlflow", "-A", "trust", "-N"])
-        options = f"-p {port} -h 127.0.0.1 -k {place}"
-        started = [programs / "pg_ctl", "-D", place / "data", "-l", place / "log", "-w", "-o", options, "start"]
-        _as_owner(started)
+        server = PostgreSQL(Path(name))
         try:
-            _as_owner([programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"])
-            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
+            server.start()
+            server.create()
+            yield server.uri
         finally:
-            _as_owner([programs / "pg_ctl", "-D", place / "data", "-m", "immediate", "-w", "stop"])
+            server.kill()
 
 
 def _owner() -> tuple[str, ...]:
@@ -61,12 +85,40 @@ def _as_owner(words: list[Path | str]) -> None:
     assert done.returncode == 0, done.stdout
 
 
-class TrackingServer:
-    """`mlflow server` over a database and a folder of artifacts, at one address however often it is started."""
+class CommandServer:
+    """A server that a command starts in a folder of its own, at one address however often it is started."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.port = place, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """Kill the server and its workers, as a machine's end would."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def _start(self, words: list[str], health: str, environment: dict[str, str]) -> None:
+        program = Path(sys.executable).with_name(words[0])
+        with (self.place / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [program, *words[1:], "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        _wait_for(health, self.process, self.place / "server.log")
+
+
+class TrackingServer(CommandServer):
+    """`mlflow server` over a database and a folder of artifacts."""
 
     def __init__(self, place: Path, database: str) -> None:
-        self.place, self.database, self.port = place, database, free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__(place)
+        self.database = database
 
     @property
     def uri(self) -> str:
@@ -82,36 +134,27 @@ class TrackingServer:
     def start(self) -> None:
         """Start the server by the documented command, and wait until it answers."""
         words = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.place / "artifacts")]
-        program = Path(sys.executable).with_name("mlflow")
-        with (self.place / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [program, "server", *words, "--serve-artifacts", "--port", str(self.port), "--workers", "1"],
-                stdout=log,
-                stderr=log,
-                # No queue of jobs: a process less for each kind of job.
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                start_new_session=True,
-            )
-        end = time.monotonic() + PATIENCE
-        while not self._answers():
-            assert self.process.poll() is None, (self.place / "server.log").read_text()
-            assert time.monotonic() < end, (self.place / "server.log").read_text()
-            time.sleep(0.2)
+        # No queue of jobs: a process less for each kind of job.
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        words = ["mlflow", "server", *words, "--serve-artifacts", "--workers", "1"]
+        self._start(words, f"{self.uri}/health", environment)
 
-    def kill(self) -> None:
-        """Kill the server and its workers, as a machine's end would."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+class PrefectServer(CommandServer):
+    """`prefect server start` over a folder of its own."""
+
+    @property
+    def uri(self) -> str:
+        """The address that PREFECT_API_URL names."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def start(self) -> None:
+        """Start the server by the documented command, and wait until it answers."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        # Without the address of another server, which the command would take for its own.
+        environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+        words = ["prefect", "server", "start", "--host", "127.0.0.1", "--no-ui"]
+        self._start(words, f"{self.uri}/health", environment | {"PREFECT_HOME": str(self.place)})
 
 
 @contextmanager
@@ -124,6 +167,23 @@ def tracking_server(place: Path, database: str) -> Iterator[TrackingServer]:
         yield server
     finally:
         server.kill()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers at an address."""
+    end = time.monotonic() + PATIENCE
+    while not _answers(address):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def free_port() -> int:

@@ -7,21 +7,22 @@ import pytest
 
 from tests.flows.backends.commands import QUICK, command, two_at_a_time
 from tests.flows.resume.snapshot import Seen, differences, snapshots
+from tests.flows.small_run import store_in
 
 # The first two are the same command at the same time, on a store that neither finds there.
-TWENTY = ("0", "0", "1", "2", "1", "2", "3", "3") + ("0", "1", "2", "3") * 3
+SIX = ("0", "0", "1", "0", "1", "0")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_twenty_flows_two_at_a_time_in_one_sqlite_store_are_twenty_complete_runs(
+def test_six_flows_two_at_a_time_in_one_sqlite_store_are_six_complete_runs(
     prefect_server: None, tmp_path: Path
 ) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    ended = two_at_a_time(tmp_path / "flows", store, tmp_path / "cache", TWENTY)
-    assert [(each.code, each.errors) for each in ended] == [(0, [])] * len(TWENTY), ended
+    ended = two_at_a_time(tmp_path / "flows", store, tmp_path / "cache", SIX)
+    assert [(each.code, each.errors) for each in ended] == [(0, [])] * len(SIX), ended
     assert not [each.log for each in ended if "Traceback" in each.log]
-    require_complete(store, TWENTY, tmp_path)
+    require_complete(store, SIX, tmp_path)
 
 
 def require_complete(store: str, seeds: tuple[str, ...], place: Path) -> None:
@@ -35,7 +36,7 @@ def require_complete(store: str, seeds: tuple[str, ...], place: Path) -> None:
 
 
 def _alone(place: Path, seed: str) -> dict[str, Seen]:
-    store = f"sqlite:///{place / 'mlflow.db'}"
+    store = store_in(place)
     assert command("main", place, store, place / "cache", **QUICK, seed=seed).code == 0
     [runs] = snapshots(store).values()
     return runs

@@ -1,15 +1,15 @@
 """A tracking server that is away at the start, or goes away in the middle: one line, and nothing is lost."""
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.flows.backends.commands import QUICK, command
 from tests.flows.backends.servers import free_port, tracking_server
-from tests.flows.resume.killed import Trouble
+from tests.flows.resume.killed import Trouble, work_done
 from tests.flows.resume.snapshot import differences, snapshot
+from tests.flows.small_run import store_in
 
 AT_THE_START, IN_THE_MIDDLE = 15.0, 60.0  # seconds until a command gives up
 
@@ -33,7 +33,7 @@ def test_a_server_that_is_away_at_the_start_is_refused_in_one_line_and_soon(
 @pytest.mark.timeout(600)
 def test_a_server_killed_in_the_middle_of_scoring_loses_nothing(prefect_server: None, tmp_path: Path) -> None:
     flow, cache = tmp_path / "flow", tmp_path / "cache"
-    with tracking_server(tmp_path / "server", f"sqlite:///{tmp_path / 'server.db'}") as server:
+    with tracking_server(tmp_path / "server", store_in(tmp_path, "server.db")) as server:
         ended = command("main", flow, server.uri, cache, Trouble("checking", server.group), **QUICK)
         gone = time.time() - (flow / "killed").stat().st_mtime
         assert ended.is_refused_in_one_line(), ended.log
@@ -47,11 +47,7 @@ def test_a_server_killed_in_the_middle_of_scoring_loses_nothing(prefect_server: 
         assert again.code == 0, again.log
         after = snapshot(server.uri)
     alone = tmp_path / "alone"
-    undisturbed = f"sqlite:///{alone / 'mlflow.db'}"
+    undisturbed = store_in(alone)
     assert command("main", alone, undisturbed, alone / "cache", **QUICK).code == 0
     assert not differences(snapshot(undisturbed), after)
-    assert _counts(flow) == _counts(alone)
-
-
-def _counts(place: Path) -> Counter[str]:
-    return Counter((place / "counts").read_text().split())
+    assert work_done(flow) == work_done(alone)

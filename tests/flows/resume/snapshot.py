@@ -12,7 +12,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 # What is measured in seconds, and what stands for another run, process or attempt.
 TIMED = ("seconds", "latency", "bytes", "certificate.seconds")
-OWN_TAGS = ("mlflow.", "from.", "process", "resumed", "reused", "identity", "record.", "prefect")
+OWN_TAGS = ("mlflow.", "from.", "process", "resumed", "reused", "identity", "record.", "sha256.", "prefect")
 EXACT = (".npz",)
 
 
@@ -30,19 +30,19 @@ class Seen:
     contents: dict[str, bytes]
 
 
-def snapshot(uri: str) -> dict[str, Seen]:
+def snapshot(uri: str, experiment: str = "") -> dict[str, Seen]:
     """Every run of a store by its way from the top, `main: .../train`; raises where two have the same way."""
     found: dict[str, Seen] = {}
-    for below in snapshots(uri).values():
+    for below in snapshots(uri, experiment).values():
         assert not set(found) & set(below), f"two runs each of {set(found) & set(below)}"
         found |= below
     return found
 
 
-def snapshots(uri: str) -> dict[str, dict[str, Seen]]:
-    """The same for every run on top by itself, by its id."""
+def snapshots(uri: str, experiment: str = "") -> dict[str, dict[str, Seen]]:
+    """The same for every run on top by itself, by its id; of one experiment, where it is named."""
     client = MlflowClient(uri)
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments = [each.experiment_id for each in client.search_experiments() if experiment in ("", each.name)]
     runs = {run.info.run_id: run for run in client.search_runs(experiments)}
     found: dict[str, dict[str, Seen]] = {}
     for run in runs.values():

@@ -1,30 +1,20 @@
-"""Which run a flow and its stages go on in, on a real store."""
+"""Runs that a flow and its stages go on in, on a real store."""
 
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from flows import tracking
-from flows.tracking import Run, Store
-from flows.tracking.processes import is_gone, this_process
+from flows.tracking import Run
+from flows.tracking.stores import Store
 
 COMMAND = "the command"
 
 
 class Interrupted(BaseException):
     """What Ctrl-C raises, without its effect on pytest."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return tracking.open_store(f"sqlite:///{tmp_path / 'mlflow.db'}", "tests")
 
 
 def _flow(store: Store, *, resume: bool = True, interrupt: bool = False, identity: str = COMMAND) -> tuple[Run, Run]:
@@ -95,38 +85,3 @@ def test_under_mlflow_run_the_stages_move_to_the_run_that_goes_on(
     assert left.data.tags["continued_by"] == given
     assert given in left.data.tags["mlflow.note.content"]
     assert _flow(store)[0].run_id not in (old.run_id, given)
-
-
-def test_runs_of_a_dead_process_are_ended_and_those_of_others_are_left(store: Store) -> None:
-    client = MlflowClient(store.uri)
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
-        dead.wait()
-    owners = {
-        "dead": f"{socket.gethostname()} {dead.pid}",
-        "replaced": f"{socket.gethostname()} {os.getpid()} 1-another",
-        "elsewhere": f"not-{socket.gethostname()} {dead.pid}",
-        "this": this_process(),
-        "nobody": None,
-    }
-    runs = {
-        name: client.create_run(store.experiment_id, tags={"process": owner} if owner else {}).info.run_id
-        for name, owner in owners.items()
-    }
-    _flow(store)
-    found = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
-    killed = {"dead": "KILLED", "replaced": "KILLED"}
-    assert found == {**dict.fromkeys(owners, "RUNNING"), **killed}
-
-
-def test_a_process_is_known_to_live_until_it_ends() -> None:
-    assert not is_gone(this_process())
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
-        mine = this_process().split()
-        described = f"{mine[0]} {other.pid} {_beginning(other.pid)}-{mine[2].partition('-')[2]}"
-        assert not is_gone(described)
-        other.communicate(b"")
-    assert is_gone(described)
-
-
-def _beginning(number: int) -> str:
-    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from tests.flows.resume.killed import POINTS, Trouble, run
+from tests.flows.resume.killed import POINTS, Trouble, run, work_done
 from tests.flows.resume.snapshot import differences, snapshot
-from tests.flows.small_run import SMALL
+from tests.flows.small_run import SMALL, store_in
 
 # What a kill between its end and its record's seal takes away: two trainings, one draw, one compaction; never a solve.
 LOST = Counter({"fit": 2, "draw_sets": 1, "compact": 1})
@@ -25,8 +25,8 @@ def test_a_command_killed_at_every_point_comes_to_what_an_undisturbed_one_comes_
     for point in POINTS:
         assert _run(point, killed) == -signal.SIGKILL, (point, (killed / "log").read_text()[-2000:])
     assert _run("none", killed) == 0, (killed / "log").read_text()[-2000:]
-    assert not differences(snapshot(_store(undisturbed)), snapshot(_store(killed)))
-    assert _counts(killed) == _counts(undisturbed) + LOST
+    assert not differences(snapshot(store_in(undisturbed)), snapshot(store_in(killed)))
+    assert work_done(killed) == work_done(undisturbed) + LOST
 
 
 def _run(point: str, place: Path) -> int | None:
@@ -37,12 +37,4 @@ def _run(point: str, place: Path) -> int | None:
         "OMP_NUM_THREADS": "1",
         "CRITICAL_NEURONS_CACHE": str(place / "cache"),
     }
-    return run(Trouble(point), place, ["main", *words, "--tracking_uri", _store(place)], environment)
-
-
-def _store(place: Path) -> str:
-    return f"sqlite:///{place / 'mlflow.db'}"
-
-
-def _counts(place: Path) -> Counter[str]:
-    return Counter((place / "counts").read_text().split())
+    return run(Trouble(point), place, ["main", *words, "--tracking_uri", store_in(place)], environment)

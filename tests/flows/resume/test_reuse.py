@@ -1,4 +1,4 @@
-"""What is taken over from earlier work, and what is done again: exactly what depends on a change."""
+"""Reuse of earlier work: done again is exactly what depends on a change."""
 
 import logging
 import re
@@ -11,11 +11,13 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from flows import caching, translation
-from flows.entry_points import ENTRY_POINTS
-from flows.keys import FREE, Recipe, narrowed
-from flows.settings import Settings
-from flows.words import settings_of
+from flows.adapters import library_settings
+from flows.cache import location
+from flows.config import FREE
+from flows.config.command_line import settings_of
+from flows.config.entry_points import ENTRY_POINTS
+from flows.config.settings import Settings
+from flows.execution.keys import Recipe, narrowed
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import SMALL, RunStage
 
@@ -87,22 +89,22 @@ def changed_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
     def change(file: str) -> None:
         root = tmp_path / "changed"
-        for room in ("flows", "formulation", "training"):
-            shutil.copytree(caching.ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+        for room in location.ROOMS:
+            shutil.copytree(location.ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
         with (root / file).open("a") as code:
             code.write("# another version\n")
-        monkeypatch.setattr(caching, "ROOT", root)
-        caching.code_digest.cache_clear()
+        monkeypatch.setattr(location, "ROOT", root)
+        location.code_digest.cache_clear()
 
     yield change
     monkeypatch.undo()
-    caching.code_digest.cache_clear()
+    location.code_digest.cache_clear()
 
 
 def test_another_version_of_the_formulation_solves_again_and_trains_nothing(
     reused: Reused, changed_code: Callable[[str], None]
 ) -> None:
-    changed_code("formulation/gates.py")
+    changed_code("formulation/relaxation/gates.py")
     # What follows finds the same scores, so that what depends on scores alone is taken over.
     assert reused() == ["train", "evaluate", "evaluate", "compare masks", "retrain", "evaluate", "compact"]
 
@@ -117,7 +119,14 @@ def test_another_version_of_the_command_line_changes_nothing(
 def test_another_version_of_the_training_does_everything_again(
     reused: Reused, changed_code: Callable[[str], None]
 ) -> None:
-    changed_code("training/loop.py")
+    changed_code("training/fitting/loop.py")
+    assert reused() == []
+
+
+def test_another_version_of_the_tracing_does_everything_again(
+    reused: Reused, changed_code: Callable[[str], None]
+) -> None:
+    changed_code("tracing/ops.py")
     assert reused() == []
 
 
@@ -156,7 +165,7 @@ def test_another_image_in_a_folder_of_images_is_another_data_set(
     assert not taken_over()
     assert taken_over()
     Image.fromarray(np.full((8, 8), 200, np.uint8)).save(folder / "light" / "00.png")
-    translation._dataset.cache_clear()
+    library_settings.kept_dataset.cache_clear()
     assert not taken_over()
 
 

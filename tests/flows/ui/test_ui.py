@@ -1,4 +1,4 @@
-"""What a person sees in the MLflow UI of what the flows log; pictures of it are kept in pytest's cache folder."""
+"""The MLflow UI as a person sees it; pictures of it are kept in pytest's cache folder."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.flows.backends.servers import tracking_server
-from tests.flows.small_run import SMALL, RunStage
+from tests.flows.small_run import SMALL, RunStage, store_in
 from tests.flows.ui.browser import Browser, all_drawn, browser, chromium, curves_page, runs_page
 
 STEPS = 3
@@ -49,7 +49,7 @@ class Shown:
 def shown(run_stage: RunStage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     chromium()
     place = tmp_path_factory.mktemp("ui")
-    store = f"sqlite:///{place / 'mlflow.db'}"
+    store = store_in(place)
     small = {**SMALL, **SCHEDULE, "export": "none", "tracking_uri": store}
     del small["threshold"]
     tops = tuple(run_stage("main", **small, rule=rule) for rule in RULES)

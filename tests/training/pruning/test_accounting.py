@@ -9,8 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.networks import (
+    Bypassed,
     Forked,
     Functional,
+    Inverted,
     Residual,
     Series,
     chains,
@@ -102,11 +104,30 @@ def test_concatenated_units_leave_from_where_they_lie() -> None:
 
 
 def test_units_that_end_in_a_sum_go_with_what_feeds_and_reads_them() -> None:
-    masks = {"first": np.array([True, False, True]), "second": np.array([False, False, True])}
-    rows = {row.layer: row for row in removal(Residual(), masks, torch.zeros(1, 1, 2, 2)).layers}
+    masks = {"first": np.arange(5) > 2, "second": np.array([False, False, True, False])}
+    rows = {row.layer: row for row in removal(Bypassed(), masks, torch.zeros(1, 1, 2, 2)).layers}
     assert rows["first"].parameters_after == 2 * (4 + 1)
     assert rows["second"].parameters_after == 1 * (2 + 1)
-    assert rows["output"].parameters_after == rows["output"].parameters_before == 2 * (3 + 1)
+    assert rows["output"].parameters_after == rows["output"].parameters_before == 2 * (4 + 1)
+
+
+def test_units_that_a_sum_ties_go_from_every_layer_that_makes_them() -> None:
+    account = removal(Residual(), {"first": np.array([True, False, True])}, torch.zeros(1, 1, 2, 2))
+    rows = {row.layer: row for row in account.layers}
+    assert rows["first"].parameters_after == 2 * (4 + 1)
+    assert rows["second"].parameters_after == 2 * (2 + 1)
+    assert rows["output"].parameters_after == 2 * (2 + 1)
+    assert (account.units_total, account.units_removed) == (3, 1)
+    assert account.published_parameters_removed == (4 + 3) / (12 + 9 + 6)
+
+
+def test_a_depthwise_convolution_loses_the_channels_that_it_carries() -> None:
+    model = Inverted()
+    rows = {row.layer: row for row in removal(model, {"first_wide": np.arange(5) > 1}, example(model)).layers}
+    assert rows["first_deep"].parameters_after == 3 * (9 + 1)
+    assert rows["first_deep"].multiply_adds_after == 3 * 9 * 36
+    assert rows["first_norm"].parameters_after == 2 * 3
+    assert rows["first_narrow"].parameters_after == 3 * 3
 
 
 def test_a_series_counts_its_places() -> None:

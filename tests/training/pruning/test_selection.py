@@ -202,3 +202,11 @@ def test_counts_that_no_mask_has_are_refused() -> None:
         by_counts(scores, {"conv1": -1})
     with pytest.raises(SelectionError, match="layer 'conv3' has no scores: did you mean 'conv2' or 'conv1'"):
         by_counts(scores, {"conv3": 1})
+
+
+def test_the_widths_that_layers_may_keep_are_plain_numbers() -> None:
+    limits = Limits(floor={"conv*": 3, "conv1": 2}, round_to=4, leave_alone=("fc*",))
+    assert limits.allowed({"conv1": 6, "conv2": 9, "fc1": 5}) == {"conv1": (4, 6), "conv2": (4, 8, 9), "fc1": (5,)}
+    assert Limits().allowed({"a": 3}) == {"a": (1, 2, 3)}
+    with pytest.raises(SelectionError, match="floor=3 is above the width of layer 'a'"):
+        Limits(floor=3).allowed({"a": 2})

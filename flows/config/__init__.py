@@ -1,0 +1,94 @@
+"""The settings of a run: names, types, defaults and bounds, which entry point takes which, and their words on a
+command line.
+
+Nothing here knows MLflow, Prefect or torch.
+"""
+
+from flows.config.command_line import (
+    chosen,
+    data_name,
+    inherit,
+    require_words,
+    settings_of,
+    settings_of_run,
+    subject_of,
+    words_of,
+)
+from flows.config.completion import completion_of
+from flows.config.descriptions import help_of, overview
+from flows.config.entry_points import (
+    BLOCKS,
+    DATA,
+    ENTRY_POINTS,
+    FIT,
+    GRADUAL,
+    LEARNING,
+    NETWORK,
+    PRUNE,
+    REFIT,
+    SAMPLE,
+    SELECT,
+    SERVE,
+    SOLVE,
+    EntryPoint,
+    entry_point,
+)
+from flows.config.groups import (
+    CONTROLS,
+    NEVER,
+    DataPart,
+    ExperimentPart,
+    FitPart,
+    PrunePart,
+    RunPart,
+    ScorePart,
+    SettingsGroup,
+)
+from flows.config.settings import FREE, PLACES, REPORTED, TRAITS, Settings
+from flows.config.sweep_grid import point_title, points_of, value_of
+
+__all__ = [
+    "BLOCKS",
+    "CONTROLS",
+    "DATA",
+    "ENTRY_POINTS",
+    "FIT",
+    "FREE",
+    "GRADUAL",
+    "LEARNING",
+    "NETWORK",
+    "NEVER",
+    "PLACES",
+    "PRUNE",
+    "REFIT",
+    "REPORTED",
+    "SAMPLE",
+    "SELECT",
+    "SERVE",
+    "SOLVE",
+    "TRAITS",
+    "DataPart",
+    "EntryPoint",
+    "ExperimentPart",
+    "FitPart",
+    "PrunePart",
+    "RunPart",
+    "ScorePart",
+    "Settings",
+    "SettingsGroup",
+    "chosen",
+    "completion_of",
+    "data_name",
+    "entry_point",
+    "help_of",
+    "inherit",
+    "overview",
+    "point_title",
+    "points_of",
+    "require_words",
+    "settings_of",
+    "settings_of_run",
+    "subject_of",
+    "value_of",
+    "words_of",
+]

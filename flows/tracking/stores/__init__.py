@@ -1,0 +1,29 @@
+"""Tracking stores: their addresses, whether they answer, and SQLite files that are whole before they are there.
+
+Everything is asked before MLflow's own attempts, which take minutes.
+"""
+
+from flows.tracking.stores.addresses import SQLITE, scheme_of, shown, store_uri
+from flows.tracking.stores.opening import (
+    Store,
+    open_store,
+    probe_store,
+    reach_store,
+    reached,
+    require_store,
+    settle_mlflow,
+)
+
+__all__ = [
+    "SQLITE",
+    "Store",
+    "open_store",
+    "probe_store",
+    "reach_store",
+    "reached",
+    "require_store",
+    "scheme_of",
+    "settle_mlflow",
+    "shown",
+    "store_uri",
+]

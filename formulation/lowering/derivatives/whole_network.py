@@ -1,0 +1,117 @@
+"""Whole networks that can only be differentiated: a torch module becomes a `Network` of one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from formulation.deadline import NEVER, Deadline
+from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
+from formulation.lowering.derivatives.gated_module import GatedModule
+from formulation.lowering.derivatives.unit_layouts import IMAGES
+from formulation.lowering.derivatives.unit_ways import SOFTMAXES, gated_units
+from formulation.lowering.example_images import first_image
+from formulation.lowering.pace import copied, require_finite
+from formulation.lowering.walk import refuse_unusable
+from formulation.network import INPUT, Differentiable, Network, Node
+from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, first_line, ops, trace
+
+RANDOM_IMAGES = 3
+AGREEMENT = 1e-8  # of the gated network with the module, relative to the largest logit
+NAMED = 5  # layers that a refusal names, at most
+
+
+def differentiable(
+    model: nn.Module, example_input: Any, deadline: Deadline = NEVER, *, compared: bool = True
+) -> Network:
+    """The network that `model` computes, in float64, as one operation that torch differentiates.
+
+    Scored is every Linear and convolution whose units lead through an activation function of their own, whatever lies
+    behind; `Network.unscored` names the others, each with the reason. A log-softmax or softmax at the output is left
+    out.
+
+    Args:
+        model: in eval mode; its forward must be traceable by torch.fx.
+        example_input: images [n, ...] of the shape the model takes.
+        deadline: of reading it.
+        compared: try on images that the gated network computes what the module does.
+
+    Raises:
+        InvalidModel: training mode, non-finite weights, a model that cannot be traced or in which nothing is scored.
+        InvalidImages: no images [n, ...] of finite real numbers, or of a shape that the model does not take.
+        UnsupportedLayer: the model's results for an image depend on others in the batch.
+        TimeLimitReached: the deadline came first.
+    """
+    refuse_unusable(model)
+    require_finite(model, deadline)
+    example = first_image(example_input)
+    module = copied(model, deadline).requires_grad_(False)
+    try:
+        with KeepingFloat64():
+            graph = trace(module, example.repeat(IMAGES, *[1] * (example.ndim - 1)))
+    except Untraceable as error:
+        raise InvalidModel(str(error)) from error
+    if len(graph.inputs) > 1 and not graph.failure:
+        raise InvalidModel(f"the model takes a second input '{graph.inputs[1].name}'; it must take images alone")
+    if graph.failure:
+        raise InvalidImages(graph.failure)
+    logits = _logits_of(graph)
+    units = gated_units(graph, logits)
+    if not units.layers:
+        named = [f"'{name}': {reason}" for name, reason in list(units.unscored.items())[:NAMED]]
+        raise InvalidModel(f"nothing to score: {'; '.join(named) or 'the model has no Linear or convolution to score'}")
+    passes = GatedModule(graph, logits, units, tuple(example.shape[1:]))
+    if compared:
+        deadline.require("comparing the gated network with the model")
+        _refuse_other_logits(module, example, passes, logarithms=logits is not graph.output.given["values"])
+    op = Differentiable(np.arange(passes.size), passes)
+    assert logits.shape is not None, "found to be logits"
+    node = Node(logits.name, op, (INPUT,), logits.shape[1])
+    return Network((node,), units.layers, int(np.prod(example.shape)), units.unscored)
+
+
+def _logits_of(graph: Graph) -> TracedNode:
+    """The node whose values the model returns, or what a softmax over classes at the output reads."""
+    node = graph.output.given["values"]
+    if isinstance(node, TracedNode) and node.shape is not None and len(node.shape) == 2:
+        last = node.op is ops.LOG_SOFTMAX or node.kind in SOFTMAXES
+        (first, *more) = node.live_sources or (None,)
+        if last and first is not None and not more and len(graph.users[first]) == 1:
+            return first
+        if node.live and node.shape[0] == IMAGES:
+            return node
+    found = f"; for {IMAGES} images it returns {node.shape}" if isinstance(node, TracedNode) else ""
+    remedy = "give a module whose forward takes the logits out of it"
+    raise InvalidModel(f"the model must return one tensor of logits [images, classes]{found}; {remedy}")
+
+
+def _refuse_other_logits(module: nn.Module, example: Tensor, passes: GatedModule, *, logarithms: bool) -> None:
+    """Compare on the example and on random images, several at once and one by one."""
+    draw = torch.Generator().manual_seed(0)
+    random = torch.rand(RANDOM_IMAGES, *example.shape[1:], dtype=torch.float64, generator=draw)
+    images = torch.cat([example, random])
+    try:
+        with torch.no_grad(), KeepingFloat64():
+            expected = torch.cat([module(image[None].clone()) for image in images])
+    except Exception as error:  # the forward is a stranger's code and may raise anything
+        raise InvalidImages(
+            f"the model does not take float64 images of shape {tuple(images.shape[1:])} ({first_line(error)}); "
+            "check the image size, and cast to no fixed type in the forward"
+        ) from error
+    made = torch.from_numpy(passes.gated(images.flatten(1).numpy().T, np.ones(passes.size))).T
+    if logarithms:
+        made, expected = made.log_softmax(1), _logarithms(expected)
+    worst = float((made - expected).abs().max())
+    if not worst <= AGREEMENT * max(1.0, float(expected.abs().max())):
+        raise UnsupportedLayer(
+            f"{type(module).__name__} gives an image other logits, by {worst:.3g}, when others are beside it or when "
+            "its layers are called one by one; an image's logits must depend on it alone"
+        )
+
+
+def _logarithms(outputs: Tensor) -> Tensor:
+    """Log-probabilities of outputs that are these or probabilities."""
+    return outputs.log() if bool((outputs >= 0).all()) else outputs

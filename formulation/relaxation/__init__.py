@@ -1,0 +1,76 @@
+"""The program in score space: activation bounds, gate semantics, the reduction of all that is stable, propagation of
+values and coefficients, cuts, the loss and the sparsity term.
+
+No solver and no linopy here.
+"""
+
+from formulation.relaxation.bounds import Box, input_box, propagate
+from formulation.relaxation.cut_coefficients import coefficients_of_cuts, cuts_at_once, picked_inputs, read_coefficients
+from formulation.relaxation.cuts import NO_GATE, Cuts, SolverDuals, gate_cuts, stack_cuts
+from formulation.relaxation.forms import Encoding, Form, plan_network
+from formulation.relaxation.gates import ACTIVE, NO_PICK, UNSTABLE, Gate, PoolGate
+from formulation.relaxation.inequalities import (
+    POOL_FAMILIES,
+    RELU_FAMILIES,
+    one_is_picked,
+    pool_duals,
+    pool_inequalities,
+    relu_duals,
+    relu_inequalities,
+    split_relu_inequalities,
+)
+from formulation.relaxation.jacobians import with_jacobians
+from formulation.relaxation.loss import cross_entropy, groups, lifted_loss_cuts, tangent_loss_cuts, tangents
+from formulation.relaxation.propagation import Trace, backward, forward, nominal_gate_inputs, pool_gate_of, relu_gate_of
+from formulation.relaxation.reduction import ReducedBatch, Reduction, reduce
+from formulation.relaxation.sparsity import counted, layer_weight, preference, sparsity
+
+__all__ = [
+    "ACTIVE",
+    "NO_GATE",
+    "NO_PICK",
+    "POOL_FAMILIES",
+    "RELU_FAMILIES",
+    "UNSTABLE",
+    "Box",
+    "Cuts",
+    "Encoding",
+    "Form",
+    "Gate",
+    "PoolGate",
+    "ReducedBatch",
+    "Reduction",
+    "SolverDuals",
+    "Trace",
+    "backward",
+    "coefficients_of_cuts",
+    "counted",
+    "cross_entropy",
+    "cuts_at_once",
+    "forward",
+    "gate_cuts",
+    "groups",
+    "input_box",
+    "layer_weight",
+    "lifted_loss_cuts",
+    "nominal_gate_inputs",
+    "one_is_picked",
+    "picked_inputs",
+    "plan_network",
+    "pool_duals",
+    "pool_gate_of",
+    "pool_inequalities",
+    "preference",
+    "propagate",
+    "read_coefficients",
+    "reduce",
+    "relu_duals",
+    "relu_gate_of",
+    "relu_inequalities",
+    "sparsity",
+    "split_relu_inequalities",
+    "stack_cuts",
+    "tangent_loss_cuts",
+    "tangents",
+    "with_jacobians",
+]

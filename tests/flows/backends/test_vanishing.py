@@ -1,0 +1,22 @@
+"""A service that vanishes at a seeded random moment of a flow: one line, and the same command goes on.
+
+`python -m benchmarks.vanish` tries many moments, and prints a table.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.vanish import STAGES, vanish_often
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.mark.parametrize("service", STAGES)
+def test_a_service_that_vanishes_is_one_line_and_the_same_command_comes_to_what_an_undisturbed_one_comes_to(
+    prefect_server: None, tmp_path: Path, service: str
+) -> None:
+    # A seed whose moments all lie in the middle, for one near the end is drawn anew where the machine is faster.
+    [found] = vanish_often(tmp_path, service, times=1, seed=267)
+    assert found["faults"] == []
+    assert found["code"] == (2 if found["said"] else 0)

@@ -1,0 +1,160 @@
+"""The whole pipeline, and what it leaves in MLflow."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run as MlflowRun
+
+import formulation
+import training
+from flows.adapters import artifacts
+from flows.adapters.library_settings import dataset_of, network_of
+from flows.config.command_line import settings_of
+from flows.config.entry_points import ENTRY_POINTS
+from formulation import Solution
+from tests.flows.small_run import SMALL, run_of
+
+Stages = dict[str, MlflowRun]
+
+
+def artifact_names(client: MlflowClient, run: MlflowRun, folder: str | None = None) -> set[str]:
+    return {Path(item.path).name for item in client.list_artifacts(run.info.run_id, folder)}
+
+
+def test_there_is_one_finished_run_per_stage_below_the_main_one(main_run: MlflowRun, stage_runs: Stages) -> None:
+    assert set(stage_runs) == {"train", "score", "prune", "retrain", "compact"}
+    assert {run.info.status for run in [main_run, *stage_runs.values()]} == {"FINISHED"}
+
+
+def test_the_settings_are_the_parameters_of_the_main_run(main_run: MlflowRun, client: MlflowClient) -> None:
+    settings = settings_of({**SMALL, "tracking_uri": client.tracking_uri})
+    own = ENTRY_POINTS["main"].own
+    assert main_run.data.params == {name: str(getattr(settings, name)) for name in own}
+    assert artifacts.logged_settings(run_of(client, main_run)) == settings
+
+
+def test_every_epoch_is_logged(client: MlflowClient, stage_runs: Stages) -> None:
+    history = client.get_metric_history(stage_runs["train"].info.run_id, "validation_accuracy")
+    assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+def test_every_scoring_set_has_a_run_with_its_rounds_and_a_checked_certificate(
+    client: MlflowClient, stage_runs: Stages, tmp_path: Path
+) -> None:
+    score = stage_runs["score"]
+    sets = client.search_runs([score.info.experiment_id], f"tags.mlflow.parentRunId = '{score.info.run_id}'")
+    assert {run.info.run_name for run in sets} == {"scoring set 1", "scoring set 2"}
+    for run in sets:
+        folder = download_artifacts(
+            run_id=run.info.run_id, artifact_path="solution", dst_path=str(tmp_path), tracking_uri=client.tracking_uri
+        )
+        certificate = Solution.load(folder).certificate
+        assert certificate.status == run.data.tags["certificate.status"] == "optimal"
+        assert certificate.checked
+        rounds = client.get_metric_history(run.info.run_id, "bound")
+        assert len(rounds) == certificate.rounds
+        assert run.data.metrics["certificate.proved_bound"] == certificate.proved_bound == certificate.bound
+        assert run.inputs.dataset_inputs
+
+
+def test_the_scores_are_the_mean_over_the_sets_and_stand_in_a_table(client: MlflowClient, stage_runs: Stages) -> None:
+    score = stage_runs["score"]
+    scores = artifacts.logged_scores(run_of(client, score))
+    sets = client.search_runs([score.info.experiment_id], f"tags.mlflow.parentRunId = '{score.info.run_id}'")
+    parts = [artifacts.logged_scores(run_of(client, run)) for run in sets]
+    for layer, values in scores.items():
+        np.testing.assert_allclose(values, np.mean([part[layer] for part in parts], axis=0), atol=1e-12)
+    table = _table(client, score)
+    assert table["columns"] == ["unit", "score", "importance", "reduced_cost", "layer", "number"]
+    # MLflow writes ten digits.
+    np.testing.assert_allclose([row[1] for row in table["data"]], np.concatenate(list(scores.values())), atol=1e-9)
+    costs = [artifacts.logged_solution(run_of(client, run)).reduced_costs for run in sets]
+    ranked = [formulation.importance(artifacts.logged_solution(run_of(client, run))) for run in sets]
+    importance = artifacts.logged_importance(run_of(client, score))
+    for layer, values in importance.items():
+        np.testing.assert_allclose(values, np.mean([part[layer] for part in ranked], axis=0), atol=1e-12)
+    np.testing.assert_allclose([row[2] for row in table["data"]], np.concatenate(list(importance.values())), atol=1e-9)
+    means = [np.mean([part[layer] for part in costs], axis=0) for layer in scores]
+    np.testing.assert_allclose([row[3] for row in table["data"]], np.concatenate(means), atol=1e-9)
+
+
+def test_the_pruned_network_emits_nothing_from_removed_units(client: MlflowClient, stage_runs: Stages) -> None:
+    prune = run_of(client, stage_runs["prune"])
+    settings = artifacts.logged_settings(prune)
+    dataset = dataset_of(settings)
+    masks = artifacts.logged_masks(prune)
+    scores = artifacts.logged_scores(run_of(client, stage_runs["score"]))
+    assert sum(int((~mask).sum()) for mask in masks.values()) == stage_runs["prune"].data.metrics["units_removed"] > 0
+    for layer, mask in masks.items():
+        np.testing.assert_array_equal(mask, training.by_threshold(scores, settings.threshold).masks[layer])
+    for stage in ("prune", "retrain"):
+        weights = artifacts.logged_network(run_of(client, stage_runs[stage]), settings, dataset).state_dict()
+        for layer, mask in masks.items():
+            assert not weights[f"{layer}.weight"][~torch.from_numpy(mask)].any()
+            assert not weights[f"{layer}.bias"][~torch.from_numpy(mask)].any()
+
+
+def test_every_mask_is_a_picture_and_the_scores_a_histogram(client: MlflowClient, stage_runs: Stages) -> None:
+    names = artifact_names(client, stage_runs["prune"], "images")
+    for layer in artifacts.logged_masks(run_of(client, stage_runs["prune"])):
+        assert any(name.startswith(f"mask {layer}+") and name.endswith(".png") for name in names)
+    assert {"scores.png", "scores.json", "masks.npz", "removal.json"} <= artifact_names(client, stage_runs["prune"])
+    assert "kept" in _table(client, stage_runs["prune"])["columns"]
+
+
+def test_the_accuracies_stand_on_the_main_run(main_run: MlflowRun, stage_runs: Stages, client: MlflowClient) -> None:
+    metrics = main_run.data.metrics
+    prune = stage_runs["prune"]
+    draws = [point.value for point in client.get_metric_history(prune.info.run_id, "random_accuracy")]
+    assert len(draws) == 2
+    assert metrics["accuracy_trained"] == stage_runs["train"].data.metrics["test_accuracy"] > 0.5
+    assert metrics["accuracy_pruned"] == prune.data.metrics["test_accuracy"]
+    assert metrics["accuracy_random"] == np.mean(draws)
+    assert metrics["accuracy_critical"] == prune.data.metrics["critical_accuracy"]
+    assert metrics["accuracy_retrained"] == stage_runs["retrain"].data.metrics["test_accuracy"]
+    assert "| trained |" in main_run.data.tags["mlflow.note.content"]
+
+
+def test_the_final_network_is_a_model_with_a_signature(client: MlflowClient, stage_runs: Stages) -> None:
+    retrain = stage_runs["retrain"]
+    [logged] = retrain.outputs.model_outputs
+    mlflow.set_tracking_uri(client.tracking_uri)
+    model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+    assert model.metadata.signature is not None
+    settings = artifacts.logged_settings(run_of(client, retrain))
+    dataset = dataset_of(settings)
+    images = dataset.test.images[:5]
+    network = artifacts.logged_network(run_of(client, retrain), settings, dataset)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.predict(images.numpy()), network(images).numpy(), atol=1e-5)
+    assert client.get_run(retrain.info.run_id).info.status == "FINISHED"
+
+
+def test_the_final_network_is_logged_last_because_it_ends_the_run(client: MlflowClient, stage_runs: Stages) -> None:
+    retrain = stage_runs["retrain"]
+    [logged] = retrain.outputs.model_outputs
+    [evaluated] = client.get_metric_history(retrain.info.run_id, "test_accuracy")
+    assert evaluated.timestamp <= client.get_logged_model(logged.model_id).creation_timestamp
+
+
+def test_the_weights_load_without_running_code(client: MlflowClient, stage_runs: Stages, tmp_path: Path) -> None:
+    for stage in ("train", "prune", "retrain"):
+        path = download_artifacts(
+            run_id=stage_runs[stage].info.run_id,
+            artifact_path="weights.pt",
+            dst_path=str(tmp_path),
+            tracking_uri=client.tracking_uri,
+        )
+        settings = artifacts.logged_settings(run_of(client, stage_runs[stage]))
+        network = network_of(settings, dataset_of(settings))
+        assert set(torch.load(path, weights_only=True)) == set(network.state_dict())
+
+
+def _table(client: MlflowClient, run: MlflowRun) -> dict[str, list]:
+    path = download_artifacts(run_id=run.info.run_id, artifact_path="scores.json", tracking_uri=client.tracking_uri)
+    return json.loads(Path(path).read_text())

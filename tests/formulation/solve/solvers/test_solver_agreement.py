@@ -1,0 +1,54 @@
+"""HiGHS, SCIP, CBC and GLPK agree on random small programs in every semantics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from formulation import ScoreSettings
+from formulation.solve.outer_approximation import solve
+from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from tests.formulation.required import SOLVERS, require_installed
+
+pytestmark = pytest.mark.slow
+
+KINDS = (dense, conv_pool, strided_grouped)
+SETTINGS = {
+    "published": ScoreSettings(gate="published", radius=0.05, gap=4e-6),
+    "pattern": ScoreSettings(gate="pattern", radius=0.0, gap=4e-6),
+    "exact": ScoreSettings(gate="exact", radius=0.01, gap=4e-6, allow_degenerate=True),
+}
+QUICK = (0, 2)
+TEN = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in range(10)]
+FEW_BINARIES = [pytest.param(n, marks=[] if n == 0 else pytest.mark.slow) for n in (0, 2, 3, 5, 6, 8)]
+
+
+def program(number: int) -> Case:
+    return KINDS[number % 3](number)
+
+
+def agree(case: Case, settings: ScoreSettings) -> None:
+    reduction = case.reduction(settings)
+    outcomes = {name: solve(reduction, replace(settings, solver=name)) for name in SOLVERS}
+    assert {outcome.status for outcome in outcomes.values()} == {"optimal"}
+    objectives = [outcome.incumbent.objective for outcome in outcomes.values()]
+    assert max(objectives) - min(objectives) <= 1e-5
+    for outcome in outcomes.values():
+        assert outcome.bound <= min(objectives) + 1e-7  # an answer is feasible to a tolerance only
+
+
+@pytest.mark.parametrize("number", TEN)
+@pytest.mark.parametrize("gate", SETTINGS)
+def test_four_solvers_agree_on_a_relaxed_program(gate: str, number: int) -> None:
+    for solver in SOLVERS:
+        require_installed(solver)
+    agree(program(number), SETTINGS[gate])
+
+
+@pytest.mark.parametrize("number", FEW_BINARIES)
+@pytest.mark.parametrize("gate", ["published", "exact"])
+def test_four_solvers_agree_on_an_integer_program(gate: str, number: int) -> None:
+    for solver in SOLVERS:
+        require_installed(solver)
+    agree(program(number), replace(SETTINGS[gate], relax=False))

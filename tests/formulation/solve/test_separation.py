@@ -1,0 +1,148 @@
+"""Rows are added only when violated: which ones, how many, and how far a point may go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from formulation import ScoreSettings
+from formulation.network import Array
+from formulation.relaxation.cuts import Cuts
+from formulation.relaxation.gates import ACTIVE, Gate, PoolGate
+from formulation.relaxation.propagation import forward
+from formulation.relaxation.reduction import Reduction
+from formulation.solve.separation import TOLERANCE, Inspection, Separation, TangentPoint, complete
+from tests.formulation.cases import Case, batchnorm_after_relu, concatenated, conv_pool, dense, max_pooled
+
+MANY = 10_000
+CASES: list[tuple[Case, ScoreSettings]] = [
+    (dense(1, images=5), ScoreSettings(radius=0.05)),
+    (conv_pool(1), ScoreSettings(gate="pattern", radius=0)),
+    (max_pooled(1), ScoreSettings(radius=0.02)),
+    (max_pooled(1), ScoreSettings(gate="pattern", radius=0)),
+    (concatenated(1), ScoreSettings(radius=0.02)),
+    (batchnorm_after_relu(1), ScoreSettings(gate="pattern", radius=0)),
+]
+every_case = pytest.mark.parametrize(("case", "settings"), CASES)
+
+
+def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, Array, Separation]:
+    reduction = case.reduction(settings, batch_size=2)
+    ones, _ = complete(reduction, np.ones(reduction.scores))
+    return reduction, ones, Separation(reduction)
+
+
+def looked_at(separation: Separation, point: Array, limit: int = 0) -> Inspection:
+    return separation.inspect(point, limit=limit, shares=())
+
+
+def worst_by_hand(reduction: Reduction, point: Array) -> float:
+    """Every stable ReLU's h >= 0, h <= u+, l <= y <= 0, and every stable window's differences, one by one."""
+    worst = 0.0
+    for batch in reduction.batches:
+        read = forward(reduction, batch, point).read
+        for name, gate in batch.gates.items():
+            node, value = reduction.network.node(name), read[name]
+            for j, i in np.ndindex(node.size, batch.images):
+                if isinstance(gate, Gate) and not gate.unstable[j, i]:
+                    k = node.op.score[j]
+                    lost = (1 - point[k]) * gate.cap[j, i] if k >= 0 else 0.0
+                    at = value[j, i] - (lost if gate.state[j, i] == ACTIVE else 0.0)
+                    worst = max(worst, gate.lower[j, i] - at, at - gate.upper[j, i])
+                if isinstance(gate, PoolGate) and not gate.unstable[j, i]:
+                    window = node.op.windows[j]
+                    for place in np.flatnonzero(window >= 0):
+                        at = value[window[gate.pick[j, i]], i] - value[window[place], i]
+                        worst = max(worst, gate.lower[j, place, i] - at, at - gate.upper[j, place, i])
+    return worst
+
+
+def broken(rows: Cuts, point: Array) -> Array:
+    value = rows.matrix @ point
+    return np.maximum(rows.lower - value, value - rows.upper)
+
+
+@every_case
+def test_the_unpruned_network_breaks_no_row(case: Case, settings: ScoreSettings) -> None:
+    _, ones, separation = made(case, settings)
+    found = looked_at(separation, ones, 100)
+    assert found.violation <= 1e-12
+    assert len(found.cuts) == 0
+    assert found.step == 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@every_case
+def test_a_step_inside_breaks_no_cut_and_the_next_one_does(case: Case, settings: ScoreSettings, seed: int) -> None:
+    reduction, ones, separation = made(case, settings)
+    point = np.random.default_rng(seed).random(reduction.columns)
+    found = looked_at(separation, point)
+    assert found.violation == pytest.approx(worst_by_hand(reduction, point), abs=1e-12)
+    assert worst_by_hand(reduction, ones + found.step * (point - ones)) <= 2 * TOLERANCE
+    if found.step < 0.99:
+        assert worst_by_hand(reduction, ones + (found.step + 0.01) * (point - ones)) > TOLERANCE
+
+
+@every_case
+def test_every_cut_is_given_once_the_most_violated_of_each_slice_first(case: Case, settings: ScoreSettings) -> None:
+    reduction, _, separation = made(case, settings)
+    point = np.random.default_rng(0).random(reduction.columns)
+    first = looked_at(separation, point, 2).cuts
+    rest = looked_at(separation, point, MANY).cuts
+    assert 2 <= len(first) < len(first) + len(rest)
+    for batch in reduction.batches:
+        mine, others = (rows.source[:, 2] // 2 == batch.first // 2 for rows in (first, rest))
+        if mine.any() and others.any():
+            assert broken(first, point)[mine].min() >= broken(rest, point)[others].max() - 1e-12
+    assert broken(first, point).max() == pytest.approx(worst_by_hand(reduction, point))
+    assert len(looked_at(separation, point, MANY).cuts) == 0
+
+
+def test_the_most_violated_cuts_come_first_among_hundreds() -> None:
+    reduction = conv_pool(1, images=30).reduction(ScoreSettings(gate="pattern", radius=0))
+    separation, point = Separation(reduction), np.random.default_rng(0).random(reduction.columns)
+    first = looked_at(separation, point, 40).cuts
+    rest = looked_at(separation, point, MANY).cuts
+    assert len(first) == 40
+    assert len(rest) > 300
+    assert broken(first, point).min() >= broken(rest, point).max() - 1e-12
+
+
+@every_case
+def test_rows_hold_wherever_their_forms_do(case: Case, settings: ScoreSettings) -> None:
+    """Each row at any point says what the value that its source names says there."""
+    reduction, ones, separation = made(case, settings)
+    rng = np.random.default_rng(0)
+    rows = looked_at(separation, rng.random(reduction.columns), MANY).cuts
+    assert (broken(rows, ones) <= 1e-9).all()
+    elsewhere = rng.normal(0.5, 1, reduction.columns)
+    for batch in reduction.batches:
+        values = forward(reduction, batch, elsewhere).cut_values
+        for k in np.flatnonzero((rows.source[:, 2] >= batch.first) & (rows.source[:, 2] < batch.where.stop)):
+            position, flat, image = rows.source[k]
+            name = reduction.network.nodes[position].name
+            gate = batch.gates[name]
+            where = (*np.unravel_index(flat, gate.lower.shape[:-1]), image - batch.first)
+            excess = max(gate.lower[where] - values[name][where], values[name][where] - gate.upper[where])
+            assert broken(rows, elsewhere)[k] == pytest.approx(excess, abs=1e-9)
+
+
+def test_no_more_cuts_than_asked_for_but_for_ties_and_slices() -> None:
+    case, settings = CASES[0]
+    reduction, _, separation = made(case, settings)
+    point = np.zeros(reduction.columns)
+    assert len(looked_at(separation, point, 3).cuts) <= 6
+    assert len(looked_at(separation, point, 0).cuts) == 0
+
+
+def test_the_loss_cuts_of_a_pass_touch_the_loss_there_and_halfway() -> None:
+    case, settings = CASES[0]
+    reduction, ones, separation = made(case, settings)
+    point = np.random.default_rng(1).random(reduction.columns)
+    logits = looked_at(separation, ones).logits
+    here = separation.inspect(point).loss_cuts
+    both = separation.inspect(point, towards=TangentPoint(ones, logits), shares=(0.0, 0.5)).loss_cuts
+    middle = separation.inspect((point + ones) / 2).loss_cuts
+    assert len(both) == 2 * len(here) == 2 * reduction.images
+    np.testing.assert_allclose(both.matrix.toarray(), np.vstack([here.matrix.toarray(), middle.matrix.toarray()]))
+    np.testing.assert_allclose(both.lower, np.concatenate([here.lower, middle.lower]), atol=1e-12)

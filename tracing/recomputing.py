@@ -1,0 +1,93 @@
+"""Recomputing: what one call of a traced graph makes of another value, which shows how it moves or changes values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tracing.errors import REFUSALS
+from tracing.graph import TracedNode
+
+CLOSE = 1e-9
+
+
+@dataclass(frozen=True)
+class CallBehaviour:
+    """What a call does to the entries of an axis, each of which it takes alone: found by trying it.
+
+    Attributes:
+        bends: it is no affine function of them.
+        keeps_zero: 0 becomes 0.
+    """
+
+    bends: bool
+    keeps_zero: bool
+
+
+def tried(node: TracedNode, axis: int) -> CallBehaviour | None:
+    """Whether a call of one value takes every entry of an axis alone, and makes a value of the same shape.
+
+    Random numbers are changed in the entries whose number has a bit set, bit by bit, so that every two entries are told
+    apart: the results of the rest must stay as they are, to the last bit.
+
+    Args:
+        node: a call of a layer, a function or a method that reads one value that depends on the images.
+        axis: of that value, which is shaped as on the example.
+
+    Returns:
+        What it does; None where it mixes entries, changes the shape, or does not take such numbers.
+    """
+    if len(node.live_sources) != 1 or node.live_sources[0].shape is None:
+        return None
+    shape = node.live_sources[0].shape
+    draw = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(shape, dtype=torch.float64, generator=draw) for _ in range(2))
+    wide, entries = [-1 if d == axis else 1 for d in range(len(shape))], torch.arange(shape[axis])
+    bits = range(max(1, (shape[axis] - 1).bit_length()))
+    halves = [((entries >> bit) % 2 == 0).reshape(wide).expand(shape) for bit in bits]
+    mixed = [torch.where(half, other, one) for half in halves]
+    try:
+        values = (one, other, one + other, torch.zeros_like(one), *mixed)
+        made = [recomputed(node, value.clone()) for value in values]
+    except REFUSALS:
+        return None
+    if not all(isinstance(each, Tensor) and each.shape == shape for each in made):
+        return None
+    first, second, total, nothing, *found = made
+    for half, values_of in zip(halves, found, strict=True):
+        expected = torch.where(half, second, first)
+        known = ~expected.isnan()  # a logarithm takes half of what is drawn
+        if not bool(known.any()) or not bool(((values_of == expected) | (values_of.isnan() & ~known)).all()):
+            return None
+    affine = torch.allclose(total + nothing, first + second, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    return CallBehaviour(not affine, not bool(nothing.any()))
+
+
+def recomputed(node: TracedNode, value: Any) -> Any:
+    """What the call makes of a value in the place of its sources that depend on the images; constants as they were.
+
+    Args:
+        node: a call of a layer, a function or a method.
+        value: in place of each live source.
+
+    Returns:
+        Whatever the call returns: mostly a tensor.
+    """
+    call = node.call
+    assert call is not None, "only nodes of a traced graph are recomputed"
+    sources = {source.call: source for source in node.sources}
+
+    def one(read: fx.Node) -> Any:
+        source = sources[read]
+        return value if source.live else source.value
+
+    positional, named = fx.map_arg(call.args, one), fx.map_arg(call.kwargs, one)
+    with torch.no_grad():
+        if node.layer is not None:
+            return node.layer(*positional, **named)
+        if isinstance(call.target, str):  # a method's name
+            return getattr(positional[0], call.target)(*positional[1:], **named)
+        return call.target(*positional, **named)
