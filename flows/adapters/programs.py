@@ -111,23 +111,22 @@ def block_instance(
     settings: Settings, blocks: Sequence[Block], heads: Mapping[str, nn.Module], name: str, read: Tensor, labels: Tensor
 ) -> ProgramInputs:
     """The program of a block, of what it reads [n, *reads]."""
-    block = next(each for each in blocks if each.name == name)
-    how = replace(score_settings_of(settings), held=_followers(block, read))
+    block, last = next(each for each in blocks if each.name == name), blocks[-1]
+    network = block.module.eval() if block is last else training.headed(block, heads[name])
+    held = _followers(block, network, read)
+    if block is not last and settings.head_units == "held":
+        held = (*held, *training.head_layers())
+    how = replace(score_settings_of(settings), held=held)
     if block is not blocks[0]:
         how = replace(how, pixel_range=UNBOUNDED)
-    if block is blocks[-1]:
-        return ProgramInputs(block.module.eval(), read, labels, how)
-    if settings.head_units == "held":
-        how = replace(how, held=(*how.held, *training.head_layers()))
-    network = training.headed(block, heads[name])
     return ProgramInputs(network, read, labels, how)
 
 
-def _followers(block: Block, read: Tensor) -> tuple[str, ...]:
-    """Layers that the block alone would score, but whose units the whole network has under an earlier layer's name."""
+def _followers(block: Block, network: nn.Module, read: Tensor) -> tuple[str, ...]:
+    """Layers that the block's network would score, but whose units the whole one has under an earlier layer's name."""
     if not block.followers:
         return ()
-    units = formulation.outline(block.module.eval(), read[:1]).units
+    units = formulation.outline(network, read[:1]).units
     return tuple(layer for layer in block.followers if layer in units)
 
 

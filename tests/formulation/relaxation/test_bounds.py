@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from formulation import InvalidBounds, Layer, Network, lower
-from formulation.network import INPUT, Add, Affine, Array, MaxPool, Node, Relu, Shift
+from formulation.network import INPUT, Add, Affine, Array, ChannelGate, MaxPool, Node, Relu, Shift
 from formulation.relaxation.bounds import Box, input_box, propagate
 from tests.formulation.cases import (
     batchnorm_after_relu,
@@ -59,6 +59,10 @@ def exact_values(network: Network, pixels: Array, scores: dict[str, Array], caps
                 made = sum(read)
             case Shift(score, amount):
                 made = read[0] + (each[score] * amount)[:, None]
+            case ChannelGate(score):
+                made = each[score][:, None] * read[0]
+            case _:
+                raise AssertionError(f"no rule for {node.op}")
         values[node.name] = made
     return values
 
