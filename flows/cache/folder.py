@@ -135,9 +135,8 @@ class Cache:
         path = place / f"{name}{LOCK}"
         try:
             claim(self.root)
-            for each in (place, path, place / WRITABLE):
-                fits = is_folder(each) if each == place else is_file(each)
-                if os.path.lexists(each) and not fits:
+            for each, fits in ((place, is_folder), (path, is_file), (place / WRITABLE, is_file)):
+                if os.path.lexists(each) and not fits(each):  # in this order: another may make it in between
                     set_aside(self.root, each)
             place.mkdir(exist_ok=True)
             (place / WRITABLE).touch()

@@ -39,7 +39,7 @@ def claim(root: Path) -> None:
             f"cache={root}: the folder is not empty and no cache of this project (it holds {foreign}); name a new or "
             f"an empty folder, or give cache=none"
         )
-    if os.path.lexists(root / MARKER):
+    if os.path.lexists(root / MARKER) and not is_file(root / MARKER):  # in this order: it may appear in between
         set_aside(root, root / MARKER)
     written = root / f"{MARKER}.{secrets.token_hex(4)}"
     written.write_text(SAYS)

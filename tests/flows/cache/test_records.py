@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from flows.cache import Cache, DamagedRecord, Data, File, Metrics, Record, Tags, key_digest, read_record
 from flows.cache.entries import entry_of, line_of
+from flows.cache.marker import ASIDE
 from flows.errors import CacheError
 
 ABOUT = {"task": "train", "settings": {"seed": 1, "share": 0.1}, "reads": {"trained": ("a", "b")}}
@@ -120,6 +122,22 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
         thread.join()
     first, second = order[0].split()[0], order[2].split()[0]
     assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+
+
+def test_writers_that_come_at_once_to_a_new_cache_set_nothing_aside(tmp_path: Path) -> None:
+    together = threading.Barrier(4)
+
+    def write(folder: Path, name: str) -> None:
+        together.wait()
+        with Cache(folder).locked("train", name):
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(200):
+            folder = tmp_path / str(number)
+            for attempt in [pool.submit(write, folder, name) for name in "abcd"]:
+                attempt.result()
+            assert not (folder / ASIDE).exists(), number
 
 
 def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(tmp_path: Path) -> None:
