@@ -42,6 +42,7 @@ from flows.execution import tasks
 from flows.pipelines import stage_runs
 from flows.tracking import Run
 from formulation import FormulationError
+from tests.flows.small_run import store_in
 from training import TrainingError
 
 WORDS = {"model": "fc2", "epochs": "1", "images_per_class": "1", "scoring_sets": "1", "compare": "random", "draws": "1"}
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str]) -> int:
 def tried(place: Path, faults: int, seed: int) -> Iterator[Trial]:
     """Faults one after another, in the cache and in the finished run by turns; what became of each."""
     cache, kept = place / "cache", place / "kept"
-    settings = settings_of({**WORDS, "cache": str(cache), "tracking_uri": f"sqlite:///{place / 'mlflow.db'}"})
+    settings = settings_of({**WORDS, "cache": str(cache), "tracking_uri": store_in(place)})
     first = worked(settings)
     # What the check and the second scoring read of the run lies beside the cache's records.
     shutil.copytree(cache, kept / CACHE)

@@ -32,6 +32,7 @@ from benchmarks.kill_cell import Command, Span, begun, is_told, log_of, outcome,
 from tests.flows.backends.servers import PostgreSQL, PrefectServer, TrackingServer
 from tests.flows.execution.runners.clusters import Cluster
 from tests.flows.resume.snapshot import Seen, differences
+from tests.flows.small_run import store_in
 
 WORDS = {"model": "fc2", "epochs": "2", "images_per_class": "1", "scoring_sets": "2", "draws": "2", "export": "none"}
 DASK = {"task_runner": "dask", "workers": "1"}
@@ -59,7 +60,7 @@ def _prefect(place: Path) -> Iterator[Stage]:
     server = PrefectServer(place / "prefect")
     try:
         server.start()
-        command = Command("main", WORDS, f"sqlite:///{place / 'mlflow.db'}", "vanish", place, server.uri)
+        command = Command("main", WORDS, store_in(place), "vanish", place, server.uri)
         yield Stage(command, server.kill, server.start)
     finally:
         server.kill()
@@ -68,7 +69,7 @@ def _prefect(place: Path) -> Iterator[Stage]:
 @contextmanager
 def _mlflow(place: Path) -> Iterator[Stage]:
     (place / "mlflow").mkdir()
-    server = TrackingServer(place / "mlflow", f"sqlite:///{place / 'server.db'}")
+    server = TrackingServer(place / "mlflow", store_in(place, "server.db"))
     try:
         server.start()
         yield Stage(Command("main", WORDS, server.uri, "vanish", place), server.kill, server.start)
@@ -130,7 +131,7 @@ def _cluster(place: Path) -> Iterator[tuple[Cluster, Command]]:
         cluster.scheduler()
         cluster.worker()
         words = WORDS | DASK | {"dask_address": cluster.address}
-        yield cluster, Command("main", words, f"sqlite:///{place / 'mlflow.db'}", "vanish", place)
+        yield cluster, Command("main", words, store_in(place), "vanish", place)
     finally:
         cluster.close()
 

@@ -6,13 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import torch
-from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from formulation.deadline import NEVER, Deadline
 from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
+from formulation.lowering.agreement import difference, outputs_of, random_images
 from formulation.lowering.assembly import Assembly, Group, GroupLayout
 from formulation.lowering.example_images import first_image
 from formulation.lowering.joins import concatenated, is_lowered_sum, stacked
@@ -24,7 +22,6 @@ from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, first_line, 
 from tracing.units import UnitGroup, unit_groups
 
 RANDOM_IMAGES = 4
-AGREEMENT = 1e-8  # of the lowered network with the module, relative to the largest logit
 
 
 def lower(model: nn.Module, example_input: Any, deadline: Deadline = NEVER) -> Network:
@@ -55,7 +52,7 @@ def lower(model: nn.Module, example_input: Any, deadline: Deadline = NEVER) -> N
         raise InvalidModel(str(error)) from error
     lowering = _Lowering(graph, example, deadline)
     network = lowering.run()
-    _refuse_disagreement(module, example, network, deadline, logarithms=lowering.log_probabilities is not None)
+    _refuse_disagreement(module, example, network, deadline, normalised=lowering.log_probabilities is not None)
     return network
 
 
@@ -206,34 +203,17 @@ def refuse_unusable(model: nn.Module) -> None:
 
 
 def _refuse_disagreement(
-    module: nn.Module, example: Tensor, network: Network, deadline: Deadline, *, logarithms: bool
+    module: nn.Module, example: Tensor, network: Network, deadline: Deadline, *, normalised: bool
 ) -> None:
     """Compare on the example, then on random images, which wake units that are dead on the example."""
-    random = torch.rand(
-        RANDOM_IMAGES, *example.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
     a_pass = 0.0
-    for images in (example, random):
+    for images in (example, random_images(example, RANDOM_IMAGES)):
         deadline.require("comparing the lowered network with the model", len(images) * a_pass)
         started = time.monotonic()
-        _refuse_other_logits(module, images, network, logarithms=logarithms)
+        logits = network.evaluate(images.flatten(1).numpy().T)
+        if worst := difference(logits, outputs_of(module, images), normalised=normalised):
+            raise UnsupportedLayer(
+                f"the lowered network differs from {type(module).__name__} by {worst:.3g} on example or random images; "
+                "a layer's forward was overridden or changes in eval mode"
+            )
         a_pass = (time.monotonic() - started) / len(images)
-
-
-def _refuse_other_logits(module: nn.Module, images: Tensor, network: Network, *, logarithms: bool) -> None:
-    try:
-        with torch.no_grad(), KeepingFloat64():
-            expected = module(images.clone()).numpy().T  # the forward may write over its images
-    except Exception as error:  # the forward is a stranger's code and may raise anything
-        raise InvalidImages(
-            f"the model does not take float64 images of shape {tuple(images.shape[1:])} ({first_line(error)}); "
-            "check the image size, and cast to no fixed type in the forward"
-        ) from error
-    found = network.evaluate(images.flatten(1).numpy().T)
-    found = log_softmax(found, axis=0) if logarithms else found
-    worst = float(np.abs(found - expected).max())
-    if not worst <= AGREEMENT * max(1.0, float(np.abs(expected).max())):
-        raise UnsupportedLayer(
-            f"the lowered network differs from {type(module).__name__} by {worst:.3g} on example or random images; "
-            "a layer's forward was overridden or changes in eval mode"
-        )

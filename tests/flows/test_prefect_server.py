@@ -13,6 +13,7 @@ from flows.errors import ServerError
 from flows.prefect_server import DIRECT, PROXIES, leave_out_proxies, start_server
 from tests.flows.backends.servers import free_port
 from tests.flows.resume.killed import Trouble, run
+from tests.flows.small_run import store_in
 
 SOON = 60.0  # seconds, on a busy machine
 TRAIN = ("train", "--model", "fc2", "--epochs", "1", "--limit", "200", "--cache", "none")
@@ -70,7 +71,7 @@ def test_a_server_of_the_flows_own_that_is_too_slow_is_one_line_with_the_remedy(
     }
     assert run(Trouble(), tmp_path, ["help"], {}) is not None  # waits for the process that others are forked from
     start = time.monotonic()
-    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", f"sqlite:///{tmp_path / 'm.db'}"], slow)
+    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], slow)
     assert time.monotonic() - start < SOON
     said = (tmp_path / "log").read_text()
     assert code == 2, said
@@ -91,7 +92,7 @@ def test_a_flow_works_although_a_proxy_that_does_not_answer_is_named(
     environment = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), proxy)
     environment["PREFECT_API_URL"] = (PREFECT_API_URL.value() or "") if named else ""
     environment["PREFECT_HOME"] = str(tmp_path / "prefect")
-    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", f"sqlite:///{tmp_path / 'm.db'}"], environment)
+    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], environment)
     assert code == 0, (tmp_path / "log").read_text()
 
 

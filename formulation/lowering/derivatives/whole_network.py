@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from formulation.deadline import NEVER, Deadline
 from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
+from formulation.lowering.agreement import difference, outputs_of, random_images
 from formulation.lowering.derivatives.gated_module import GatedModule
 from formulation.lowering.derivatives.unit_layouts import IMAGES
 from formulation.lowering.derivatives.unit_ways import SOFTMAXES, gated_units
@@ -17,10 +18,9 @@ from formulation.lowering.example_images import first_image
 from formulation.lowering.pace import copied, require_finite
 from formulation.lowering.walk import refuse_unusable
 from formulation.network import INPUT, Differentiable, Network, Node
-from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, first_line, ops, trace
+from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, ops, trace
 
 RANDOM_IMAGES = 3
-AGREEMENT = 1e-8  # of the gated network with the module, relative to the largest logit
 NAMED = 5  # layers that a refusal names, at most
 
 
@@ -66,7 +66,7 @@ def differentiable(
     passes = GatedModule(graph, logits, units, tuple(example.shape[1:]))
     if compared:
         deadline.require("comparing the gated network with the model")
-        _refuse_other_logits(module, example, passes, logarithms=logits is not graph.output.given["values"])
+        _refuse_other_logits(module, example, passes, normalised=logits is not graph.output.given["values"])
     op = Differentiable(np.arange(passes.size), passes)
     assert logits.shape is not None, "found to be logits"
     node = Node(logits.name, op, (INPUT,), logits.shape[1])
@@ -88,30 +88,13 @@ def _logits_of(graph: Graph) -> TracedNode:
     raise InvalidModel(f"the model must return one tensor of logits [images, classes]{found}; {remedy}")
 
 
-def _refuse_other_logits(module: nn.Module, example: Tensor, passes: GatedModule, *, logarithms: bool) -> None:
+def _refuse_other_logits(module: nn.Module, example: Tensor, passes: GatedModule, *, normalised: bool) -> None:
     """Compare on the example and on random images, several at once and one by one."""
-    draw = torch.Generator().manual_seed(0)
-    random = torch.rand(RANDOM_IMAGES, *example.shape[1:], dtype=torch.float64, generator=draw)
-    images = torch.cat([example, random])
-    try:
-        with torch.no_grad(), KeepingFloat64():
-            expected = torch.cat([module(image[None].clone()) for image in images])
-    except Exception as error:  # the forward is a stranger's code and may raise anything
-        raise InvalidImages(
-            f"the model does not take float64 images of shape {tuple(images.shape[1:])} ({first_line(error)}); "
-            "check the image size, and cast to no fixed type in the forward"
-        ) from error
-    made = torch.from_numpy(passes.gated(images.flatten(1).numpy().T, np.ones(passes.size))).T
-    if logarithms:
-        made, expected = made.log_softmax(1), _logarithms(expected)
-    worst = float((made - expected).abs().max())
-    if not worst <= AGREEMENT * max(1.0, float(expected.abs().max())):
+    images = torch.cat([example, random_images(example, RANDOM_IMAGES)])
+    outputs = np.concatenate([outputs_of(module, image[None]) for image in images], axis=1)
+    logits = passes.gated(images.flatten(1).numpy().T, np.ones(passes.size))
+    if worst := difference(logits, outputs, normalised=normalised):
         raise UnsupportedLayer(
             f"{type(module).__name__} gives an image other logits, by {worst:.3g}, when others are beside it or when "
             "its layers are called one by one; an image's logits must depend on it alone"
         )
-
-
-def _logarithms(outputs: Tensor) -> Tensor:
-    """Log-probabilities of outputs that are these or probabilities."""
-    return outputs.log() if bool((outputs >= 0).all()) else outputs

@@ -19,7 +19,8 @@ from mlflow.entities import Run as MlflowRun
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.flows.small_run import SMALL
+from tests.flows.backends.commands import QUICK
+from tests.flows.small_run import store_in
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -74,7 +75,7 @@ def environment(place: Path) -> dict[str, str]:
     own = {
         "PREFECT_HOME": str(place / "home"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": store_in(place),
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -162,7 +163,7 @@ def test_six_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
     command(place, environment, "work-pool", "create", "critical-neurons", "--type", "process")
     command(place, environment, "deploy", "--all")
     with process((PREFECT, *WORKER), place / "log", environment, place):
-        words = [word for key, value in SMALL.items() for word in ("--param", f"{key}={value}")]
+        words = [word for key, value in QUICK.items() for word in ("--param", f"{key}={value}")]
         said = command(place, environment, "deployment", "run", "main/main", *words, "--watch")
         assert "Flow run finished successfully in 'Completed'" in said, (place / "log").read_text()
         assert set(statuses(place).values()) == {"FINISHED"}
@@ -176,33 +177,3 @@ def test_a_served_run_can_be_cancelled(place: Path, environment: dict[str, str],
         cancel_while_scoring(place, environment, prefect, "main/served")
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
-
-
-def test_a_server_that_goes_away_in_the_middle_gives_one_line_and_no_run_is_left_running(
-    place: Path, environment: dict[str, str], server: subprocess.Popen
-) -> None:
-    words = (
-        "--epochs",
-        "200",
-        "--scoring_sets",
-        "1",
-        "--images_per_class",
-        "1",
-        "--compare",
-        "random",
-        "--export",
-        "none",
-    )
-    main = (sys.executable, "-m", "flows", "main", *words)
-    # Every request to the server that is away is tried again, for a minute by default.
-    impatient = environment | {"PREFECT_CLIENT_MAX_RETRIES": "2"}
-    with process(main, place / "log", impatient, place / "project") as flow:
-        wait_for("training", lambda: "epoch 3 of 200" in (place / "log").read_text(), 150)
-        os.killpg(server.pid, signal.SIGKILL)
-        assert flow.wait(300) == 2
-    last = (place / "log").read_text().splitlines()[-1]
-    address = environment["PREFECT_API_URL"]
-    assert last.startswith(f"error: Prefect server {address} went away in the middle (")
-    assert environment["MLFLOW_TRACKING_URI"] in last
-    assert "Traceback" not in (place / "log").read_text()
-    assert "RUNNING" not in statuses(place).values()

@@ -87,7 +87,7 @@ def run(trouble: Trouble, place: Path, words: list[str], environment: dict[str, 
 def start(trouble: Trouble, place: Path, words: list[str], environment: dict[str, str]) -> BaseProcess:
     """The process of :func:`run`, started, in a session of its own as one of a terminal is."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.flows.resume.killed", "flows.launch", "mlflow.pytorch", "mlflow.models"])
+    context.set_forkserver_preload(["tests.flows.resume.warm"])
     process = context.Process(target=_main, args=(trouble, place, words, environment))
     process.start()
     return process

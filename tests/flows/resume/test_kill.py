@@ -11,6 +11,8 @@ from tests.flows.resume.killed import POINTS, Trouble, run, work_done
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import SMALL, store_in
 
+WORDS = SMALL | {"model": "fc2", "export": "none"}
+
 # What a kill between its end and its record's seal takes away: two trainings, one draw, one compaction; never a solve.
 LOST = Counter({"fit": 2, "draw_sets": 1, "compact": 1})
 
@@ -31,7 +33,7 @@ def test_a_command_killed_at_every_point_comes_to_what_an_undisturbed_one_comes_
 
 def _run(point: str, place: Path) -> int | None:
     place.mkdir(exist_ok=True)
-    words = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
+    words = [word for name, value in WORDS.items() for word in (f"--{name}", value)]
     environment = {
         "PREFECT_API_URL": PREFECT_API_URL.value(),
         "OMP_NUM_THREADS": "1",

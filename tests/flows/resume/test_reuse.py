@@ -19,7 +19,7 @@ from flows.config.entry_points import ENTRY_POINTS
 from flows.config.settings import Settings
 from flows.execution.keys import Recipe, narrowed
 from tests.flows.resume.snapshot import differences, snapshot
-from tests.flows.small_run import SMALL, RunStage
+from tests.flows.small_run import SMALL, RunStage, store_in
 
 WORDS = SMALL | {"model": "fc2", "export": "none"}
 EVERYTHING = [
@@ -49,13 +49,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reused(run_stage: RunStage, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Reused:
     """Run main in a store of its own after it has run before; the tasks that were taken over, in their order."""
-    run_stage("main", **WORDS, cache=str(cache), tracking_uri=f"sqlite:///{tmp_path / 'before.db'}")
+    run_stage("main", **WORDS, cache=str(cache), tracking_uri=store_in(tmp_path, "before.db"))
 
     def run(**words: str) -> list[str]:
         caplog.clear()
         with caplog.at_level(logging.INFO, "flows"):
-            store = f"sqlite:///{tmp_path / 'after.db'}"
-            run_stage("main", **{**WORDS, "cache": str(cache), "tracking_uri": store, **words})
+            after = {"cache": str(cache), "tracking_uri": store_in(tmp_path, "after.db")}
+            run_stage("main", **{**WORDS, **after, **words})
         return re.findall(r"cache    (.*): done before", caplog.text)
 
     return run
@@ -63,7 +63,7 @@ def reused(run_stage: RunStage, cache: Path, tmp_path: Path, caplog: pytest.LogC
 
 def test_the_same_again_is_taken_over_and_logged_as_if_it_were_done(reused: Reused, tmp_path: Path) -> None:
     assert reused() == EVERYTHING
-    before, after = (snapshot(f"sqlite:///{tmp_path / name}.db") for name in ("before", "after"))
+    before, after = (snapshot(store_in(tmp_path, f"{name}.db")) for name in ("before", "after"))
     assert not differences(before, after)
 
 

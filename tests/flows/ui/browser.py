@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 WINDOW = {"width": 1700, "height": 1100}
-PATIENCE = 60_000  # milliseconds that a page may take on busy cores
+PATIENCE = 180_000  # milliseconds that a page may take on busy cores
 # MLflow's assistant opens itself over the page of who comes for the first time.
 NO_ASSISTANT = """
 localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from flows import tracking
 from flows.errors import StoreError
+from flows.tracking.stores import answers
 from flows.tracking.stores.addresses import shown
 from flows.tracking.stores.answers import SECONDS
 from tests.flows.backends.commands import command
@@ -20,6 +21,7 @@ from tests.flows.backends.servers import free_port, postgresql
 from tests.flows.tracking.stores.made import TRIES, open_store, started
 
 SOON = SECONDS + 5.0
+SHORT = 2.0  # seconds in place of those, where nothing but waiting is tried
 KINDS = {
     "http": "http://127.0.0.1:{}",
     "https": "https://127.0.0.1:{}",
@@ -65,18 +67,23 @@ def test_a_closed_port_is_refused_at_once(kind: str) -> None:
     _require_refused(KINDS[kind].format(free_port()), "refused", soon=5.0)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "SECONDS", SHORT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_server_that_never_answers_is_refused_within_seconds(kind: str) -> None:
+def test_a_server_that_never_answers_is_refused_within_seconds(impatient: None, kind: str) -> None:
     with listening() as port:
-        _require_refused(KINDS[kind].format(port), "", soon=SOON)
+        _require_refused(KINDS[kind].format(port), "", soon=SHORT + 5.0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_host_that_swallows_packets_is_refused_within_seconds(kind: str) -> None:
+def test_a_host_that_swallows_packets_is_refused_within_seconds(impatient: None, kind: str) -> None:
     with swallowing() as port:
-        _require_refused(KINDS[kind].format(port), "", soon=SOON)
+        _require_refused(KINDS[kind].format(port), "", soon=SHORT + 5.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
