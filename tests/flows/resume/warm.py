@@ -1,0 +1,27 @@
+"""What a flow's process imports in the course of its work, for the process that the tests' commands are forked from."""
+
+from importlib import import_module
+
+# Asked for by MLflow, Prefect and torch when they are first used; all but the last come with them.
+LATE = (
+    "alembic.command",
+    "git",
+    "graphviz",
+    "IPython",
+    "matplotlib.backends.backend_agg",
+    "mlflow.models",
+    "mlflow.pyfunc.loaders",
+    "mlflow.pytorch",
+    "networkx",
+    "prefect.engine",
+    "scipy.stats",
+    "sklearn.datasets",
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.distributed",
+    "flows.launch",
+    "tests.flows.resume.killed",
+)
+
+for name in LATE:
+    import_module(name)
