@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import mlflow.cli
 import pytest
 
@@ -105,12 +104,12 @@ def program(words: Sequence[str]) -> str:
 
 def mlflow_words(name: str, words: Sequence[str]) -> None:
     group = mlflow.cli.cli
-    command = group.get_command(click.Context(group), name)
+    command = group.get_command(mlflow.cli.click.Context(group), name)
     if command is None:
         raise Wrong(f"mlflow has no command {name!r}")
     try:
         given = command.make_context(name, list(words)).params
-    except click.ClickException as error:
+    except mlflow.cli.click.ClickException as error:
         raise Wrong(f"mlflow {name}: {error.format_message()}") from error
     if name == "run":
         flow_words([given["entry_point"], *(f"--{each}" for each in given["param_list"])])
