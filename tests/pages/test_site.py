@@ -12,6 +12,7 @@ import pytest
 from tests.flows.ui.browser import browser
 
 pytest.importorskip("mkdocs", reason="needs requirements-dev.txt")
+docstring_entries = pytest.importorskip("benchmarks.house.docstring_entries")
 site_pages = pytest.importorskip("benchmarks.house.site_pages")
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("critical_neurons", "formulation", "training", "tracing")
@@ -86,6 +87,19 @@ def test_a_name_that_its_module_bears_as_well_is_found_where_it_is_defined() -> 
     assert site_pages.origin("tracing", "ops")[0] == "tracing.ops"
     with pytest.raises(ValueError, match="nothing in it defines"):
         site_pages.origin("tracing", "nothing")
+
+
+def test_an_entry_of_several_names_becomes_one_for_each() -> None:
+    text = "Sum.\n\nArgs:\n    a, b: numbers\n        of any size.\n    c: said alone, b: not a name.\n"
+    separated = "Sum.\n\nArgs:\n    a: numbers\n        of any size.\n    b: numbers\n        of any size.\n"
+    assert docstring_entries.separated(text) == separated + "    c: said alone, b: not a name.\n"
+
+
+def test_the_arguments_of_a_function_are_shown_with_their_types(site: Path) -> None:
+    page = (site / "api" / "critical_neurons.html").read_text()
+    shown = re.sub(r"<[^>]+>|\s+", " ", page[page.index('id="critical_neurons.pruned.prune"') :])
+    for name in ("parameters", "multiply_adds", "latency"):
+        assert re.search(rf"{name} +\( *float +\| +None", shown)
 
 
 @pytest.mark.slow
