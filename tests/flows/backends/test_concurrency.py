@@ -10,19 +10,19 @@ from tests.flows.resume.snapshot import Seen, differences, snapshots
 from tests.flows.small_run import store_in
 
 # The first two are the same command at the same time, on a store that neither finds there.
-SIX = ("0", "0", "1", "0", "1", "0")
+FOUR = ("0", "0", "1", "0")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_six_flows_two_at_a_time_in_one_sqlite_store_are_six_complete_runs(
+def test_four_flows_two_at_a_time_in_one_sqlite_store_are_four_complete_runs(
     prefect_server: None, tmp_path: Path
 ) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    ended = two_at_a_time(tmp_path / "flows", store, tmp_path / "cache", SIX)
-    assert [(each.code, each.errors) for each in ended] == [(0, [])] * len(SIX), ended
+    ended = two_at_a_time(tmp_path / "flows", store, tmp_path / "cache", FOUR)
+    assert [(each.code, each.errors) for each in ended] == [(0, [])] * len(FOUR), ended
     assert not [each.log for each in ended if "Traceback" in each.log]
-    require_complete(store, SIX, tmp_path)
+    require_complete(store, FOUR, tmp_path)
 
 
 def require_complete(store: str, seeds: tuple[str, ...], place: Path) -> None:
