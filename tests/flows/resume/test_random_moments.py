@@ -1,7 +1,7 @@
 """Commands that are killed, stopped or held at a seeded random moment come to what an undisturbed one comes to.
 
-`python -m benchmarks.kills` tries many moments of all kinds, and prints a table. `main` is killed at every named point by
-test_kill, and told to end by test_interruption.
+`python -m benchmarks.kills` tries many moments of all kinds, and prints a table. `main` is killed at every named point
+by test_kill, and told to end by test_interruption.
 """
 
 from pathlib import Path
