@@ -29,12 +29,15 @@ NOT_PARSED = {
     "createdb": "PostgreSQL's, as its own user",
     "createuser": "PostgreSQL's, as its own user",
     "dask": "tests/flows/execution/runners/clusters.py starts scheduler and workers so",
+    "docker": "tests/flows/pipelines/test_compose.py holds compose.yaml against the commands that are run",
+    "echo": "of the shell",
     "export": "a variable of the shell",
     "jupyter": "tests/pages/test_notebooks.py runs the notebooks without it",
     "mkdocs": "tests/pages/test_site.py runs this command",
     "pre-commit": "of who works on the project; tests/house/test_tools.py runs its list",
     "prefect": "tests/flows/pipelines/test_deployment_processes.py runs these commands",
     "psql": "PostgreSQL's, as its own user",
+    "service": "Debian's",
     "source": "of the shell",
 }
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
@@ -20,12 +18,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.flows.backends.commands import QUICK
+from tests.flows.pipelines.deployment_commands import DEPLOY, POOL, STATUS, WORKER
 from tests.flows.small_run import store_in
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 LONG = {"gate": "exact", "relax": "false", "epochs": "5", "scoring_sets": "2", "images_per_class": "1"}
-WORKER = ("worker", "start", "--pool", "critical-neurons", "--type", "process")
 SCORING = "set 2, round 1"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -87,7 +85,7 @@ def server(place: Path, environment: dict[str, str]) -> Iterator[subprocess.Pope
     address = environment["PREFECT_API_URL"]
     port = address.rpartition(":")[2].removesuffix("/api")
     with process((PREFECT, "server", "start", "--port", port), place / "server", environment, place) as started:
-        wait_for("the server", lambda: _answers(address), 150)
+        command(place, environment, *STATUS)
         yield started
 
 
@@ -95,14 +93,6 @@ def server(place: Path, environment: dict[str, str]) -> Iterator[subprocess.Pope
 def prefect(server: subprocess.Popen, environment: dict[str, str]) -> Iterator[SyncPrefectClient]:
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
         yield client
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urlopen(f"{address}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
 
 
 def command(place: Path, environment: dict[str, str], *words: str) -> str:
@@ -157,11 +147,11 @@ def _is_alive(number: int) -> bool:
     return True
 
 
-def test_six_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
+def test_seven_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
     place: Path, environment: dict[str, str], prefect: SyncPrefectClient
 ) -> None:
-    command(place, environment, "work-pool", "create", "critical-neurons", "--type", "process")
-    command(place, environment, "deploy", "--all")
+    command(place, environment, *POOL)
+    command(place, environment, *DEPLOY)
     with process((PREFECT, *WORKER), place / "log", environment, place):
         words = [word for key, value in QUICK.items() for word in ("--param", f"{key}={value}")]
         said = command(place, environment, "deployment", "run", "main/main", *words, "--watch")
