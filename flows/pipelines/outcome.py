@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from flows import tracking
 from flows.errors import FlowError
 from flows.tracking import Run
-from flows.tracking.stores import shown
+from flows.tracking.stores import shown, view_place
 
 STAGES = {
     "train": "trained",
@@ -47,14 +47,19 @@ def outcome_lines(run: Run) -> list[str]:
         own = {stage: below[-1] for stage in STAGES if (below := run.below(stage))}
         stages = _with_sources(own)
         lines = [*_table(own, stages), *_proofs(stages)] if own else []
-        return [*lines, *_places(run, own), f"{'look at it':<20}{look_at(run)}"]
+        compared = _page(run, view_place(run.experiment_id))
+        return [*lines, *_places(run, own), f"{'compare runs':<20}{compared}", f"{'look at it':<20}{look_at(run)}"]
     except FlowError as error:
         return [f"it cannot be read ({error})"]
 
 
 def look_at(run: Run) -> str:
     """The command that opens the UI on the store of a run, and the address of the run there."""
-    where = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return _page(run, f"#/experiments/{run.experiment_id}/runs/{run.run_id}")
+
+
+def _page(run: Run, where: str) -> str:
+    """How to open a page of the UI on the store of a run."""
     if run.uri.startswith(SERVERS):
         return f"{shown(run.uri).rstrip('/')}/{where}"
     # An address with a secret is named by the variable that holds it.

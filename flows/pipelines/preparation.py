@@ -90,7 +90,7 @@ def prepare_flow(point: EntryPoint, words: Mapping[str, object], *, all_given: b
             scoring_sets_of(each, network, dataset)
     if point.name == "main" and not training.is_built_in(settings.model):
         # An operation that another runtime lacks shows here, and not after the hours of training.
-        for kind in exports_of(settings):
+        for kind in sorted({*exports_of(settings), *(("torch",) if settings.register_as else ())}):
             artifacts.try_export(kind, network, dataset.test.images[:1])
     if point.name == "reproduce":
         _check_cells(settings)
@@ -100,6 +100,8 @@ def prepare_flow(point: EntryPoint, words: Mapping[str, object], *, all_given: b
     with cache_of(settings) as cache:
         cache.lock("folder")
     tracking.open_store(uri, settings.experiment)
+    if settings.register_as:
+        tracking.require_registry(uri, settings.register_as)
     return settings
 
 

@@ -1,16 +1,16 @@
 """Networks as MLflow models: logging the final one, loading one by its address."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import mlflow
 import mlflow.pytorch
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import Model, infer_signature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from torch import Tensor, nn
 
@@ -19,15 +19,33 @@ from flows.redaction import redacted
 from flows.tracking.logged_run import Run
 from flows.tracking.stores import reach_store, reached, require_store
 
-NAME = "network"
+NAME, FORMAT, MODELS = "network", "pt2", "models:/"
+LONGEST = 240  # characters of a reason
+LARGEST_EXAMPLE = 10_000  # pixels of an input example that is stored with the model
+# What torch.export raises where a forward is beyond it.
+REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 DATA, EXPORTED, PICKLED = "data", "model.pt2", "model.pth"  # where MLflow puts a torch model
 
 
-def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str]) -> str:
-    """Log the network as an MLflow model with its signature, once; the model's address.
+def log_network(
+    run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str], metadata: Mapping[str, object]
+) -> str:
+    """Log the network as an MLflow model of a run, once, as an exported program: no pickle.
 
-    `images` [n, C, H, W] is the example, n >= 2: torch.export takes a batch of one for a constant. It is brought to the
-    floating type of the weights, which the signature then asks for. MLflow ends the run as FINISHED: log nothing after.
+    Args:
+        run: which stays open, or ended, as it is.
+        network: on the CPU.
+        images: [n, C, H, W], n >= 2 (torch.export takes a batch of one for a constant); brought to the floating type of
+            the weights, which the signature then asks for. Stored as the input example where they are few pixels.
+        requirements: of the environment that serves the model.
+        metadata: what is to be known of the model, as JSON has it.
+
+    Returns:
+        The model's address, `models:/<model id>`.
+
+    Raises:
+        ArtifactError: torch.export refuses the network.
+        StoreError: the store does not answer.
     """
     with reached(run.uri) as client:
         if address := _logged(client, run):
@@ -39,15 +57,36 @@ def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequ
         outputs = network(images)
     # The batch is left open in the signature, so that the model serves any number of images.
     signature = infer_signature(images.numpy(), outputs.numpy())
-    with reached(run.uri), mlflow.start_run(run_id=run.run_id, nested=True):
-        logged = mlflow.pytorch.log_model(
-            network,
-            name=NAME,
-            signature=signature,
-            input_example=images.numpy(),
-            pip_requirements=list(requirements),
-        )
+    mlflow.set_tracking_uri(run.uri)
+    with reached(run.uri):
+        try:
+            # By the run's id: `mlflow.pytorch.log_model` takes the active run, which it ends.
+            logged = Model.log(
+                artifact_path=None,
+                flavor=mlflow.pytorch,
+                name=NAME,
+                run_id=run.run_id,
+                metadata=dict(metadata),
+                pytorch_model=network,
+                signature=signature,
+                # A tensor is exported with, and not stored.
+                input_example=images.numpy() if images.numel() <= LARGEST_EXAMPLE else images,
+                pip_requirements=list(requirements),
+                serialization_format=FORMAT,
+            )
+        except REFUSALS as error:
+            reason = " ".join(str(error).split())[:LONGEST]
+            raise ArtifactError(f"the network is no MLflow model, for torch.export refuses it ({reason})") from error
     return str(logged.model_uri)
+
+
+def show_model(run: Run, model_uri: str) -> None:
+    """Let a run show the model of another as its own too, once."""
+    model_id = model_uri.removeprefix(MODELS)
+    with reached(run.uri) as client:
+        outputs = client.get_run(run.run_id).outputs
+        if outputs is None or model_id not in {each.model_id for each in outputs.model_outputs}:
+            client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _logged(client: MlflowClient, run: Run) -> str:
@@ -57,7 +96,7 @@ def _logged(client: MlflowClient, run: Run) -> str:
     for model in found:
         if model not in ready:
             client.delete_logged_model(model.model_id)
-    return f"models:/{ready[0].model_id}" if ready else ""
+    return f"{MODELS}{ready[0].model_id}" if ready else ""
 
 
 def load_logged_network(uri: str, model_uri: str, *, allow_pickle: bool) -> nn.Module:

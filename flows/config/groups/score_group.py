@@ -127,7 +127,5 @@ class ExplanationSettings(SettingsGroup):
     ranges: bool = Field(False, description="log each score's range over the near-optimal set")
 
 
-class ScorePart(
-    ExplanationSettings, RunnerSettings, BlockSettings, ProgramSettings, SampleSettings, PresetSettings
-):
+class ScorePart(ExplanationSettings, RunnerSettings, BlockSettings, ProgramSettings, SampleSettings, PresetSettings):
     """Everything about scores."""

@@ -13,6 +13,7 @@ from flows.tracking.stores.opening import (
     require_store,
     settle_mlflow,
 )
+from flows.tracking.stores.views import view_place
 
 __all__ = [
     "SQLITE",
@@ -26,4 +27,5 @@ __all__ = [
     "settle_mlflow",
     "shown",
     "store_uri",
+    "view_place",
 ]
