@@ -21,7 +21,10 @@ EXAMPLES = 2  # images; torch.export takes a batch of one for a constant
 
 
 def publish_masked(settings: Settings, run: Run, parent: Run) -> None:
-    """Log the network whose weights a run has, removed units at 0, as its MLflow model; and register it if asked."""
+    """Log the network whose weights a run has, removed units at 0, as the model of the run above.
+
+    It is registered if asked.
+    """
     dataset = dataset_of(settings)
     network, masks = artifacts.logged_network(run, settings, dataset), artifacts.logged_masks(run)
     metadata = metadata_of(settings, dataset, masks, run.run_id)
@@ -29,7 +32,10 @@ def publish_masked(settings: Settings, run: Run, parent: Run) -> None:
 
 
 def publish_compacted(settings: Settings, run: Run, parent: Run, source: Run) -> None:
-    """Log the network of a run, made from that of another, as its MLflow model; and register it if asked."""
+    """Log the compacted network of a run as the model of the run above, and register it if asked.
+
+    `source` is the run whose network was compacted.
+    """
     dataset = dataset_of(settings)
     metadata = metadata_of(settings, dataset, artifacts.logged_masks(source), source.run_id)
     network = artifacts.logged_compacted(run, settings, dataset)
@@ -47,18 +53,18 @@ def _publish(
 ) -> None:
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     try:
-        address = tracking.log_network(run, network, dataset.test.images[:EXAMPLES], requirements, metadata)
+        address = tracking.log_network(parent, network, dataset.test.images[:EXAMPLES], requirements, metadata)
     except ArtifactError as error:
         if settings.register_as:
             raise
         LOG.warning("model    %s; its weights are among the artifacts", error)
         return
-    tracking.show_model(parent, address)
+    tracking.show_model(run, address)
     LOG.info("model    final network logged as %s", address)
     if settings.register_as:
         figures = run.metrics() | (_sizes(network, dataset) if kind == MASKED else {})
         candidate = candidate_of(settings, address, kind, figures)
-        line = tracking.register_network(run, candidate, settings.champion_rule, settings.champion_tolerance)
+        line = tracking.register_network(parent, candidate, settings.champion_rule, settings.champion_tolerance)
         LOG.info("model    %s", line)
 
 

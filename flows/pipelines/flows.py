@@ -30,7 +30,6 @@ def main_flow(settings: Settings) -> str:
             stages["compact"] = stage_runs.compact_stage(settings, parent, retrained)
         except (FlowError, TrainingError):
             # The way so far is worth its summary: a network that cannot be made smaller is pruned all the same.
-            tasks.log_masked(settings.model_copy(update={"register_as": ""}), retrained, parent)
             tasks.summarise(settings, parent, stages)
             raise
         tasks.summarise(settings, parent, stages)

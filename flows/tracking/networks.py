@@ -2,15 +2,17 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import mlflow
 import mlflow.pytorch
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from torch import Tensor, nn
 
@@ -20,11 +22,26 @@ from flows.tracking.logged_run import Run
 from flows.tracking.stores import reach_store, reached, require_store
 
 NAME, FORMAT, MODELS = "network", "pt2", "models:/"
+FIGURES = ("test_accuracy", "final_validation_accuracy", "parameters", "multiply_adds")
 LONGEST = 240  # characters of a reason
 LARGEST_EXAMPLE = 10_000  # pixels of an input example that is stored with the model
 # What torch.export raises where a forward is beyond it.
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 DATA, EXPORTED, PICKLED = "data", "model.pt2", "model.pth"  # where MLflow puts a torch model
+
+
+class WithoutExample:
+    """MLflow's flavor of torch, which exports by an input example, without the two files of it in JSON."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, **given: Any) -> None:
+        """Save a model as :func:`mlflow.pytorch.save_model` does, and take the example out again."""
+        mlflow.pytorch.save_model(path=path, mlflow_model=mlflow_model, **given)
+        for file in (mlflow_model.saved_input_example_info or {}).values():
+            if str(file).endswith(".json"):
+                (Path(path) / file).unlink(missing_ok=True)
+        mlflow_model.saved_input_example_info = None
+        mlflow_model.save(str(Path(path) / MLMODEL_FILE_NAME))
 
 
 def log_network(
@@ -63,14 +80,13 @@ def log_network(
             # By the run's id: `mlflow.pytorch.log_model` takes the active run, which it ends.
             logged = Model.log(
                 artifact_path=None,
-                flavor=mlflow.pytorch,
+                flavor=mlflow.pytorch if images.numel() <= LARGEST_EXAMPLE else WithoutExample,
                 name=NAME,
                 run_id=run.run_id,
                 metadata=dict(metadata),
                 pytorch_model=network,
                 signature=signature,
-                # A tensor is exported with, and not stored.
-                input_example=images.numpy() if images.numel() <= LARGEST_EXAMPLE else images,
+                input_example=images.numpy(),
                 pip_requirements=list(requirements),
                 serialization_format=FORMAT,
             )
@@ -81,12 +97,21 @@ def log_network(
 
 
 def show_model(run: Run, model_uri: str) -> None:
-    """Let a run show the model of another as its own too, once."""
+    """Let a run have a model of the run above it among its outputs, and the model the run's figures, once."""
     model_id = model_uri.removeprefix(MODELS)
     with reached(run.uri) as client:
-        outputs = client.get_run(run.run_id).outputs
-        if outputs is None or model_id not in {each.model_id for each in outputs.model_outputs}:
-            client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+        found = client.get_run(run.run_id)
+        if found.outputs is not None and model_id in {each.model_id for each in found.outputs.model_outputs}:
+            return
+        # As the run has them: a figure with another time would be there twice.
+        figures = [
+            Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id, run_id=run.run_id)
+            for name in FIGURES
+            if name in found.data.metrics
+            for each in client.get_metric_history(run.run_id, name)
+        ]
+        client.log_batch(run.run_id, metrics=figures)
+        client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _logged(client: MlflowClient, run: Run) -> str:

@@ -1,9 +1,11 @@
 """The model registry: new versions of a name, and the alias of the best of them."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -14,6 +16,7 @@ from flows.tracking.logged_run import Run
 from flows.tracking.stores import reached, shown
 
 CHAMPION = "champion"
+VERSIONS_TAG = "mlflow.modelVersions"  # on a model: MLflow's own list of its versions
 VALIDATION, COST, DATA = "validation_accuracy", "multiply_adds", "dataset"
 MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
@@ -113,24 +116,32 @@ def register_network(run: Run, candidate: Candidate, rule: str, tolerance: float
 
 
 def _version(client: MlflowClient, run: Run, candidate: Candidate) -> ModelVersion:
-    """The version that a run has registered before, or a new one."""
+    """The version that a run has registered before, or a new one; the UI finds it from the model as well."""
     try:
         client.create_registered_model(candidate.name)
     except MlflowException as error:
         if error.error_code != TAKEN:
             raise
+    model_id = candidate.model_uri.rpartition("/")[2]
     found = client.search_model_versions(f"name='{candidate.name}' and run_id='{run.run_id}'")
-    return (
-        found[0]
-        if found
-        else client.create_model_version(
-            candidate.name,
-            candidate.model_uri,
-            run_id=run.run_id,
-            tags=dict(candidate.tags),
-            description=candidate.description,
-            model_id=candidate.model_uri.rpartition("/")[2],
-        )
+    # The registry looks the model up by MLflow's own address of the store.
+    mlflow.set_tracking_uri(run.uri)
+    version = found[0] if found else _new_version(client, run, candidate, model_id)
+    listed = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
+    own = {"name": candidate.name, "version": version.version}
+    if own not in listed:
+        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*listed, own])})
+    return version
+
+
+def _new_version(client: MlflowClient, run: Run, candidate: Candidate, model_id: str) -> ModelVersion:
+    return client.create_model_version(
+        candidate.name,
+        candidate.model_uri,
+        run_id=run.run_id,
+        tags=dict(candidate.tags),
+        description=candidate.description,
+        model_id=model_id,
     )
 
 

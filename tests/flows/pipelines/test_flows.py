@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -120,26 +121,48 @@ def test_the_accuracies_stand_on_the_main_run(main_run: MlflowRun, stage_runs: S
     assert "| trained |" in main_run.data.tags["mlflow.note.content"]
 
 
-def test_the_final_network_is_a_model_with_a_signature(client: MlflowClient, stage_runs: Stages) -> None:
-    retrain = stage_runs["retrain"]
-    [logged] = retrain.outputs.model_outputs
+def test_the_compacted_network_is_the_model_of_the_main_run_with_signature_and_metadata(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    [logged] = client.get_run(main_run.info.run_id).outputs.model_outputs
+    assert stage_runs["compact"].outputs.model_outputs == [logged]
+    assert not stage_runs["retrain"].outputs.model_outputs
     mlflow.set_tracking_uri(client.tracking_uri)
     model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
-    assert model.metadata.signature is not None
-    settings = artifacts.logged_settings(run_of(client, retrain))
+    [images_in], [logits] = model.metadata.signature.inputs.inputs, model.metadata.signature.outputs.inputs
+    assert (images_in.shape, images_in.type, logits.shape) == ((-1, 1, 28, 28), np.dtype(np.float32), (-1, 10))
+    retrain = run_of(client, stage_runs["retrain"])
+    settings = artifacts.logged_settings(retrain)
     dataset = dataset_of(settings)
     images = dataset.test.images[:5]
-    network = artifacts.logged_network(run_of(client, retrain), settings, dataset)
+    compacted = artifacts.logged_compacted(run_of(client, stage_runs["compact"]), settings, dataset)
     with torch.no_grad():
-        np.testing.assert_allclose(model.predict(images.numpy()), network(images).numpy(), atol=1e-5)
-    assert client.get_run(retrain.info.run_id).info.status == "FINISHED"
+        np.testing.assert_allclose(model.predict(images.numpy()), compacted(images).numpy(), atol=1e-5)
+    told = model.metadata.metadata
+    assert told["classes"] == list(dataset.classes)
+    assert told["units_kept"] == {layer: int(mask.sum()) for layer, mask in artifacts.logged_masks(retrain).items()}
+    assert told["source_run_id"] == retrain.run_id
+    assert (told["image_shape"], told["mean"], told["std"]) == ([1, 28, 28], [0.0], [1.0])
+    with run_of(client, stage_runs["compact"]).opened("compact.onnx") as path:
+        properties = {each.key: each.value for each in onnx.load(path).metadata_props}
+    assert {name: json.loads(properties[name]) for name in ("classes", "units_kept", "mean")} == {
+        name: told[name] for name in ("classes", "units_kept", "mean")
+    }
+    assert properties["source_run_id"] == retrain.run_id
 
 
-def test_the_final_network_is_logged_last_because_it_ends_the_run(client: MlflowClient, stage_runs: Stages) -> None:
-    retrain = stage_runs["retrain"]
-    [logged] = retrain.outputs.model_outputs
-    [evaluated] = client.get_metric_history(retrain.info.run_id, "test_accuracy")
-    assert evaluated.timestamp <= client.get_logged_model(logged.model_id).creation_timestamp
+def test_the_model_has_the_figures_of_the_compacted_network_and_the_run_has_them_once(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    compact = stage_runs["compact"]
+    [logged] = compact.outputs.model_outputs
+    model = client.get_logged_model(logged.model_id)
+    assert model.source_run_id == main_run.info.run_id
+    figures = {each.key: each.value for each in model.metrics}
+    names = {"test_accuracy", "final_validation_accuracy", "parameters", "multiply_adds"}
+    assert figures == {name: compact.data.metrics[name] for name in names}
+    assert all(len(client.get_metric_history(compact.info.run_id, name)) == 1 for name in names)
+    assert {name: main_run.data.metrics[name] for name in ("parameters", "multiply_adds")}.items() <= figures.items()
 
 
 def test_the_weights_load_without_running_code(client: MlflowClient, stage_runs: Stages, tmp_path: Path) -> None:
