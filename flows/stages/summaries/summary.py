@@ -55,7 +55,7 @@ def summarise(
     for step, each in (masks_by_step(stages["prune"], widths) if steps else {0: masks}).items():
         log_mask_pictures(result, network, each, step)
     outline = formulation.outline(network, dataset.train.images[:1])
-    log_report(settings, result, run, stages, accuracies, network, scores, masks, outline)
+    log_report(settings, result, run, stages, accuracies, network, scores, masks, outline, dataset.classes)
     images, labels = dataset.train.images, dataset.train.labels
     result.add_dataset(settings.dataset, images, labels, context="train", digest=dataset.train.digest())
     proofs = certificates_in_words(stages["prune"].tags(), pruned)

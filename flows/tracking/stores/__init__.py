@@ -13,7 +13,7 @@ from flows.tracking.stores.opening import (
     require_store,
     settle_mlflow,
 )
-from flows.tracking.stores.views import view_place
+from flows.tracking.stores.views import run_page, view_page
 
 __all__ = [
     "SQLITE",
@@ -23,9 +23,10 @@ __all__ = [
     "reach_store",
     "reached",
     "require_store",
+    "run_page",
     "scheme_of",
     "settle_mlflow",
     "shown",
     "store_uri",
-    "view_place",
+    "view_page",
 ]

@@ -1,10 +1,15 @@
-"""Views of an experiment's runs that the UI opens by a link: the columns that matter come first."""
+"""Pages of the UI: those of runs, and a view of an experiment's runs with the columns that matter in front."""
 
 import json
 from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient
 
+from flows.redaction import MARK, redacted
+from flows.tracking.stores.addresses import HTTP, scheme_of
+
+LOCAL_UI = "http://127.0.0.1:5000"  # of `mlflow ui`, unless told otherwise
+TRAINING = "workflowType=machine_learning"  # the side of the UI with runs in front, which else opens on GenAI
 VIEW = "critical-neurons"  # the key in the link
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # as the UI's own button Share writes it
 # Accuracy and size of the final network, what it came from, and those of single stages.
@@ -28,6 +33,18 @@ def view_of(metrics: Sequence[str]) -> str:
     return json.dumps({"selectedColumns": shown, "columnOrder": shown})
 
 
-def view_place(experiment_id: str) -> str:
-    """Where the view is in the UI, behind its address."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+def view_page(uri: str, experiment_id: str) -> str:
+    """The address of the view in the UI on a store."""
+    return f"{_ui(uri)}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{TRAINING}"
+
+
+def run_page(uri: str, experiment_id: str, run_id: str) -> str:
+    """The address of a run in the UI on a store."""
+    return f"{_ui(uri)}/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
+
+
+def _ui(uri: str) -> str:
+    """The address of the UI: that of a server without its secret, for which a browser asks, or of a UI started here."""
+    if scheme_of(uri) not in HTTP:
+        return LOCAL_UI
+    return redacted(uri, uri).replace(f"{MARK}@", "").partition("?")[0].rstrip("/")
