@@ -10,6 +10,7 @@ from flows.tracking.stores.addresses import HTTP, scheme_of
 
 LOCAL_UI = "http://127.0.0.1:5000"  # of `mlflow ui`, unless told otherwise
 TRAINING = "workflowType=machine_learning"  # the side of the UI with runs in front, which else opens on GenAI
+MARGIN, LETTER = 40, 8  # pixels, so that no name of a column is cut short
 VIEW = "critical-neurons"  # the key in the link
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # as the UI's own button Share writes it
 # Accuracy and size of the final network, what it came from, and those of single stages.
@@ -30,7 +31,8 @@ def view_of(metrics: Sequence[str]) -> str:
     """The state of a table of runs that shows these metrics first, and then the models, as the UI reads it."""
     columns = [f"metrics.`{name}`" for name in metrics]
     shown = [*columns, "attributes.`Models`"]
-    return json.dumps({"selectedColumns": shown, "columnOrder": shown})
+    widths = {column: MARGIN + LETTER * len(name) for column, name in zip(columns, metrics, strict=True)}
+    return json.dumps({"selectedColumns": shown, "columnOrder": shown, "columnWidths": widths})
 
 
 def view_page(uri: str, experiment_id: str) -> str:
