@@ -13,25 +13,27 @@ TRAINING = "workflowType=machine_learning"  # the side of the UI with runs in fr
 MARGIN, LETTER = 40, 8  # pixels, so that no name of a column is cut short
 VIEW = "critical-neurons"  # the key in the link
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # as the UI's own button Share writes it
-# Accuracy and size of the final network, what it came from, and those of single stages.
-COLUMNS = (
-    *("accuracy_compacted", "parameters", "multiply_adds", "accuracy_retrained", "accuracy_pruned", "accuracy_trained"),
+# Accuracy and size of the final network; then the models; then what it came from, and single stages.
+FIRST = ("accuracy_compacted", "parameters", "multiply_adds")
+FURTHER = (
+    *("accuracy_retrained", "accuracy_pruned", "accuracy_trained"),
     *("parameters_ratio", "multiply_adds_ratio", "test_accuracy"),
 )
+MODELS = "attributes.`Models`"
 
 
 def offer_view(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> None:
     """Store the view with an experiment, whose tags are given, unless it is there."""
-    state = view_of(COLUMNS)
+    state = view_of(FIRST, FURTHER)
     if tags.get(VIEW_TAG) != state:
         client.set_experiment_tag(experiment_id, VIEW_TAG, state)
 
 
-def view_of(metrics: Sequence[str]) -> str:
-    """The state of a table of runs that shows these metrics first, and then the models, as the UI reads it."""
-    columns = [f"metrics.`{name}`" for name in metrics]
-    shown = [*columns, "attributes.`Models`"]
-    widths = {column: MARGIN + LETTER * len(name) for column, name in zip(columns, metrics, strict=True)}
+def view_of(first: Sequence[str], further: Sequence[str]) -> str:
+    """The state of a table of runs as the UI reads it: some metrics, the models, and further metrics."""
+    widths = {f"metrics.`{name}`": MARGIN + LETTER * len(name) for name in (*first, *further)}
+    columns = list(widths)
+    shown = [*columns[: len(first)], MODELS, *columns[len(first) :]]
     return json.dumps({"selectedColumns": shown, "columnOrder": shown, "columnWidths": widths})
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+import critical_neurons as cn
+from flows.adapters import score_settings_of
 from flows.config.command_line import chosen, settings_of, words_of
 from flows.config.descriptions import help_of
 from flows.config.entry_points import ENTRY_POINTS
@@ -10,7 +12,6 @@ from flows.config.settings import PRESETS, Settings
 from flows.errors import SettingsError
 from flows.pipelines.experiments.reproduce import published_of
 from flows.pipelines.stage_runs import run_title
-from formulation import ScoreSettings
 
 MAIN = ENTRY_POINTS["main"]
 PUBLISHED = {"preset": "published"}
@@ -20,9 +21,7 @@ def test_published_is_the_program_of_the_paper() -> None:
     settings = settings_of(with_preset(MAIN, PUBLISHED))
     table = published_of(Settings(threshold=0.1))
     assert settings == table.model_copy(update=PUBLISHED)
-    usual = ScoreSettings()
-    for name in ("gate", "loss_weight", "radius", "relax"):
-        assert getattr(settings, name) == getattr(usual, name)
+    assert score_settings_of(settings) == cn.PUBLISHED
     assert (settings.images_per_class, settings.scoring_sets, settings.refit) == (1, 1, "false")
 
 

@@ -146,7 +146,9 @@ def test_scores_of_two_runs_are_compared_unit_by_unit(shown: Shown, seen: Browse
 
 def test_the_curves_of_two_runs_are_drawn_with_every_step(shown: Shown, seen: Browser) -> None:
     page = seen.open(curves_page(shown.server, shown.experiment, shown.stages("prune"), "step.validation_accuracy"))
-    page.locator(".js-plotly-plot .legend .traces, .js-plotly-plot .scatterlayer .trace").nth(1).wait_for()
+    page.locator(".js-plotly-plot .legend .traces, .js-plotly-plot .scatterlayer .trace").nth(1).wait_for(
+        state="attached"  # a level line has no height, which counts as hidden
+    )
     page.wait_for_function(
         "count => [...document.querySelectorAll('.js-plotly-plot')].some("
         "plot => plot.data.filter(curve => curve.y && curve.y.length >= count).length >= 2)",
