@@ -11,7 +11,7 @@ from flows import tracking
 from flows.adapters import artifacts, dataset_of, metadata_of
 from flows.config import Settings, data_name, subject_of
 from flows.errors import ArtifactError
-from flows.tracking import Candidate, Run
+from flows.tracking import NewVersion, Run
 from training import Dataset
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _publish(
         LOG.info("model    %s", line)
 
 
-def candidate_of(settings: Settings, address: str, kind: str, figures: Mapping[str, float]) -> Candidate:
+def candidate_of(settings: Settings, address: str, kind: str, figures: Mapping[str, float]) -> NewVersion:
     """A network as the registry is told of it: its figures as tags, and a description in words."""
     tags = {
         tracking.VALIDATION: f"{figures['final_validation_accuracy']:.6f}",
@@ -81,7 +81,7 @@ def candidate_of(settings: Settings, address: str, kind: str, figures: Mapping[s
         f"{subject_of(settings)}: {kind}. Validation accuracy {100 * figures['final_validation_accuracy']:.2f} %, "
         f"{figures['parameters']:,.0f} parameters, {figures['multiply_adds']:,.0f} multiply-adds."
     )
-    return Candidate(settings.register_as, address, words, tags)
+    return NewVersion(settings.register_as, address, words, tags)
 
 
 def _sizes(network: nn.Module, dataset: Dataset) -> dict[str, float]:

@@ -22,8 +22,8 @@ MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A network that is to be a version of a name.
+class NewVersion:
+    """A network that is to be a new version of a name.
 
     Attributes:
         name: in the registry.
@@ -39,14 +39,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ChampionChoice:
     """Whether a candidate takes the champion's place, and why."""
 
     better: bool
     why: str
 
 
-def judged(candidate: Mapping[str, str], champion: Mapping[str, str] | None, rule: str, tolerance: float) -> Verdict:
+def judged(
+    candidate: Mapping[str, str], champion: Mapping[str, str] | None, rule: str, tolerance: float
+) -> ChampionChoice:
     """Compare a candidate with the champion, if there is one, by their tags.
 
     Args:
@@ -57,21 +59,21 @@ def judged(candidate: Mapping[str, str], champion: Mapping[str, str] | None, rul
         tolerance: in points, hundredths of a share.
 
     Returns:
-        The verdict. Equals stay behind, and so does whoever was measured on other data or whose figures are missing.
+        The choice. Equals stay behind, and so does whoever was measured on other data or whose figures are missing.
     """
     if champion is None:
-        return Verdict(True, "there was none")
+        return ChampionChoice(True, "there was none")
     if champion.get(DATA) != candidate[DATA]:
-        return Verdict(False, f"that one is of {champion.get(DATA, 'unknown data')}, not of {candidate[DATA]}")
+        return ChampionChoice(False, f"that one is of {champion.get(DATA, 'unknown data')}, not of {candidate[DATA]}")
     before, now = ({name: _number(each.get(name)) for name in (VALIDATION, COST)} for each in (champion, candidate))
     if missing := [name for name, value in before.items() if math.isnan(value)]:
-        return Verdict(False, f"that one has no figure {' and '.join(missing)} to compare with")
+        return ChampionChoice(False, f"that one has no figure {' and '.join(missing)} to compare with")
     points = 100 * (now[VALIDATION] - before[VALIDATION])
     words = f"validation accuracy {100 * now[VALIDATION]:.2f} % against {100 * before[VALIDATION]:.2f} %"
     if rule == "accuracy":
-        return Verdict(points > 0, words)
+        return ChampionChoice(points > 0, words)
     words = f"{now[COST]:,.0f} multiply-adds against {before[COST]:,.0f}, {words}, {tolerance:g} points allowed"
-    return Verdict(now[COST] < before[COST] and points >= -tolerance, words)
+    return ChampionChoice(now[COST] < before[COST] and points >= -tolerance, words)
 
 
 def require_registry(uri: str, name: str) -> None:
@@ -85,7 +87,7 @@ def require_registry(uri: str, name: str) -> None:
             ) from error
 
 
-def register_network(run: Run, candidate: Candidate, rule: str, tolerance: float) -> str:
+def register_network(run: Run, candidate: NewVersion, rule: str, tolerance: float) -> str:
     """Register a run's model as a version of a name, once, and make it the champion where it is better.
 
     Args:
@@ -115,7 +117,7 @@ def register_network(run: Run, candidate: Candidate, rule: str, tolerance: float
         return f"{what} registered; the {CHAMPION} stays version {champion}: {verdict.why} (champion_rule={rule})"
 
 
-def _version(client: MlflowClient, run: Run, candidate: Candidate) -> ModelVersion:
+def _version(client: MlflowClient, run: Run, candidate: NewVersion) -> ModelVersion:
     """The version that a run has registered before, or a new one; the UI finds it from the model as well."""
     try:
         client.create_registered_model(candidate.name)
@@ -134,7 +136,7 @@ def _version(client: MlflowClient, run: Run, candidate: Candidate) -> ModelVersi
     return version
 
 
-def _new_version(client: MlflowClient, run: Run, candidate: Candidate, model_id: str) -> ModelVersion:
+def _new_version(client: MlflowClient, run: Run, candidate: NewVersion, model_id: str) -> ModelVersion:
     return client.create_model_version(
         candidate.name,
         candidate.model_uri,

@@ -12,7 +12,7 @@ from torch import nn
 
 from flows import tracking
 from flows.errors import StoreError
-from flows.tracking import Candidate, Run
+from flows.tracking import NewVersion, Run
 from flows.tracking.registry import CHAMPION, judged
 from tests.flows.backends.servers import tracking_server
 from tests.flows.small_run import store_in
@@ -60,11 +60,11 @@ def versions(store: tracking.Store) -> tuple[list[str], dict[str, str]]:
 def test_a_run_registers_its_model_once_and_the_better_one_takes_the_alias(store: tracking.Store) -> None:
     tracking.require_registry(store.uri, NAME)
     first, address = logged_model(store, "first")
-    candidate = Candidate(NAME, address, "words", figures(0.9, 10))
+    candidate = NewVersion(NAME, address, "words", figures(0.9, 10))
     assert "version 1 registered, and made champion: there was none" in register(first, candidate)
     assert "version 1 is the champion already" in register(first, candidate)
     worse, address = logged_model(store, "worse")
-    weaker = Candidate(NAME, address, "words", figures(0.8, 5))
+    weaker = NewVersion(NAME, address, "words", figures(0.8, 5))
     for _ in ("once", "again"):
         assert "version 2 registered; the champion stays version 1: validation accuracy 80" in register(worse, weaker)
     assert versions(store) == (["1", "2"], {CHAMPION: "1"})
@@ -82,7 +82,7 @@ def test_a_run_registers_its_model_once_and_the_better_one_takes_the_alias(store
     assert loaded.predict(np.zeros((3, 1, 2, 2), np.float32)).shape == (3, 2)
 
 
-def register(run: Run, candidate: Candidate) -> str:
+def register(run: Run, candidate: NewVersion) -> str:
     return tracking.register_network(run, candidate, "accuracy", 0.5)
 
 
@@ -99,5 +99,5 @@ def test_a_tracking_server_has_the_registry_of_its_store(tmp_path: Path) -> None
             tracking.require_registry(server.uri, "a/b")
         store = tracking.open_store(server.uri, "tests")
         run, address = logged_model(store, "first")
-        assert "made champion" in register(run, Candidate(NAME, address, "words", figures(0.9, 10)))
+        assert "made champion" in register(run, NewVersion(NAME, address, "words", figures(0.9, 10)))
         assert versions(store) == (["1"], {CHAMPION: "1"})
