@@ -16,7 +16,7 @@ from flows.config.command_line import (
     words_of,
 )
 from flows.config.completion import completion_of
-from flows.config.descriptions import help_of, overview
+from flows.config.descriptions import description_of, help_of, overview
 from flows.config.entry_points import (
     BLOCKS,
     DATA,
@@ -82,6 +82,7 @@ __all__ = [
     "chosen",
     "completion_of",
     "data_name",
+    "description_of",
     "entry_point",
     "help_of",
     "inherit",
