@@ -163,7 +163,7 @@ def test_a_network_logged_in_mlflow_is_a_model_to_start_from(
 def test_an_exported_program_is_refused_with_what_to_log_instead(
     client: MlflowClient, stage_runs: Stages, store_uri: str
 ) -> None:
-    [logged] = stage_runs["retrain"].outputs.model_outputs
+    [logged] = stage_runs["compact"].outputs.model_outputs
     words = {"model": f"models:/{logged.model_id}", "tracking_uri": store_uri}
     with pytest.raises(ArtifactError, match="exported program without layers: log the network with"):
         prepare_flow(ENTRY_POINTS["main"], words)
