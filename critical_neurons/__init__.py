@@ -7,11 +7,12 @@ from critical_neurons.held_units import HeldUnits, hold
 from critical_neurons.prune_result import PruneResult
 from critical_neurons.pruned import prune
 from critical_neurons.score_result import ScoreResult, load_scores
-from critical_neurons.scored import DEFAULTS, score
+from critical_neurons.scored import DEFAULTS, PUBLISHED, score
 from naming import __version__
 
 __all__ = [
     "DEFAULTS",
+    "PUBLISHED",
     "HeldUnits",
     "PruneResult",
     "ScoreResult",

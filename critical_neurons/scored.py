@@ -16,6 +16,8 @@ from naming import did_you_mean
 
 # Scores that agree between image sets: docs/guides/cnn-settings.md.
 DEFAULTS = ScoreSettings(gate="linear", radius=0.0, loss_weight=0.1)
+# The paper's program, as `preset=published` of the flows has it: docs/results/published-table.md.
+PUBLISHED = ScoreSettings(gate="published", radius=1e-5, loss_weight=5.0, layer_weight="kernel")
 
 
 def score(

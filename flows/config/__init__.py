@@ -8,6 +8,7 @@ from flows.config.command_line import (
     chosen,
     data_name,
     inherit,
+    model_name,
     require_words,
     settings_of,
     settings_of_run,
@@ -15,7 +16,7 @@ from flows.config.command_line import (
     words_of,
 )
 from flows.config.completion import completion_of
-from flows.config.descriptions import help_of, overview
+from flows.config.descriptions import description_of, help_of, overview
 from flows.config.entry_points import (
     BLOCKS,
     DATA,
@@ -44,7 +45,8 @@ from flows.config.groups import (
     ScorePart,
     SettingsGroup,
 )
-from flows.config.settings import FREE, PLACES, REPORTED, TRAITS, Settings
+from flows.config.presets import with_preset
+from flows.config.settings import FREE, PLACES, PRESETS, REPORTED, TRAITS, Settings
 from flows.config.sweep_grid import point_title, points_of, value_of
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "NETWORK",
     "NEVER",
     "PLACES",
+    "PRESETS",
     "PRUNE",
     "REFIT",
     "REPORTED",
@@ -79,9 +82,11 @@ __all__ = [
     "chosen",
     "completion_of",
     "data_name",
+    "description_of",
     "entry_point",
     "help_of",
     "inherit",
+    "model_name",
     "overview",
     "point_title",
     "points_of",
@@ -90,5 +95,6 @@ __all__ = [
     "settings_of_run",
     "subject_of",
     "value_of",
+    "with_preset",
     "words_of",
 ]

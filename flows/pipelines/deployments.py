@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Crashed, Failed
 
 from flows import tracking
-from flows.config import ENTRY_POINTS, EntryPoint, Settings, settings_of
+from flows.config import ENTRY_POINTS, EntryPoint, Settings, description_of, settings_of
 from flows.errors import SettingsError
 from flows.execution import MENDABLE, one_line, run_interruptibly, send_log_lines, services_of, vanishing
 from flows.pipelines.flows import FLOWS
@@ -51,7 +51,9 @@ def run_deployed(point: EntryPoint, values: dict[str, object]) -> str | State[An
     try:
         _require_no_secret(values)
         # An empty field of a form arrives as None: left out.
-        settings = prepare_flow(point, {name: value for name, value in values.items() if value is not None})
+        settings = prepare_flow(
+            point, {name: value for name, value in values.items() if value is not None}, all_given=True
+        )
         body = FLOWS[point.name].fn
         uri = tracking.store_uri(settings.tracking_uri)
         # SIGTERM stays with Prefect, which tells a cancellation from a crash by its own handler being there.
@@ -92,7 +94,7 @@ def _parameter(point: EntryPoint, name: str) -> inspect.Parameter:
 
 
 def _help(point: EntryPoint, name: str) -> str:
-    return f"{Settings.model_fields[name].description}{'' if name in point.own else AS_BEFORE}"
+    return f"{description_of(name)}{'' if name in point.own else AS_BEFORE}"
 
 
 DEPLOYED = {name: deployed_flow(ENTRY_POINTS[name]) for name in ENTRY_POINTS if name in FLOWS}

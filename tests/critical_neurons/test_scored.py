@@ -26,6 +26,15 @@ def test_the_scores_are_the_librarys_on_the_images_that_are_kept(network: nn.Mod
     assert scored.certificate.checked
 
 
+def test_the_papers_program_is_had_by_one_word(
+    network: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]
+) -> None:
+    found = cn.score(network, loader, images=10, settings=cn.PUBLISHED, time_limit=100.0)
+    assert found.certificate.status == "optimal"
+    assert found.certificate.settings["gate"] == "published"
+    assert found.certificate.settings["layer_weight"] == "kernel"
+
+
 def test_a_loader_and_the_tensors_give_the_same(
     network: nn.Module, scored: ScoreResult, loader: DataLoader[tuple[torch.Tensor, ...]]
 ) -> None:

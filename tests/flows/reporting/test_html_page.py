@@ -136,7 +136,7 @@ def test_the_command_names_no_place_of_this_machine() -> None:
 def test_a_title_is_short_and_says_so_when_it_leaves_something_out(words: dict[str, str]) -> None:
     settings = settings_of({**MAIN.defaults, **words})
     title = run_title("main", settings)
-    named = f"main: {settings.model} on {settings.dataset}"
+    named = f"main: {settings.model.rpartition(':')[2]} on {settings.dataset}"
     assert title.startswith(named)
     assert len(title) <= max(TITLE, len(named)) + len(" (, …)")
     shown = [name for name in chosen(MAIN, settings) if f"{name}=" in title]

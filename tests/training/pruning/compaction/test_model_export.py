@@ -41,8 +41,10 @@ SIZES = [1, 2, 7]
 @pytest.mark.parametrize("model", MODELS)
 def test_an_exported_program_computes_what_the_masked_network_does(model: nn.Module, tmp_path: Path) -> None:
     small, masked = compacted(model)
-    done = export_program(small, example(model, 1), tmp_path / "a.pt2")
-    loaded = torch.export.load(tmp_path / "a.pt2").module()
+    done = export_program(small, example(model, 1), tmp_path / "a.pt2", metadata={"classes": "[1, 2]"})
+    extra = {"classes": ""}
+    loaded = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module()
+    assert extra == {"classes": "[1, 2]"}
     for size in SIZES:
         images = example(model, size, seed=size)
         torch.testing.assert_close(loaded(images), masked(images), atol=1e-5, rtol=0.0)
@@ -59,8 +61,9 @@ def test_onnx_runtime_computes_what_the_masked_network_does(
 ) -> None:
     small, masked = compacted(model)
     before = model_digest(small)
-    done = export_onnx(small.train(), example(model, 1), tmp_path / "a.onnx")
+    done = export_onnx(small.train(), example(model, 1), tmp_path / "a.onnx", metadata={"classes": "[1, 2]"})
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["classes"] == "[1, 2]"
     for size in SIZES:
         images = example(model, size, seed=size)
         [found] = session.run(["logits"], {"images": images.numpy()})
