@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import formulation
 import training
+from flows import tracking
+from tests.flows.small_run import store_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -99,6 +101,19 @@ def masked() -> Names:
     return {**dense(), "another_mask": {"fc2": np.arange(24) < 20}}
 
 
+def registered() -> Names:
+    """A store in this folder, in which a network of the digits is the champion."""
+    data = training.load("digits", root=None, seed=0)
+    store = tracking.open_store(store_in(Path.cwd()), "pages")
+    images = data.test.images[:2]
+    network = training.build("fc2", input_shape=data.input_shape, classes=10, seed=0).eval()
+    with tracking.open_flow_run(store, "main", {}) as run:
+        model_uri = tracking.log_network(run, network, images, ["torch"], {"classes": list(data.classes)})
+        version = tracking.NewVersion("digits", model_uri, "", {"dataset": "digits"})
+        tracking.register_network(run, version, "accuracy", 0.5)
+    return {"images": images.numpy(), "network": network}
+
+
 def readme_holds(names: Names) -> None:
     network, smaller, data = names["network"], names["smaller"], names["data"]
     assert names["scores"].certificate.status == "optimal"
@@ -172,6 +187,12 @@ def own_holds(names: Names) -> None:
     assert smaller.network[0].out_channels == 3
 
 
+def served_hold(names: Names) -> None:
+    expected = names["network"](torch.from_numpy(names["images"])).detach().numpy()
+    np.testing.assert_allclose(names["model"].predict(names["images"]), expected, atol=1e-5)
+    assert names["model"].metadata.metadata["classes"] == list("0123456789")
+
+
 QUICK = {
     "docs/checking.md": Example(solved, check_holds),
     "docs/guides/embedding.md": Example(optimised, embedding_holds),
@@ -185,6 +206,7 @@ SLOW = {
     "docs/guides/deep-networks.md": Example(deep, blocks_hold),
     "docs/guides/python.md": Example(trained, face_holds),
     "docs/guides/removal.md": Example(lenet, compacted_holds),
+    "docs/guides/tracking-ui.md": Example(registered, served_hold),
     "docs/guides/when-to-use.md": Example(trained, norms_hold),
 }
 
