@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from flows.config.entry_points import COMMANDS, EntryPoint
 from flows.config.groups import SettingsGroup
+from flows.config.presets import preset_values
 from flows.config.settings import GROUPS, PRESETS, Settings
 
 REQUIRED, EMPTY = "required", "empty"
@@ -18,10 +19,10 @@ def help_of(point: EntryPoint) -> str:
     """The entry point's help: its settings by group, a line each with choices or bounds and the default."""
     lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary]
     for group, names in grouped(point.own):
-        lines += ["", f"{title_of(group)}:", *(_help_line(name, default_of(point, name)) for name in names)]
+        lines += ["", f"{title_of(group)}:", *(_help_line(point, name, default_of(point, name)) for name in names)]
     if point.after:
         lines += ["", "As in the earlier run, unless given:"]
-        lines += [_help_line(name, "as before") for name in point.free]
+        lines += [_help_line(point, name, "as before") for name in point.free]
         lines += ["", "As in the earlier run; another value is refused:", "  " + ", ".join(point.fixed)]
     return "\n".join(lines)
 
@@ -50,12 +51,13 @@ def title_of(group: type[SettingsGroup]) -> str:
     return (group.__doc__ or group.__name__).strip().removesuffix(".")
 
 
-def description_of(name: str) -> str:
-    """A setting's line of help."""
+def description_of(name: str, point: EntryPoint | None = None) -> str:
+    """A setting's line of help, at an entry point or wherever it is taken."""
     said = Settings.model_fields[name].description or ""
     if name != "preset":
         return said
-    sets = [f"{word}: {', '.join(f'{each}={value}' for each, value in PRESETS[word].items())}" for word in PRESETS]
+    values = {word: PRESETS[word] if point is None else preset_values(point, word) for word in PRESETS}
+    sets = [f"{word}: {', '.join(f'{each}={value}' for each, value in all_.items())}" for word, all_ in values.items()]
     return f"{said} ({'; '.join(each for each in sets if not each.endswith(': '))})"
 
 
@@ -100,8 +102,8 @@ def _schemas() -> dict[str, dict[str, Any]]:
     return dict(Settings.model_json_schema()["properties"])
 
 
-def _help_line(name: str, default: str) -> str:
-    said, choices, bounds = description_of(name), choices_of(name), bounds_of(name)
+def _help_line(point: EntryPoint, name: str, default: str) -> str:
+    said, choices, bounds = description_of(name, point), choices_of(name), bounds_of(name)
     if choices and choices != ("true", "false") and not all(each in said for each in choices):
         said = f"{said}: {_listed(choices)}"
     elif bounds:

@@ -9,8 +9,12 @@ from flows.config.settings import PRESETS, Settings
 
 
 def preset_values(point: EntryPoint, word: object) -> dict[str, str]:
-    """What a preset sets of an entry point's own settings; nothing for `none` and for a word that is no preset."""
-    return {name: value for name, value in PRESETS.get(str(word), {}).items() if name in point.own}
+    """What a preset sets of an entry point's own settings; nothing for `none` and for a word that is no preset.
+
+    What an entry point has a default of its own for, it needs.
+    """
+    taken = set(point.own) - set(point.defaults)
+    return {name: value for name, value in PRESETS.get(str(word), {}).items() if name in taken}
 
 
 def with_preset(point: EntryPoint, words: Mapping[str, object], *, all_given: bool = False) -> dict[str, object]:

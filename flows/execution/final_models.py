@@ -63,19 +63,33 @@ def _publish(
     LOG.info("model    final network logged as %s", address)
     if settings.register_as:
         figures = run.metrics() | (_sizes(network, dataset) if kind == MASKED else {})
-        candidate = candidate_of(settings, address, kind, figures)
+        digest = dataset.validation.digest()
+        candidate = candidate_of(settings, address, kind, figures, digest, run.run_id)
         line = tracking.register_network(parent, candidate, settings.champion_rule, settings.champion_tolerance)
         LOG.info("model    %s", line)
 
 
-def candidate_of(settings: Settings, address: str, kind: str, figures: Mapping[str, float]) -> NewVersion:
-    """A network as the registry is told of it: its figures as tags, and a description in words."""
+def candidate_of(
+    settings: Settings, address: str, kind: str, figures: Mapping[str, float], digest: str, source_run_id: str
+) -> NewVersion:
+    """A network as the registry is told of it: its figures as tags, and a description in words.
+
+    Args:
+        settings: of the run.
+        address: of the MLflow model.
+        kind: masked or compacted, in words.
+        figures: accuracies, and sizes.
+        digest: of the validation images that it was measured on.
+        source_run_id: the run that made the network.
+    """
     tags = {
         tracking.VALIDATION: f"{figures['final_validation_accuracy']:.6f}",
         "test_accuracy": f"{figures['test_accuracy']:.6f}",
         "parameters": f"{figures['parameters']:.0f}",
         tracking.COST: f"{figures['multiply_adds']:.0f}",
-        tracking.DATA: data_name(settings.dataset),
+        tracking.IMAGES: data_name(settings.dataset),
+        tracking.IMAGES_DIGEST: digest,
+        tracking.SOURCE: source_run_id,
     }
     words = (
         f"{subject_of(settings)}: {kind}. Validation accuracy {100 * figures['final_validation_accuracy']:.2f} %, "

@@ -94,7 +94,7 @@ def _parameter(point: EntryPoint, name: str) -> inspect.Parameter:
 
 
 def _help(point: EntryPoint, name: str) -> str:
-    return f"{description_of(name)}{'' if name in point.own else AS_BEFORE}"
+    return f"{description_of(name, point)}{'' if name in point.own else AS_BEFORE}"
 
 
 DEPLOYED = {name: deployed_flow(ENTRY_POINTS[name]) for name in ENTRY_POINTS if name in FLOWS}

@@ -29,8 +29,9 @@ def main_flow(settings: Settings) -> str:
         try:
             stages["compact"] = stage_runs.compact_stage(settings, parent, retrained)
         except (FlowError, TrainingError):
-            # The way so far is worth its summary: a network that cannot be made smaller is pruned all the same.
+            # The way so far is worth a summary and a model: what cannot be made smaller is pruned all the same.
             tasks.summarise(settings, parent, stages)
+            tasks.log_masked(settings, retrained, parent)
             raise
         tasks.summarise(settings, parent, stages)
     return parent.run_id

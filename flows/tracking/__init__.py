@@ -7,7 +7,16 @@ from flows.tracking.logged_run import Run
 from flows.tracking.networks import load_logged_network, log_network, show_model
 from flows.tracking.publishing import known_metrics, publish, recorded_key
 from flows.tracking.reading import find_run, find_stage, is_whole
-from flows.tracking.registry import COST, DATA, VALIDATION, NewVersion, register_network, require_registry
+from flows.tracking.registry import (
+    COST,
+    IMAGES,
+    IMAGES_DIGEST,
+    SOURCE,
+    VALIDATION,
+    NewVersion,
+    register_network,
+    require_registry,
+)
 from flows.tracking.runs import LiveMetrics, end_open_runs, hold_runs, open_flow_run, open_run
 from flows.tracking.stores import (
     Store,
@@ -22,7 +31,9 @@ from flows.tracking.writing import entries_of, log_params, publish_unfinished, t
 
 __all__ = [
     "COST",
-    "DATA",
+    "IMAGES",
+    "IMAGES_DIGEST",
+    "SOURCE",
     "VALIDATION",
     "LiveMetrics",
     "NewVersion",

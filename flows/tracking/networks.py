@@ -47,7 +47,9 @@ class WithoutExample:
 def log_network(
     run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str], metadata: Mapping[str, object]
 ) -> str:
-    """Log the network as an MLflow model of a run, once, as an exported program: no pickle.
+    """Log the network as an MLflow model of a run, once, as an exported program.
+
+    Its form may hold pickles, so whoever loads one trusts the store that it comes from.
 
     Args:
         run: which stays open, or ended, as it is.

@@ -17,7 +17,9 @@ from flows.tracking.stores import reached, shown
 
 CHAMPION = "champion"
 VERSIONS_TAG = "mlflow.modelVersions"  # on a model: MLflow's own list of its versions
-VALIDATION, COST, DATA = "validation_accuracy", "multiply_adds", "dataset"
+VALIDATION, COST, IMAGES, SOURCE = "validation_accuracy", "multiply_adds", "dataset", "source_run_id"
+IMAGES_DIGEST = "dataset_digest"
+QUOTES = "'\"`\\"
 MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
 
@@ -29,7 +31,8 @@ class NewVersion:
         name: in the registry.
         model_uri: the address of the MLflow model, `models:/<model id>`.
         description: in Markdown.
-        tags: its figures as text: those of `VALIDATION` (a share) and `COST` decide, and `DATA` says on which images.
+        tags: as text: the figures `VALIDATION` (a share) and `COST` decide, `IMAGES` and `IMAGES_DIGEST` say on which
+            images, and `SOURCE` is the run whose network it is, which has one version of a name.
     """
 
     name: str
@@ -63,10 +66,12 @@ def judged(
     """
     if champion is None:
         return ChampionChoice(True, "there was none")
-    if champion.get(DATA) != candidate[DATA]:
-        return ChampionChoice(False, f"that one is of {champion.get(DATA, 'unknown data')}, not of {candidate[DATA]}")
+    if champion.get(IMAGES_DIGEST) != candidate[IMAGES_DIGEST]:
+        other = champion.get(IMAGES, "unknown data")
+        other = f"other images of {other}" if other == candidate[IMAGES] else other
+        return ChampionChoice(False, f"that one was measured on {other}, not on these of {candidate[IMAGES]}")
     before, now = ({name: _number(each.get(name)) for name in (VALIDATION, COST)} for each in (champion, candidate))
-    if missing := [name for name, value in before.items() if math.isnan(value)]:
+    if missing := [name for name, value in before.items() if not math.isfinite(value)]:
         return ChampionChoice(False, f"that one has no figure {' and '.join(missing)} to compare with")
     points = 100 * (now[VALIDATION] - before[VALIDATION])
     words = f"validation accuracy {100 * now[VALIDATION]:.2f} % against {100 * before[VALIDATION]:.2f} %"
@@ -78,6 +83,8 @@ def judged(
 
 def require_registry(uri: str, name: str) -> None:
     """Raise StoreError where the store has no model registry, or none that takes such a name; nothing is written."""
+    if found := sorted(set(QUOTES) & set(name)):
+        raise StoreError(f"register_as={name}: must not contain {' '.join(found)}")
     try:
         MlflowClient(uri).get_registered_model(name)
     except MlflowException as error:
@@ -118,14 +125,15 @@ def register_network(run: Run, candidate: NewVersion, rule: str, tolerance: floa
 
 
 def _version(client: MlflowClient, run: Run, candidate: NewVersion) -> ModelVersion:
-    """The version that a run has registered before, or a new one; the UI finds it from the model as well."""
+    """The version of the network that was registered before, or a new one; the UI finds it from the model as well."""
     try:
         client.create_registered_model(candidate.name)
     except MlflowException as error:
         if error.error_code != TAKEN:
             raise
     model_id = candidate.model_uri.rpartition("/")[2]
-    found = client.search_model_versions(f"name='{candidate.name}' and run_id='{run.run_id}'")
+    # By the run whose network it is: the run on top is another when `mlflow run` goes on with an interrupted one.
+    found = client.search_model_versions(f"name='{candidate.name}' and tags.`{SOURCE}`='{candidate.tags[SOURCE]}'")
     # The registry looks the model up by MLflow's own address of the store.
     mlflow.set_tracking_uri(run.uri)
     version = found[0] if found else _new_version(client, run, candidate, model_id)

@@ -52,7 +52,8 @@ def add_variables(model: Model, made: Encoding, labels: Index, *, whole_phases: 
         open_ = model.add_variables(coords=coords, name=f"open_{name}", **phase)
         labels[columns.phase[:, 0]] = open_.labels.values
     else:
-        hidden = model.add_variables(upper=DataArray(made.cap, coords=coords), name=f"out_{name}")
+        lower, upper = DataArray(made.low, coords=coords), DataArray(made.cap, coords=coords)
+        hidden = model.add_variables(lower, upper, name=f"out_{name}")
         members = [(f"member_{name}", np.arange(len(columns.members[0])))]
         pick = model.add_variables(coords=members, name=f"pick_{name}", **phase)
         labels[columns.phase[columns.members]] = pick.labels.values

@@ -61,7 +61,8 @@ def _installed(environment: Path, *words: str, folder: Path, whole: bool = True)
 
 
 def test_the_sdist_is_a_project_to_run_and_to_test(built: Path) -> None:
-    for file in ("MLproject", "conda.yaml", "prefect.toml", "prefect.yaml", "requirements.txt", "pyproject.toml"):
+    started = ("MLproject", "conda.yaml", "prefect.toml", "prefect.yaml", "compose.yaml", "Dockerfile", ".dockerignore")
+    for file in (*started, "requirements.txt", "pyproject.toml"):
         assert (built / file).read_text() == (ROOT / file).read_text()
     assert (built / "tests" / "conftest.py").is_file()
 

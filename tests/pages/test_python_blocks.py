@@ -109,7 +109,8 @@ def registered() -> Names:
     network = training.build("fc2", input_shape=data.input_shape, classes=10, seed=0).eval()
     with tracking.open_flow_run(store, "main", {}) as run:
         model_uri = tracking.log_network(run, network, images, ["torch"], {"classes": list(data.classes)})
-        version = tracking.NewVersion("digits", model_uri, "", {"dataset": "digits"})
+        tags = {"dataset": "digits", "dataset_digest": data.validation.digest(), "source_run_id": run.run_id}
+        version = tracking.NewVersion("digits", model_uri, "", tags)
         tracking.register_network(run, version, "accuracy", 0.5)
     return {"images": images.numpy(), "network": network}
 
@@ -218,6 +219,8 @@ def test_the_python_of_a_page_runs_block_by_block_and_does_what_it_says(
     page: str, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
     names = example.given()
     for code in python_of(ROOT / page):
         exec(code, names)

@@ -161,7 +161,8 @@ def _settings(settings: Settings) -> Section:
 
 def _files(settings: Settings, stages: Mapping[str, EarlierResult]) -> Section:
     """Where the networks are, by the addresses that MLflow knows them by."""
-    rows = [("training began with", settings.checkpoint or f"the first weights of seed {settings.seed}")]
+    own = settings.model if settings.model.startswith("models:/") else f"the first weights of seed {settings.seed}"
+    rows = [("training began with", settings.checkpoint or own)]
     rows += [
         (words, f"runs:/{stages[stage].run_id}/{file}")
         for words, stage, file in (
@@ -172,7 +173,8 @@ def _files(settings: Settings, stages: Mapping[str, EarlierResult]) -> Section:
         )
         if stage in stages
     ]
-    how = "A copy: mlflow artifacts download --artifact-uri <address>. The model of this run is the compacted network."
+    last = "compacted" if "compact" in stages else "pruned and retrained"
+    how = f"A copy: mlflow artifacts download --artifact-uri <address>. The model of this run is the {last} network."
     return Section("Networks", [Table(("network", "address"), rows), how])
 
 

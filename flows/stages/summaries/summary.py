@@ -76,7 +76,7 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     where = (
         f"Seconds: {took}. All of it with pictures: *{REPORT}* among the artifacts. "
         f"One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
-        f"orange: removed). The *Model* of this run is the compacted network."
+        f"orange: removed). The *Model* of this run is the {'compacted' if 'compact' in metrics else 'pruned'} network."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
     smaller = compaction_in_words(metrics.get("compact", {}))

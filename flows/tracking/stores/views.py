@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from flows.redaction import MARK, redacted
 from flows.tracking.stores.addresses import HTTP, scheme_of
@@ -23,10 +24,16 @@ MODELS = "attributes.`Models`"
 
 
 def offer_view(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> None:
-    """Store the view with an experiment, whose tags are given, unless it is there."""
+    """Store the view with an experiment, whose tags are given, unless it is there or another flow is storing it."""
     state = view_of(FIRST, FURTHER)
-    if tags.get(VIEW_TAG) != state:
+    if tags.get(VIEW_TAG) == state:
+        return
+    try:
         client.set_experiment_tag(experiment_id, VIEW_TAG, state)
+    except MlflowException:
+        # Of two that store a new tag at once, a database server refuses one.
+        if client.get_experiment(experiment_id).tags.get(VIEW_TAG) != state:
+            raise
 
 
 def view_of(first: Sequence[str], further: Sequence[str]) -> str:

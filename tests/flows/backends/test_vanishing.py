@@ -23,3 +23,5 @@ def test_a_service_that_vanishes_is_one_line_and_the_same_command_comes_to_what_
     [found] = vanish_often(tmp_path, service, times=1, seed=267)
     assert found["faults"] == []
     assert found["code"] == (2 if found["said"] else 0)
+    if service == "Prefect server":
+        assert all("Prefect server http://127.0.0.1:" in line and "sqlite:///" in line for line in found["said"])

@@ -11,7 +11,9 @@ from flows.config.presets import with_preset
 from flows.config.settings import PRESETS, Settings
 from flows.errors import SettingsError
 from flows.pipelines.experiments.reproduce import published_of
+from flows.pipelines.preparation import prepare_flow
 from flows.pipelines.stage_runs import run_title
+from flows.tracking import Store
 
 MAIN = ENTRY_POINTS["main"]
 PUBLISHED = {"preset": "published"}
@@ -41,13 +43,24 @@ def test_where_every_parameter_is_passed_a_default_counts_as_not_given() -> None
     assert with_preset(MAIN, {**PUBLISHED, "gap": "x", "threshold": "y"}, all_given=True)["threshold"] == "y"
 
 
-@pytest.mark.parametrize("point", [each for each in ENTRY_POINTS.values() if "preset" in each.own], ids=str)
+@pytest.mark.parametrize(
+    "point", [each for each in ENTRY_POINTS.values() if "preset" in each.own], ids=lambda point: point.name
+)
 def test_a_preset_sets_only_what_the_flow_takes_and_the_help_says_what(point) -> None:
     words = with_preset(point, PUBLISHED)
     assert set(words) <= set(point.own)
     assert len(words) > 1
     [line] = [line for line in help_of(point).splitlines() if line.startswith("  --preset ")]
-    assert all(f"{name}={value}" in line for name, value in PRESETS["published"].items())
+    assert {name for name in PRESETS["published"] if f"{name}=" in line} == set(words) - {"preset"}
+
+
+@pytest.mark.parametrize("name", ["main", "robustness", "sweep"])
+def test_a_flow_is_prepared_with_the_preset(name: str, store: Store) -> None:
+    words = (
+        {"dataset": "digits"} if name != "sweep" else {"dataset": "digits", "over": "threshold", "values": "0.1,0.2"}
+    )
+    settings = prepare_flow(ENTRY_POINTS[name], {**PUBLISHED, **words, "tracking_uri": store.uri})
+    assert (settings.gate, settings.preset) == ("published", "published")
 
 
 def test_titles_and_commands_say_the_preset_and_what_differs_from_it() -> None:

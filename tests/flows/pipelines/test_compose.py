@@ -48,12 +48,19 @@ def test_the_database_is_the_one_that_mlflow_is_given(services: dict[str, dict[s
 def test_nothing_starts_before_what_it_needs_answers_and_nobody_else_can_reach_it(
     services: dict[str, dict[str, Any]],
 ) -> None:
+    assert all(service["healthcheck"]["test"] for service in services.values())
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
             assert how == {"condition": "service_healthy"}, name
             assert services[needed]["healthcheck"]["test"], needed
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
     assert set(services["worker"]["depends_on"]) == {"mlflow", "prefect"}
+
+
+def test_neither_the_password_nor_the_images_go_into_the_image_or_into_git() -> None:
+    for name in (".dockerignore", ".gitignore"):
+        left_out = {line.strip("/") for line in (ROOT / name).read_text().splitlines()}
+        assert {".env", "images"} <= left_out, name
 
 
 def test_the_image_has_the_exact_versions_and_the_folders_that_are_kept(services: dict[str, dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """The model registry: versions, and the alias of the best, on a real store and on a real server."""
 
 import json
+import math
 from pathlib import Path
 
 import mlflow
@@ -20,8 +21,9 @@ from tests.flows.small_run import store_in
 NAME = "digits"
 
 
-def figures(accuracy: float, cost: int, dataset: str = "digits") -> dict[str, str]:
-    return {"validation_accuracy": str(accuracy), "multiply_adds": str(cost), "dataset": dataset}
+def figures(accuracy: float, cost: int, dataset: str = "digits", images: str = "", source: str = "") -> dict[str, str]:
+    measured_on = {"dataset": dataset, "dataset_digest": images or dataset}
+    return {"validation_accuracy": str(accuracy), "multiply_adds": str(cost), **measured_on, "source_run_id": source}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +34,10 @@ def figures(accuracy: float, cost: int, dataset: str = "digits") -> dict[str, st
         ("multiply_adds", figures(0.896, 4), figures(0.9, 5), True, "4 multiply-adds against 5"),
         ("multiply_adds", figures(0.894, 4), figures(0.9, 5), False, "0.5 points allowed"),
         ("multiply_adds", figures(0.99, 5), figures(0.9, 5), False, "5 multiply-adds against 5"),
-        ("accuracy", figures(0.99, 1), figures(0.1, 5, "mnist"), False, "of mnist, not of digits"),
-        ("accuracy", figures(0.99, 1), {"dataset": "digits"}, False, "no figure validation_accuracy and multiply_adds"),
+        ("accuracy", figures(0.99, 1), figures(0.1, 5, "mnist"), False, "on mnist, not on these of digits"),
+        ("accuracy", figures(0.99, 1), figures(0.1, 5, images="b"), False, "on other images of digits, not on these"),
+        ("accuracy", figures(0.99, 1), {"dataset_digest": "digits"}, False, "no figure validation_accuracy and mult"),
+        ("accuracy", figures(0.99, 1), figures(math.inf, 5), False, "no figure validation_accuracy"),
         ("multiply_adds", figures(0.1, 9), None, True, "there was none"),
     ],
 )
@@ -60,11 +64,11 @@ def versions(store: tracking.Store) -> tuple[list[str], dict[str, str]]:
 def test_a_run_registers_its_model_once_and_the_better_one_takes_the_alias(store: tracking.Store) -> None:
     tracking.require_registry(store.uri, NAME)
     first, address = logged_model(store, "first")
-    candidate = NewVersion(NAME, address, "words", figures(0.9, 10))
+    candidate = NewVersion(NAME, address, "words", figures(0.9, 10, source=first.run_id))
     assert "version 1 registered, and made champion: there was none" in register(first, candidate)
     assert "version 1 is the champion already" in register(first, candidate)
     worse, address = logged_model(store, "worse")
-    weaker = NewVersion(NAME, address, "words", figures(0.8, 5))
+    weaker = NewVersion(NAME, address, "words", figures(0.8, 5, source=worse.run_id))
     for _ in ("once", "again"):
         assert "version 2 registered; the champion stays version 1: validation accuracy 80" in register(worse, weaker)
     assert versions(store) == (["1", "2"], {CHAMPION: "1"})
@@ -74,7 +78,7 @@ def test_a_run_registers_its_model_once_and_the_better_one_takes_the_alias(store
     assert versions(store) == (["1", "2"], {CHAMPION: "2"})
     client = MlflowClient(store.uri)
     version = client.get_model_version(NAME, "2")
-    assert (version.run_id, version.description, version.tags) == (worse.run_id, "words", figures(0.8, 5))
+    assert (version.run_id, version.description, version.tags) == (worse.run_id, "words", dict(weaker.tags))
     assert version.source == address
     tags = client.get_logged_model(address.removeprefix("models:/")).tags
     assert [each["name"] for each in json.loads(tags["mlflow.modelVersions"])] == [NAME]
@@ -86,9 +90,22 @@ def register(run: Run, candidate: NewVersion) -> str:
     return tracking.register_network(run, candidate, "accuracy", 0.5)
 
 
-def test_a_name_that_the_registry_does_not_take_is_refused_before_anything_is_written(store: tracking.Store) -> None:
-    with pytest.raises(StoreError, match=r"^register_as=a/b: the model registry of sqlite.* refuses it"):
-        tracking.require_registry(store.uri, "a/b")
+def test_a_network_that_is_logged_again_by_a_run_that_goes_on_has_one_version(store: tracking.Store) -> None:
+    for name in ("interrupted", "the same, gone on with by mlflow run"):
+        run, address = logged_model(store, name)
+        register(run, NewVersion(NAME, address, "words", figures(0.9, 10, source="stage")))
+    assert versions(store) == (["1"], {CHAMPION: "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("a/b", "the model registry of sqlite.* refuses it"), ("it's", "must not contain '"), ('a"b', 'not contain "')],
+)
+def test_a_name_that_the_registry_does_not_take_is_refused_before_anything_is_written(
+    store: tracking.Store, name: str, why: str
+) -> None:
+    with pytest.raises(StoreError, match=f"^register_as={name}: .*{why}"):
+        tracking.require_registry(store.uri, name)
     assert MlflowClient(store.uri).search_registered_models() == []
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings
+from formulation import ScoreSettings, TimeLimitReached
+from formulation.deadline import Deadline
 from formulation.network import Array
 from formulation.relaxation.cuts import Cuts
 from formulation.relaxation.gates import ACTIVE, Gate, PoolGate
@@ -30,6 +31,16 @@ def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, Array, Separat
     reduction = case.reduction(settings, batch_size=2)
     ones, _ = complete(reduction, np.ones(reduction.scores))
     return reduction, ones, Separation(reduction)
+
+
+def test_a_pass_batch_by_batch_comes_to_its_end_where_there_is_time_for_it() -> None:
+    reduction, ones, _ = made(dense(1, images=5), ScoreSettings(radius=0.05))
+    assert len(reduction.starts) == 3
+    again, logits = complete(reduction, np.ones(reduction.scores), Deadline.after(60.0))
+    np.testing.assert_array_equal(again, ones)
+    assert logits.shape[1] == 5
+    with pytest.raises(TimeLimitReached):
+        complete(reduction, np.ones(reduction.scores), Deadline.after(0.0))
 
 
 def looked_at(separation: Separation, point: Array, limit: int = 0) -> Inspection:
