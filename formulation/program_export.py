@@ -39,7 +39,7 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
         model, images, labels, settings: as for `score`.
 
     Raises:
-        what `score` raises, before any work or while solving.
+        FormulationError: what `score` raises, before any work or while solving.
         TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
     require_solvable(settings)
@@ -72,7 +72,7 @@ def write_program(model: Any, images: Any, labels: Any, settings: ScoreSettings,
     Raises:
         InvalidSetting: another suffix, or a path that cannot be written, before any work.
         SolverFailed: the file cannot be written in that format.
-        what `linopy_program` raises.
+        FormulationError: what `linopy_program` raises.
     """
     path = _writable(path)
     program = linopy_program(model, images, labels, settings)

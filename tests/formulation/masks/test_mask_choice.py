@@ -159,6 +159,12 @@ def test_labels_that_the_network_has_no_class_for_are_refused() -> None:
 def test_held_layers_are_kept_whole() -> None:
     solution = choose(DEEP, MaskBudget(counts={SECOND: 2}), NEAR, held=[FIRST])
     assert list(solution.masks) == [SECOND]
+    assert check_mask(DEEP.model, DEEP.images, DEEP.labels, solution).objective == pytest.approx(
+        solution.certificate.objective
+    )
+    for masks in ({}, {FIRST: np.ones(6, dtype=bool)}):
+        with pytest.raises(InvalidSolution, match="another model"):
+            check_mask(DEEP.model, DEEP.images, DEEP.labels, replace(solution, masks=masks))
 
 
 def test_a_solution_is_saved_and_read_again(tmp_path) -> None:
