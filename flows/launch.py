@@ -1,6 +1,7 @@
 """Starting a flow from the command line: log lines, interruption, and one line for every error a person can cause."""
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 
@@ -33,7 +34,8 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
     try:
         uri = tracking.store_uri(words.get("tracking_uri", ""))
         with vanishing(Services(uri, words.get("dask_address", ""))):
-            settings = prepare_flow(point, words)
+            # `mlflow run` passes every parameter, chosen or not.
+            settings = prepare_flow(point, words, all_given="MLFLOW_RUN_ID" in os.environ)
             begun = True
             run_id = run_interruptibly(lambda: _run(point, settings), uri)
             for line in outcome_of(uri, run_id):

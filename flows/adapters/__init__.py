@@ -31,6 +31,7 @@ from flows.adapters.library_settings import (
     thresholds_of,
 )
 from flows.adapters.mask_programs import choose_within_share, log_mask_program
+from flows.adapters.model_metadata import as_text, metadata_of
 from flows.adapters.programs import (
     ALL_CLASSES,
     ProgramInputs,
@@ -69,6 +70,7 @@ __all__ = [
     "account_of",
     "aggregate_programs",
     "aggregate_sets",
+    "as_text",
     "block_instance",
     "blocks_of",
     "by_block",
@@ -84,6 +86,7 @@ __all__ = [
     "free_layers",
     "limits_of",
     "log_mask_program",
+    "metadata_of",
     "needs_importance",
     "network_of",
     "plan_of",

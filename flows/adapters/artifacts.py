@@ -148,10 +148,12 @@ def logged_compacted(run: EarlierResult, settings: Settings, dataset: Dataset) -
         return training.load_compact(path, network)
 
 
-def log_export(result: StageResult, kind: str, network: nn.Module, example: Tensor) -> Exported:
-    """Log a network for another runtime; raises ExportError."""
+def log_export(
+    result: StageResult, kind: str, network: nn.Module, example: Tensor, metadata: Mapping[str, str]
+) -> Exported:
+    """Log a network for another runtime, with its metadata in the file; raises ExportError."""
     with logged_file(result, EXPORTS[kind]) as path:
-        return export(kind, network, example, path)
+        return export(kind, network, example, path, metadata)
 
 
 def try_export(kind: str, network: nn.Module, example: Tensor) -> None:

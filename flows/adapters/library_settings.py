@@ -24,7 +24,7 @@ MODEL_URIS = ("models:/", "runs:/")
 ALL_RULES = "all"
 REFIT_DRAW = 1  # tells the draw of refit images apart from others of the same seed
 TRIES = 100  # masks tried after each of many small removals, where nothing else is said
-EXPORTERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Exported]] = {
+EXPORTERS: Mapping[str, Callable[..., Exported]] = {
     "torch": training.export_program,
     "onnx": training.export_onnx,
 }
@@ -119,10 +119,12 @@ def exports_of(settings: PrunePart) -> tuple[str, ...]:
     return tuple(kind for kind in EXPORTERS if settings.export in (kind, "all"))
 
 
-def export(kind: str, network: nn.Module, example: Tensor, path: Path) -> Exported:
+def export(
+    kind: str, network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str] | None = None
+) -> Exported:
     """Write a network for a runtime, compared with torch; raises ExportError with the setting that leaves it out."""
     try:
-        return EXPORTERS[kind](network, example, path)
+        return EXPORTERS[kind](network, example, path, metadata=metadata)
     except ExportError as error:
         raise ExportError(f"{error}; export={'torch' if kind == 'onnx' else 'none'} leaves it out") from error
 

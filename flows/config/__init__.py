@@ -8,6 +8,7 @@ from flows.config.command_line import (
     chosen,
     data_name,
     inherit,
+    model_name,
     require_words,
     settings_of,
     settings_of_run,
@@ -44,7 +45,8 @@ from flows.config.groups import (
     ScorePart,
     SettingsGroup,
 )
-from flows.config.settings import FREE, PLACES, REPORTED, TRAITS, Settings
+from flows.config.presets import with_preset
+from flows.config.settings import FREE, PLACES, PRESETS, REPORTED, TRAITS, Settings
 from flows.config.sweep_grid import point_title, points_of, value_of
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "NETWORK",
     "NEVER",
     "PLACES",
+    "PRESETS",
     "PRUNE",
     "REFIT",
     "REPORTED",
@@ -82,6 +85,7 @@ __all__ = [
     "entry_point",
     "help_of",
     "inherit",
+    "model_name",
     "overview",
     "point_title",
     "points_of",
@@ -90,5 +94,6 @@ __all__ = [
     "settings_of_run",
     "subject_of",
     "value_of",
+    "with_preset",
     "words_of",
 ]

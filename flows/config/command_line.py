@@ -7,9 +7,11 @@ from pathlib import PurePath
 from pydantic import ValidationError
 
 from flows.config.entry_points import ENTRY_POINTS, EntryPoint, nearest
+from flows.config.presets import preset_values
 from flows.config.settings import PLACES, TRAITS, Settings
 from flows.errors import SettingsError
 
+STORED = ("runs", "models")  # kinds of addresses of models in MLflow
 FAULTS, LONGEST = 5, 100  # faults told at once; characters of a value that are shown
 
 
@@ -103,14 +105,23 @@ def data_name(dataset: str) -> str:
     return PurePath(dataset.removeprefix("folder:")).name or dataset
 
 
+def model_name(model: str) -> str:
+    """A network in titles: the last name of what builds it, without its file or package; a stored model's own name."""
+    kind, _, rest = model.partition(":")
+    if kind in STORED and rest.strip("/"):
+        name, *version = rest.strip("/").split("/")
+        return "/".join(version) or name if kind == "runs" else "/".join([name, *version])
+    return model.rpartition(":")[2].rpartition(".")[2] if rest else model
+
+
 def subject_of(settings: Settings) -> str:
     """What a run is about in a title: the network and the data."""
-    return f"{settings.model} on {data_name(settings.dataset)}"
+    return f"{model_name(settings.model)} on {data_name(settings.dataset)}"
 
 
 def chosen(point: EntryPoint, settings: Settings) -> dict[str, object]:
-    """What an entry point's settings say apart from its defaults; places and machine are left out."""
-    usual = settings_of(point.defaults)
+    """What an entry point's settings say apart from its defaults and their preset; places and machine are left out."""
+    usual = settings_of({**point.defaults, **preset_values(point, settings.preset)})
     values = {name: getattr(settings, name) for name in point.own if name not in PLACES}
     return {name: value for name, value in values.items() if value != getattr(usual, name)}
 

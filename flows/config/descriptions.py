@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from flows.config.entry_points import COMMANDS, EntryPoint
 from flows.config.groups import SettingsGroup
-from flows.config.settings import GROUPS, Settings
+from flows.config.settings import GROUPS, PRESETS, Settings
 
 REQUIRED, EMPTY = "required", "empty"
 KINDS = {str: "text", int: "whole number", float: "number"}
@@ -52,7 +52,11 @@ def title_of(group: type[SettingsGroup]) -> str:
 
 def description_of(name: str) -> str:
     """A setting's line of help."""
-    return Settings.model_fields[name].description or ""
+    said = Settings.model_fields[name].description or ""
+    if name != "preset":
+        return said
+    sets = [f"{word}: {', '.join(f'{each}={value}' for each, value in PRESETS[word].items())}" for word in PRESETS]
+    return f"{said} ({'; '.join(each for each in sets if not each.endswith(': '))})"
 
 
 def default_of(point: EntryPoint, name: str) -> str:

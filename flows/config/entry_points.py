@@ -12,7 +12,9 @@ from flows.config.groups import (
     FittingSettings,
     MachineSettings,
     NetworkSettings,
+    PresetSettings,
     ProgramSettings,
+    RegistrySettings,
     RemovalSettings,
     ReproductionSettings,
     RetrainingSettings,
@@ -42,6 +44,7 @@ BLOCKS = settings_in(BlockSettings, without=["by_class"])
 PROGRAM = (*SOLVE, *settings_in(BlockSettings), *RUNNER, *settings_in(ExplanationSettings))
 SELECT = settings_in(SelectionSettings)
 SELECT_BY_SCORE = settings_in(SelectionSettings, without=["rule"])
+PRESET, REGISTRY = settings_in(PresetSettings), settings_in(RegistrySettings)
 PRUNE = (*SELECT, *settings_in(RemovalSettings, without=["when", "every"]), *settings_in(ComparisonSettings))
 REFIT = ("refit", "refit_images")
 # Training follows every removal there: survivors take over by it.
@@ -89,15 +92,15 @@ ENTRY_POINTS = {
             "main",
             "train, score, prune, retrain and compact a network",
             (
-                *(*DATA, *NETWORK, *FIT, "fit_by", *SAMPLE, *PROGRAM),
-                *(*PRUNE, *RETRAIN, *COMPACT, "seed", *MACHINE),
+                *(*DATA, *NETWORK, *FIT, "fit_by", *PRESET, *SAMPLE, *PROGRAM),
+                *(*PRUNE, *RETRAIN, *COMPACT, *REGISTRY, "seed", *MACHINE),
             ),
         ),
         EntryPoint("train", "train a network", (*DATA, *NETWORK, *FIT, "fit_by", "blocks", "seed", *MACHINE)),
         EntryPoint(
             "score",
             "score the units of the network that an earlier run trained",
-            ("run_id", *SAMPLE, *PROGRAM, *MACHINE),
+            ("run_id", *PRESET, *SAMPLE, *PROGRAM, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
             after="train",
@@ -105,7 +108,7 @@ ENTRY_POINTS = {
         EntryPoint(
             "prune",
             "remove units that an earlier run scored, at once or in steps, and compare with other rules",
-            ("run_id", *PRUNE, *MACHINE),
+            ("run_id", *PRESET, *PRUNE, *REGISTRY, *MACHINE),
             free=("data_root", "batch_size", "solver_options"),
             fixed=IDENTITY,
             after="score",
@@ -113,7 +116,7 @@ ENTRY_POINTS = {
         EntryPoint(
             "retrain",
             "train the network that an earlier run pruned",
-            ("run_id", *RETRAIN, *MACHINE),
+            ("run_id", *RETRAIN, *REGISTRY, *MACHINE),
             free=("data_root", *LEARNING),
             fixed=IDENTITY,
             after="prune",
@@ -121,7 +124,7 @@ ENTRY_POINTS = {
         EntryPoint(
             "compact",
             "make the network that an earlier run pruned or retrained smaller, and measure what that saves",
-            ("run_id", *COMPACT, *MACHINE),
+            ("run_id", *COMPACT, *REGISTRY, *MACHINE),
             free=("data_root", "batch_size"),
             fixed=IDENTITY,
             after="retrain",
@@ -130,7 +133,7 @@ ENTRY_POINTS = {
         EntryPoint(
             "gradual",
             "train a network and remove units in steps, between epochs or before the first",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, *GRADUAL, "seed", *MACHINE),
+            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, *GRADUAL, *REGISTRY, "seed", *MACHINE),
             defaults={"selection": "share"},
         ),
         EntryPoint(
@@ -146,7 +149,7 @@ ENTRY_POINTS = {
             "train sub-networks found on one data set on another, beside random ones and its own",
             (
                 *settings_in(TransferSettings),
-                *(*DATA, *NETWORK, *FIT, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
+                *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
             ),
             defaults={"dataset": "mnist"},
         ),
@@ -167,6 +170,7 @@ ENTRY_POINTS = {
                 *DATA,
                 *NETWORK,
                 *FIT,
+                *PRESET,
                 *SAMPLE,
                 *PROGRAM,
                 *SELECT_BY_SCORE,
@@ -178,7 +182,10 @@ ENTRY_POINTS = {
         EntryPoint(
             "robustness",
             "how far scores depend on the images that they are computed from",
-            (*DATA, *NETWORK, *FIT, *SAMPLE, *SOLVE, *BLOCKS, *RUNNER, *SELECT_BY_SCORE, *REFIT, "seed", *MACHINE),
+            (
+                *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *SOLVE, *BLOCKS, *RUNNER),
+                *(*SELECT_BY_SCORE, *REFIT, "seed", *MACHINE),
+            ),
             defaults={"dataset": "mnist", "scoring_sets": "25"},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),

@@ -84,4 +84,8 @@ FREE = tuple(name for name, each in TRAITS.items() if each.role == "place")
 # Where things lie and what they run on: who repeats a run has places and a machine of their own.
 PLACES = tuple(name for name, each in TRAITS.items() if each.role in ("place", "machine"))
 IDENTITY = tuple(name for name, each in TRAITS.items() if each.identity)
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    "none": {},
+    "published": {name: each.published for name, each in TRAITS.items() if each.published},
+}
 REPORTED = tuple(name for name, each in TRAITS.items() if each.report)

@@ -9,8 +9,9 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.runtime import flow_run
 
 from flows import tracking
-from flows.redaction import MARK, redacted
+from flows.redaction import redacted
 from flows.tracking import Run
+from flows.tracking.stores import run_page
 
 LOG = logging.getLogger(__name__)
 ARTIFACT, PROGRESS = "mlflow-run", "programs_done"
@@ -49,11 +50,10 @@ def progress_of(run: Run) -> Callable[[int, int, str], None]:
 
 
 def _way_to(run: Run, title: str) -> str:
-    place = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    page = run_page(run.uri, run.experiment_id, run.run_id)
     if run.uri.startswith(("http://", "https://")):
-        address = redacted(run.uri).replace(f"{MARK}@", "").partition("?")[0].rstrip("/")
-        return f"[{title}]({address}/{place})"
+        return f"[{title}]({page})"
     return (
         f"MLflow run `{run.run_id}`: {title}\n\n```\nmlflow ui --backend-store-uri {redacted(run.uri)}\n```\n\n"
-        f"and then [http://127.0.0.1:5000/{place}](http://127.0.0.1:5000/{place})"
+        f"and then [{page.partition('?')[0]}]({page})"
     )

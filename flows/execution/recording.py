@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from flows import tracking
-from flows.adapters import artifacts, dataset_of
+from flows.adapters import artifacts
 from flows.cache import Draft, OnPart, Part, Returned, StageResult, cache_of, key_of
 from flows.config import Settings
 from flows.errors import StoreError
@@ -19,7 +18,6 @@ from flows.tracking import LiveMetrics, Run
 
 LOG = logging.getLogger(__name__)
 VALUE = "value"
-REQUIREMENTS = ("mlflow", "torch", "numpy")
 Stage = Callable[..., StageResult]
 
 
@@ -87,15 +85,6 @@ def told(stage: Stage) -> Callable[..., None]:
 def publish_settings(settings: Settings, run: Run) -> None:
     """Tell a run the settings as they were understood; later stages read them."""
     artifacts.log_settings(tracking.telling_at_once(run), settings)
-
-
-def publish_network(settings: Settings, run: Run) -> None:
-    """Tell a run the network whose weights it has as an MLflow model, which ends the run."""
-    dataset = dataset_of(settings)
-    network = artifacts.logged_network(run, settings, dataset)
-    requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-    uri = tracking.log_network(run, network, dataset.test.images[:2], requirements)
-    LOG.info("model    final network logged as %s", uri)
 
 
 def _done(stage: Stage, settings: Settings, run: Run, given: tuple[Any, ...], live: OnPart) -> StageResult:

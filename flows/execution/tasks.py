@@ -29,8 +29,9 @@ from flows.config import (
     SOLVE,
     Settings,
 )
+from flows.execution.final_models import publish_compacted, publish_masked
 from flows.execution.keys import ANY, Recipe, identity_of
-from flows.execution.recording import Stage, publish_network, publish_settings, recorded, told
+from flows.execution.recording import Stage, publish_settings, recorded, told
 from flows.tracking import Run
 
 R = TypeVar("R")
@@ -179,7 +180,8 @@ summarise_robustness = _task(
     Recipe("summarise robustness", ALL, {"trained": (ANY,), "kinds": (ANY,)}, once=True), stages.summarise_robustness
 )
 # Recorded nowhere: MLflow keeps a model once, and a check is asked for to be done again.
-log_network = task(name="log network", cache_policy=NO_CACHE)(publish_network)
+log_masked = task(name="log network", cache_policy=NO_CACHE)(publish_masked)
+log_compacted = task(name="log compacted network", cache_policy=NO_CACHE)(publish_compacted)
 check = task(name="check", cache_policy=NO_CACHE)(told(stages.check_solutions))
 
 # Whoever solves a program needs no data set: all of it is in the run that has laid it out.

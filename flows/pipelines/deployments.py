@@ -51,7 +51,9 @@ def run_deployed(point: EntryPoint, values: dict[str, object]) -> str | State[An
     try:
         _require_no_secret(values)
         # An empty field of a form arrives as None: left out.
-        settings = prepare_flow(point, {name: value for name, value in values.items() if value is not None})
+        settings = prepare_flow(
+            point, {name: value for name, value in values.items() if value is not None}, all_given=True
+        )
         body = FLOWS[point.name].fn
         uri = tracking.store_uri(settings.tracking_uri)
         # SIGTERM stays with Prefect, which tells a cancellation from a crash by its own handler being there.

@@ -22,7 +22,7 @@ def main_flow(settings: Settings) -> str:
         trained = stage_runs.train_stage(settings, parent)
         scored = stage_runs.score_stage(settings, parent, trained)
         pruned = stage_runs.prune_stage(settings, parent, scored, trained)
-        retrained = stage_runs.retrain_stage(settings, parent, pruned)
+        retrained = stage_runs.retrain_stage(settings, parent, pruned, final=False)
         headed = stage_runs.heads_of(scored)
         heads = {"heads": headed} if headed and headed != trained else {}
         stages = {"train": trained, **heads, "score": scored, "prune": pruned, "retrain": retrained}
@@ -57,7 +57,7 @@ def prune_flow(settings: Settings) -> str:
     """Prune the network that run `settings.run_id` scored; the id of the run on top."""
     with stage_runs.flow_run("prune", settings) as parent:
         scored = stage_runs.earlier(settings, "score")
-        stage_runs.prune_stage(settings, parent, scored, tracking.find_stage(scored, "train"))
+        stage_runs.prune_stage(settings, parent, scored, tracking.find_stage(scored, "train"), final=True)
     return parent.run_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from flows import tracking
 from flows.errors import FlowError
 from flows.tracking import Run
-from flows.tracking.stores import shown
+from flows.tracking.stores import run_page, shown, view_page
 
 STAGES = {
     "train": "trained",
@@ -28,6 +29,7 @@ FILES = {
 HEAD = ("", "test accuracy", "units", "parameters", "multiply-adds", "seconds")
 WIDTHS = (20, 14, 9, 13, 15, 9)
 SQLITE, SERVERS = "sqlite:", ("http:", "https:")
+DEFAULT_STORE = '"$MLFLOW_TRACKING_URI"'
 
 
 def outcome_of(uri: str, run_id: str) -> list[str]:
@@ -47,19 +49,20 @@ def outcome_lines(run: Run) -> list[str]:
         own = {stage: below[-1] for stage in STAGES if (below := run.below(stage))}
         stages = _with_sources(own)
         lines = [*_table(own, stages), *_proofs(stages)] if own else []
-        return [*lines, *_places(run, own), f"{'look at it':<20}{look_at(run)}"]
+        compared = [f"{'compare runs':<20}{view_page(run.uri, run.experiment_id)}"] if own else []
+        return [*lines, *_places(run, own), f"{'look at it':<20}{look_at(run)}", *compared]
     except FlowError as error:
         return [f"it cannot be read ({error})"]
 
 
 def look_at(run: Run) -> str:
     """The command that opens the UI on the store of a run, and the address of the run there."""
-    where = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    page = run_page(run.uri, run.experiment_id, run.run_id)
     if run.uri.startswith(SERVERS):
-        return f"{shown(run.uri).rstrip('/')}/{where}"
+        return page
     # An address with a secret is named by the variable that holds it.
-    address = run.uri if run.uri.startswith(SQLITE) or shown(run.uri) == run.uri else '"$MLFLOW_TRACKING_URI"'
-    return f"mlflow ui --backend-store-uri {address}, then http://127.0.0.1:5000/{where}"
+    plain = run.uri.startswith(SQLITE) or shown(run.uri) == run.uri
+    return f"mlflow ui --backend-store-uri {shlex.quote(run.uri) if plain else DEFAULT_STORE}, then {page}"
 
 
 def _with_sources(own: Mapping[str, Run]) -> dict[str, Run]:

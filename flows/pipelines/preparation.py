@@ -29,7 +29,7 @@ from flows.adapters import (
     scoring_sets_of,
 )
 from flows.cache import cache_of
-from flows.config import EntryPoint, Settings, inherit, points_of, require_words, settings_of
+from flows.config import EntryPoint, Settings, inherit, points_of, require_words, settings_of, with_preset
 from flows.errors import SettingsError
 from flows.execution import keep_secrets_in, require_runner
 from flows.pipelines.experiments import SNIP, cells_of, on_target, own_of, published_of, require_transfer, with_shape
@@ -40,14 +40,15 @@ from training import Dataset, Method
 EXPERIMENTS = ("sweep", "robustness", "transfer")
 
 
-def prepare_flow(point: EntryPoint, words: Mapping[str, object]) -> Settings:
-    """The settings that a flow may start with.
+def prepare_flow(point: EntryPoint, words: Mapping[str, object], *, all_given: bool = False) -> Settings:
+    """The settings that a flow may start with; `all_given` as for :func:`flows.config.presets.with_preset`.
 
     Raises FlowError, TrainingError or FormulationError for whatever data, network, program, solver and machine have
     against them.
     """
     require_words(point, words)
     remember(str(words.get("tracking_uri") or ""))
+    words = with_preset(point, words, all_given=all_given)
     settings = settings_of({**point.defaults, **words})
     uri = tracking.store_uri(settings.tracking_uri)
     if is_secret(uri):
@@ -89,7 +90,7 @@ def prepare_flow(point: EntryPoint, words: Mapping[str, object]) -> Settings:
             scoring_sets_of(each, network, dataset)
     if point.name == "main" and not training.is_built_in(settings.model):
         # An operation that another runtime lacks shows here, and not after the hours of training.
-        for kind in exports_of(settings):
+        for kind in sorted({*exports_of(settings), *(("torch",) if settings.register_as else ())}):
             artifacts.try_export(kind, network, dataset.test.images[:1])
     if point.name == "reproduce":
         _check_cells(settings)
@@ -99,6 +100,8 @@ def prepare_flow(point: EntryPoint, words: Mapping[str, object]) -> Settings:
     with cache_of(settings) as cache:
         cache.lock("folder")
     tracking.open_store(uri, settings.experiment)
+    if settings.register_as:
+        tracking.require_registry(uri, settings.register_as)
     return settings
 
 

@@ -63,30 +63,36 @@ def heads_of(scored: Run) -> Run | None:
     return tracking.find_run(scored.uri, found) if found else None
 
 
-def prune_stage(settings: Settings, parent: Run, scored: Run, trained: Run) -> Run:
-    """Prune a trained network by the scores of a run, evaluate it, and compare with other rules."""
+def prune_stage(settings: Settings, parent: Run, scored: Run, trained: Run, *, final: bool = False) -> Run:
+    """Prune a trained network by the scores of a run, evaluate it, and compare with other rules.
+
+    Where it is the `final` network and is to be registered, it is logged as a model.
+    """
     with stage_run("prune", settings, parent, {"train": trained, "score": scored}) as run:
         tasks.prune(settings, run, scored, trained, heads_of(scored))
         tasks.evaluate(settings, run, "pruned")
         tasks.compare(settings, run, scored, trained)
+        if final and settings.register_as:
+            tasks.log_masked(settings, run, parent)
     return run
 
 
-def retrain_stage(settings: Settings, parent: Run, pruned: Run) -> Run:
-    """Train a pruned network on, evaluate it, and log it as a model."""
+def retrain_stage(settings: Settings, parent: Run, pruned: Run, *, final: bool = True) -> Run:
+    """Train a pruned network on and evaluate it; the `final` one is logged as a model."""
     with stage_run("retrain", settings, parent, {"prune": pruned}) as run:
         tasks.retrain(settings, run, pruned)
         tasks.evaluate(settings, run, "retrained")
-        # Last, because MLflow ends the run with it.
-        tasks.log_network(settings, run)
+        if final:
+            tasks.log_masked(settings, run, parent)
     return run
 
 
 def compact_stage(settings: Settings, parent: Run, source: Run) -> Run:
-    """Make the network of a run smaller."""
+    """Make the network of a run smaller, and log it as a model."""
     stage = source.tags()["stage"]
     with stage_run("compact", settings, parent, {stage: source}) as run:
         tasks.compact(settings, run, source)
+        tasks.log_compacted(settings, run, parent, source)
     return run
 
 
@@ -95,8 +101,7 @@ def gradual_stage(settings: Settings, parent: Run) -> Run:
     with stage_run("gradual", settings, parent) as run:
         tasks.gradual(settings, run)
         tasks.evaluate(settings, run, "gradually pruned")
-        # Last, because MLflow ends the run with it.
-        tasks.log_network(settings, run)
+        tasks.log_masked(settings, run, parent)
     return run
 
 
@@ -122,7 +127,11 @@ def flow_run(name: str, settings: Settings, title: str = "") -> Iterator[Run]:
     identity = identity_of(f"flow {name}", settings)
     with (
         _claimed(settings, identity) as resume,
-        tracking.open_flow_run(store, title, {"flow": name, **prefect_tags()}, identity, resume=resume) as run,
+        tracking.open_flow_run(
+            *(store, title, {"flow": name, **prefect_tags()}, identity),
+            resume=resume,
+            system_metrics=settings.system_metrics,
+        ) as run,
     ):
         show_in_prefect(run, title)
         tracking.log_params(run, _params(name, settings))

@@ -4,9 +4,10 @@ Where runs are stored, opening and ending them, publishing records to them and r
 """
 
 from flows.tracking.logged_run import Run
-from flows.tracking.networks import load_logged_network, log_network
+from flows.tracking.networks import load_logged_network, log_network, show_model
 from flows.tracking.publishing import known_metrics, publish, recorded_key
 from flows.tracking.reading import find_run, find_stage, is_whole
+from flows.tracking.registry import COST, DATA, VALIDATION, Candidate, register_network, require_registry
 from flows.tracking.runs import LiveMetrics, end_open_runs, hold_runs, open_flow_run, open_run
 from flows.tracking.stores import (
     Store,
@@ -20,6 +21,10 @@ from flows.tracking.stores import (
 from flows.tracking.writing import entries_of, log_params, publish_unfinished, teller, telling_at_once
 
 __all__ = [
+    "COST",
+    "DATA",
+    "VALIDATION",
+    "Candidate",
     "LiveMetrics",
     "Run",
     "Store",
@@ -41,8 +46,11 @@ __all__ = [
     "publish_unfinished",
     "reach_store",
     "recorded_key",
+    "register_network",
+    "require_registry",
     "require_store",
     "settle_mlflow",
+    "show_model",
     "store_uri",
     "teller",
     "telling_at_once",

@@ -1,16 +1,18 @@
 """Networks as MLflow models: logging the final one, loading one by its address."""
 
 import pickle
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import mlflow
 import mlflow.pytorch
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import Model, infer_signature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from torch import Tensor, nn
 
@@ -19,15 +21,48 @@ from flows.redaction import redacted
 from flows.tracking.logged_run import Run
 from flows.tracking.stores import reach_store, reached, require_store
 
-NAME = "network"
+NAME, FORMAT, MODELS = "network", "pt2", "models:/"
+FIGURES = ("test_accuracy", "final_validation_accuracy", "parameters", "multiply_adds")
+LONGEST = 240  # characters of a reason
+LARGEST_EXAMPLE = 10_000  # pixels of an input example that is stored with the model
+# What torch.export raises where a forward is beyond it.
+REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 DATA, EXPORTED, PICKLED = "data", "model.pt2", "model.pth"  # where MLflow puts a torch model
 
 
-def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str]) -> str:
-    """Log the network as an MLflow model with its signature, once; the model's address.
+class WithoutExample:
+    """MLflow's flavor of torch, which exports by an input example, without the two files of it in JSON."""
 
-    `images` [n, C, H, W] is the example, n >= 2: torch.export takes a batch of one for a constant. It is brought to the
-    floating type of the weights, which the signature then asks for. MLflow ends the run as FINISHED: log nothing after.
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, **given: Any) -> None:
+        """Save a model as :func:`mlflow.pytorch.save_model` does, and take the example out again."""
+        mlflow.pytorch.save_model(path=path, mlflow_model=mlflow_model, **given)
+        for file in (mlflow_model.saved_input_example_info or {}).values():
+            if str(file).endswith(".json"):
+                (Path(path) / file).unlink(missing_ok=True)
+        mlflow_model.saved_input_example_info = None
+        mlflow_model.save(str(Path(path) / MLMODEL_FILE_NAME))
+
+
+def log_network(
+    run: Run, network: nn.Module, images: Tensor, requirements: Sequence[str], metadata: Mapping[str, object]
+) -> str:
+    """Log the network as an MLflow model of a run, once, as an exported program: no pickle.
+
+    Args:
+        run: which stays open, or ended, as it is.
+        network: on the CPU.
+        images: [n, C, H, W], n >= 2 (torch.export takes a batch of one for a constant); brought to the floating type of
+            the weights, which the signature then asks for. Stored as the input example where they are few pixels.
+        requirements: of the environment that serves the model.
+        metadata: what is to be known of the model, as JSON has it.
+
+    Returns:
+        The model's address, `models:/<model id>`.
+
+    Raises:
+        ArtifactError: torch.export refuses the network.
+        StoreError: the store does not answer.
     """
     with reached(run.uri) as client:
         if address := _logged(client, run):
@@ -39,15 +74,44 @@ def log_network(run: Run, network: nn.Module, images: Tensor, requirements: Sequ
         outputs = network(images)
     # The batch is left open in the signature, so that the model serves any number of images.
     signature = infer_signature(images.numpy(), outputs.numpy())
-    with reached(run.uri), mlflow.start_run(run_id=run.run_id, nested=True):
-        logged = mlflow.pytorch.log_model(
-            network,
-            name=NAME,
-            signature=signature,
-            input_example=images.numpy(),
-            pip_requirements=list(requirements),
-        )
+    mlflow.set_tracking_uri(run.uri)
+    with reached(run.uri):
+        try:
+            # By the run's id: `mlflow.pytorch.log_model` takes the active run, which it ends.
+            logged = Model.log(
+                artifact_path=None,
+                flavor=mlflow.pytorch if images.numel() <= LARGEST_EXAMPLE else WithoutExample,
+                name=NAME,
+                run_id=run.run_id,
+                metadata=dict(metadata),
+                pytorch_model=network,
+                signature=signature,
+                input_example=images.numpy(),
+                pip_requirements=list(requirements),
+                serialization_format=FORMAT,
+            )
+        except REFUSALS as error:
+            reason = " ".join(str(error).split())[:LONGEST]
+            raise ArtifactError(f"the network is no MLflow model, for torch.export refuses it ({reason})") from error
     return str(logged.model_uri)
+
+
+def show_model(run: Run, model_uri: str) -> None:
+    """Let a run have a model of the run above it among its outputs, and the model the run's figures, once."""
+    model_id = model_uri.removeprefix(MODELS)
+    with reached(run.uri) as client:
+        found = client.get_run(run.run_id)
+        if found.outputs is not None and model_id in {each.model_id for each in found.outputs.model_outputs}:
+            return
+        # As the run has them: a figure with another time would be there twice.
+        figures = [
+            Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id, run_id=run.run_id)
+            for name in FIGURES
+            if name in found.data.metrics
+            for each in client.get_metric_history(run.run_id, name)
+        ]
+        client.log_batch(run.run_id, metrics=figures)
+        client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _logged(client: MlflowClient, run: Run) -> str:
@@ -57,7 +121,7 @@ def _logged(client: MlflowClient, run: Run) -> str:
     for model in found:
         if model not in ready:
             client.delete_logged_model(model.model_id)
-    return f"models:/{ready[0].model_id}" if ready else ""
+    return f"{MODELS}{ready[0].model_id}" if ready else ""
 
 
 def load_logged_network(uri: str, model_uri: str, *, allow_pickle: bool) -> nn.Module:

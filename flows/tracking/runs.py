@@ -79,11 +79,19 @@ class LiveMetrics:
 
 @contextmanager
 def open_flow_run(
-    store: Store, name: str, tags: Mapping[str, str], identity: str = "", *, resume: bool = False
+    store: Store,
+    name: str,
+    tags: Mapping[str, str],
+    identity: str = "",
+    *,
+    resume: bool = False,
+    system_metrics: bool = False,
 ) -> Iterator[Run]:
     """The run on top: that of `mlflow run`, the unfinished one of that identity to resume it, or a new one.
 
-    Runs that a dead process of this host has left RUNNING are ended as KILLED first; others are left alone.
+    Runs that a dead process of this host has left RUNNING are ended as KILLED first; others are left alone. With
+    `system_metrics` MLflow logs those of the machine to the run as long as it is open; without, where its own
+    variable says so.
     """
     _wait_where_held()
     _end_abandoned(store, identity)
@@ -93,7 +101,7 @@ def open_flow_run(
         if store.run_id:
             # Without arguments: so MLflow takes the run id out of the environment, where a nested run would find it
             # again.
-            mlflow.start_run()
+            mlflow.start_run(log_system_metrics=system_metrics or None)
             run = Run(store.uri, store.experiment_id, store.run_id)
             for key, value in {**tags, NAME_TAG: name}.items():
                 client.set_tag(run.run_id, key, value)
@@ -101,10 +109,14 @@ def open_flow_run(
                 _move(client, unfinished, run)
         elif unfinished is not None:
             run = Run(store.uri, store.experiment_id, unfinished.info.run_id)
-            mlflow.start_run(run_id=run.run_id, tags={**tags, RESUMED_TAG: "true"})
+            mlflow.start_run(
+                run_id=run.run_id, tags={**tags, RESUMED_TAG: "true"}, log_system_metrics=system_metrics or None
+            )
             LOG.info("continue run %s, which was interrupted", run.run_id)
         else:
-            opened = mlflow.start_run(experiment_id=store.experiment_id, run_name=name, tags=tags)
+            opened = mlflow.start_run(
+                experiment_id=store.experiment_id, run_name=name, tags=tags, log_system_metrics=system_metrics or None
+            )
             run = Run(store.uri, store.experiment_id, opened.info.run_id)
     with _ended(run):
         yield run

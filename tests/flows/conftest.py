@@ -15,7 +15,7 @@ from flows.config.entry_points import ENTRY_POINTS
 from flows.pipelines.flows import run_flow
 from flows.pipelines.preparation import prepare_flow
 from flows.redaction import REMEMBERED
-from tests.flows.small_run import SMALL, RunStage, store_in
+from tests.flows.small_run import WATCHED, RunStage, store_in
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,7 +84,10 @@ def run_stage(prefect_server: None, store_uri: str) -> RunStage:
 
 @pytest.fixture(scope="session")
 def main_run(run_stage: RunStage, client: MlflowClient) -> MlflowRun:
-    return client.get_run(run_stage("main", **SMALL))
+    with pytest.MonkeyPatch.context() as patch:
+        # Seconds between two looks at the machine; the run takes fewer than MLflow's usual ten.
+        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
+        return client.get_run(run_stage("main", **WATCHED))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from flows.tracking import Run
 
 SMALL = {"epochs": "4", "images_per_class": "1", "scoring_sets": "2", "draws": "2", "threshold": "0.2"}
 
+# Of the run that all share: its network is registered, and the machine is watched.
+WATCHED = {**SMALL, "register_as": "small", "system_metrics": "true"}
+
 RunStage = Callable[..., str]
 
 

@@ -20,10 +20,11 @@ from flows.config.groups.prune_group import (
     RetrainingSettings,
     SelectionSettings,
 )
-from flows.config.groups.run_group import MachineSettings, RunPart, StoreSettings
+from flows.config.groups.run_group import MachineSettings, RegistrySettings, RunPart, StoreSettings
 from flows.config.groups.score_group import (
     BlockSettings,
     ExplanationSettings,
+    PresetSettings,
     ProgramSettings,
     RunnerSettings,
     SampleSettings,
@@ -46,8 +47,10 @@ __all__ = [
     "FittingSettings",
     "MachineSettings",
     "NetworkSettings",
+    "PresetSettings",
     "ProgramSettings",
     "PrunePart",
+    "RegistrySettings",
     "RemovalSettings",
     "ReproductionSettings",
     "RetrainingSettings",

@@ -27,13 +27,13 @@ class SelectionSettings(SettingsGroup):
     )
     selection: Annotated[
         Literal["threshold", "layer_mean", "share", "quantile", "budget", "program", "tolerance"],
-        Traits(title=1, report=True),
+        Traits(title=1, report=True, published="threshold"),
     ] = Field(
         "threshold",
         description="what goes by: threshold, layer_mean, share (of each layer), quantile (of all units), budget, "
         "program (the mask program at the share of each layer, proved), or tolerance",
     )
-    threshold: Annotated[Share, Traits(title=1, report=True, sweep="0.1,0.3,0.5,0.7,0.9")] = Field(
+    threshold: Annotated[Share, Traits(title=1, report=True, sweep="0.1,0.3,0.5,0.7,0.9", published="0.1")] = Field(
         0.5, description="a unit with a score below this is removed"
     )
     share: Annotated[Part, Traits(title=1)] = Field(
@@ -76,7 +76,7 @@ class RemovalSettings(SettingsGroup):
         -1, description="swaps of units tried after a removal; -1: 100 if iterative, else 0"
     )
     recalibrate: bool = Field(False, description="measure BatchNorm statistics anew after a removal")
-    refit: Annotated[Literal["auto", "true", "false"], Traits(report=True, later=True)] = Field(
+    refit: Annotated[Literal["auto", "true", "false"], Traits(report=True, published="false", later=True)] = Field(
         "auto",
         description="fit surviving weights anew after a removal, without labels; auto: where validation accuracy gains",
     )

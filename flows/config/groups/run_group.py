@@ -56,10 +56,31 @@ class StoreSettings(SettingsGroup):
         description="load models that were saved as pickles, which may run any code; never taken from a run",
     )
 
+    system_metrics: Annotated[bool, Traits(role="place", later=True)] = Field(
+        False, description="log what the machine's processors, memory, disks and network did meanwhile"
+    )
+
     @field_serializer("tracking_uri")
     def _without_secrets(self, value: str) -> str:
         """An address is logged, stored and sent as it may be shown; whoever goes on names the store by itself."""
         return redacted(value)
+
+
+class RegistrySettings(SettingsGroup):
+    """Model registry."""
+
+    # `register` alone is a method of every pydantic class.
+    register_as: Annotated[str, Traits(role="place", later=True)] = Field(
+        "", description="name in the MLflow model registry that the final network is a new version of; empty: of none"
+    )
+    champion_rule: Annotated[Literal["accuracy", "multiply_adds"], Traits(role="place", later=True)] = Field(
+        "accuracy",
+        description="what the alias champion goes by: accuracy (on validation images), or multiply_adds, fewer of them "
+        "at an accuracy within champion_tolerance",
+    )
+    champion_tolerance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), Traits(role="place", later=True)] = (
+        Field(0.5, description="points of validation accuracy that a champion of fewer multiply-adds may be below")
+    )
 
 
 class SuiteSettings(SettingsGroup):
@@ -68,5 +89,5 @@ class SuiteSettings(SettingsGroup):
     suite: Literal["quick", "all"] = Field("quick", description="quick, or all: with slow and real-data tests")
 
 
-class RunPart(SuiteSettings, StoreSettings, MachineSettings, CheckSettings, ContinuingSettings):
+class RunPart(SuiteSettings, StoreSettings, MachineSettings, RegistrySettings, CheckSettings, ContinuingSettings):
     """Everything about the run itself."""

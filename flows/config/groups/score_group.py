@@ -20,14 +20,22 @@ from flows.config.groups.setting_kinds import (
 from naming import CutForm, GateName, LayerWeight
 
 
+class PresetSettings(SettingsGroup):
+    """Several settings by one word."""
+
+    preset: Annotated[Literal["none", "published"], Traits(title=0, report=True, later=True)] = Field(
+        "none", description="none, or published: the paper's program; what is given beside it wins"
+    )
+
+
 class SampleSettings(SettingsGroup):
     """Scoring images."""
 
     # Three scoring sets of 8 images per class are what the smallest data set here, digits, has room for.
-    images_per_class: Annotated[Count, Traits(title=5, report=True, sweep="1,2,4,8")] = Field(
+    images_per_class: Annotated[Count, Traits(title=5, report=True, sweep="1,2,4,8", published="1")] = Field(
         5, description="images of each class in one scoring set"
     )
-    scoring_sets: Annotated[Count, Traits(title=5, report=True)] = Field(
+    scoring_sets: Annotated[Count, Traits(title=5, report=True, published="1")] = Field(
         3, description="scoring sets; the scores are averaged over them"
     )
     sets_seed: Annotated[int, Field(ge=-1, lt=2**32)] = Field(
@@ -39,21 +47,23 @@ class SampleSettings(SettingsGroup):
 class ProgramSettings(SettingsGroup):
     """Program and solver."""
 
-    loss_weight: Annotated[Positive, Traits(title=3, report=True, sweep="0.3,1,3,10,30")] = Field(
+    loss_weight: Annotated[Positive, Traits(title=3, report=True, sweep="0.3,1,3,10,30", published="5.0")] = Field(
         5.0, description="weight of the cross-entropy against the sparsity"
     )
-    radius: Annotated[NotNegative, Traits(title=3, report=True, sweep="0,1e-5,1e-4,1e-3")] = Field(
+    radius: Annotated[NotNegative, Traits(title=3, report=True, sweep="0,1e-5,1e-4,1e-3", published="1e-5")] = Field(
         0.0, description="half-width of the input box around each image, in pixel units"
     )
     gate: Annotated[
         GateName,
-        Traits(title=2, report=True, sweep="pattern,linear,published"),
+        Traits(title=2, report=True, sweep="pattern,linear,published", published="published"),
     ] = Field("pattern", description="what a score does to an activation")
-    relax: Annotated[bool, Traits(title=2, report=True)] = Field(
+    relax: Annotated[bool, Traits(title=2, report=True, published="true")] = Field(
         True, description="relax the binary open variables to [0, 1]"
     )
     integer_scores: Annotated[bool, Traits(title=3)] = Field(False, description="scores 0 or 1 only")
-    layer_weight: LayerWeight = Field("units", description="what a layer's term is divided by")
+    layer_weight: Annotated[LayerWeight, Traits(published="kernel")] = Field(
+        "units", description="what a layer's term is divided by"
+    )
     allow_degenerate: bool = Field(False, description="allow gate=exact with relax=true, whose scores mean little")
     solver: Annotated[NotEmpty, Traits(report=True)] = Field(
         "highs", description="a solver that linopy finds installed"
@@ -117,5 +127,5 @@ class ExplanationSettings(SettingsGroup):
     ranges: bool = Field(False, description="log each score's range over the near-optimal set")
 
 
-class ScorePart(ExplanationSettings, RunnerSettings, BlockSettings, ProgramSettings, SampleSettings):
+class ScorePart(ExplanationSettings, RunnerSettings, BlockSettings, ProgramSettings, SampleSettings, PresetSettings):
     """Everything about scores."""

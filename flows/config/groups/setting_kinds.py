@@ -37,6 +37,7 @@ class Traits:
             in titles otherwise, or says nothing there.
         report: whether the table of the report shows it.
         sweep: the values of a sweep over it where none are given, by commas; empty: there is no such sweep.
+        published: its value in `preset=published`; empty: the preset leaves it alone.
         identity: whether it says which network and which data a run was about, so that who continues it cannot change
             it.
         role: `choice`; `place`: where things lie and who may work, which no result depends on; `machine`: what a run
@@ -47,6 +48,7 @@ class Traits:
     title: int = UNRANKED
     report: bool = False
     sweep: str = ""
+    published: str = ""
     identity: bool = False
     role: Literal["choice", "machine", "place"] = "choice"
     later: bool = False

@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows import tracking
 from flows.adapters import EARLY, WEIGHTS
-from flows.config import Settings, data_name
+from flows.config import Settings, data_name, model_name
 from flows.execution import tasks
 from flows.pipelines import stage_runs
 from flows.pipelines.experiments.transfer_inputs import ARM, carried, on_target, with_shape
@@ -61,7 +61,7 @@ class _Found:
 def transfer_flow(settings: Settings) -> str:
     """Train sub-networks found on `dataset` on `target`; the id of the run on top."""
     settings = with_shape(settings)
-    title = f"transfer: {settings.model} from {data_name(settings.dataset)} to {data_name(settings.target)}"
+    title = f"transfer: {model_name(settings.model)} from {data_name(settings.dataset)} to {data_name(settings.target)}"
     with stage_runs.flow_run("transfer", settings, title) as parent:
         repeated = [settings.model_copy(update={"seed": settings.seed + number}) for number in range(settings.seeds)]
         done = [_seed(each, parent) for each in repeated]

@@ -7,7 +7,7 @@ from statistics import mean
 import training
 from flows.adapters import artifacts
 from flows.cache import EarlierResult, OnPart, StageResult, unheard
-from flows.config import Settings, data_name
+from flows.config import Settings, data_name, model_name
 from flows.reporting import Estimate, estimate, figures
 from flows.stages.experiments.transfer_arms import HEAD_TAG
 
@@ -104,8 +104,8 @@ def _note(
     origin = f"the mask of run `{settings.mask_run}`" if settings.mask_run else f"a mask found on {source}"
     seeds = f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else "one seed"
     what = (
-        f"**Does a sub-network learn other data?** {settings.model}, {origin}, trained on {target} from the "
-        f"same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes "
+        f"**Does a sub-network learn other data?** {model_name(settings.model)}, {origin}, trained on {target} from "
+        f"the same initial weights: epochs={settings.epochs} for each arm, {seeds}. The mask removes "
         f"{100 * removed:.1f} % of the units."
     )
     rows = [f"| {_data(settings, arm)} | {ARMS[arm]} | {known.in_percent()} |" for arm, known in means.items()]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import training
-from flows.adapters import artifacts, dataset_of, device_of, exports_of
+from flows.adapters import artifacts, as_text, dataset_of, device_of, exports_of, metadata_of
 from flows.cache import EarlierResult, OnPart, StageResult, unheard
 from flows.config import Settings
 from flows.errors import CompactRefused
@@ -41,8 +41,12 @@ def compact_network(settings: Settings, source: EarlierResult, *, on_part: OnPar
     compacted = artifacts.logged_compacted(result, settings, dataset)
     device = device_of(settings)
     with training.torch_threads(settings.threads):
-        test = training.evaluate(compacted, dataset.test, batch_size=settings.batch_size, device=device)
+        test, validation = (
+            training.evaluate(compacted, split, batch_size=settings.batch_size, device=device)
+            for split in (dataset.test, dataset.validation)
+        )
     result.add_metrics({"test_accuracy": test.accuracy, "test_loss": test.loss})
+    result.add_metrics({"final_validation_accuracy": validation.accuracy, "final_validation_loss": validation.loss})
     LOG.info("compact  test accuracy %.2f %%", 100 * test.accuracy)
     _log_costs(
         result,
@@ -56,7 +60,9 @@ def compact_network(settings: Settings, source: EarlierResult, *, on_part: OnPar
     )
     # Last, because a network that other runtimes cannot hold has been compacted all the same.
     with training.torch_threads(settings.threads):
-        _log_exports(settings, result, compacted, example)
+        _log_exports(
+            settings, result, compacted, example, as_text(metadata_of(settings, dataset, masks, source.run_id))
+        )
     return result
 
 
@@ -134,9 +140,11 @@ def _log_costs(result: StageResult, dense: Cost, compacted: Cost) -> None:
     )
 
 
-def _log_exports(settings: Settings, result: StageResult, compacted: nn.Module, example: Tensor) -> None:
+def _log_exports(
+    settings: Settings, result: StageResult, compacted: nn.Module, example: Tensor, metadata: Mapping[str, str]
+) -> None:
     for kind in exports_of(settings):
-        exported = artifacts.log_export(result, kind, compacted, example)
+        exported = artifacts.log_export(result, kind, compacted, example, metadata)
         difference, size = exported.max_difference, exported.file_bytes
         result.add_metrics({f"export_difference.{kind}": difference, f"export_bytes.{kind}": size})
         LOG.info(

@@ -10,6 +10,7 @@ from flows.stages.scoring.score import (
     average_scores,
     change_in_words,
     draw_scoring_sets,
+    instance_of,
     solve_program,
     statuses,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "change_in_words",
     "check_solutions",
     "draw_scoring_sets",
+    "instance_of",
     "rule_values",
     "solve_program",
     "statuses",

@@ -1,16 +1,17 @@
 """The report of a main run: everything that the run came to on one page, for who has the page alone."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from flows.adapters import STAGE, ProgramSpec, artifacts, choice_in_words, program_of_run, scoring_in_words
 from flows.cache import EarlierResult, StageResult
-from flows.config import ENTRY_POINTS, REPORTED, Settings, chosen, subject_of
+from flows.config import ENTRY_POINTS, PRESETS, REPORTED, Settings, chosen, settings_of, subject_of
 from flows.reporting import Command, Picture, Section, Table, figure_png, figures, page, pixels_png
 from flows.stages.pruning import REFIT, compaction_in_words, mask_picture_of, refit_in_words
+from flows.stages.summaries.unit_report import unit_sections
 from formulation import Outline
 from training import Masks, Scores
 
@@ -31,10 +32,12 @@ def log_report(
     scores: Scores,
     masks: Masks,
     outline: Outline,
+    classes: Sequence[str],
 ) -> None:
     """Log the page of a main run; `network` is the trained one, `accuracies` those on test images.
 
-    `outline` says which layers have no scores, each with the reason, and which share their units.
+    `outline` says which layers have no scores, each with the reason, and which share their units; `classes` are the
+    names of the data set's.
     """
     sections = (
         _accuracies(accuracies),
@@ -42,11 +45,13 @@ def log_report(
         _refitted(stages["prune"]),
         _compacted(stages),
         Section("Scores", [_histogram(settings, scores)]),
+        *unit_sections(settings, stages, masks, classes),
         _tied(outline.tied),
         _unscored(outline.unscored),
         Section("Masks (blue: kept, orange: removed)", _masks(network, masks)),
         _certificates(stages["score"]),
-        Section("Settings", [Table(("setting", "value"), [(name, getattr(settings, name)) for name in REPORTED])]),
+        _settings(settings),
+        _files(settings, stages),
         _runs(parent, stages),
         Section("Again", ["The same run, with the defaults of this version:", Command(command_of(settings))]),
     )
@@ -142,6 +147,33 @@ def _certificates(score: EarlierResult) -> Section:
     return Section(
         "Certificates", [Table(("program", *(name.replace("_", " ") for name in CERTIFICATE)), rows), *notes]
     )
+
+
+def _settings(settings: Settings) -> Section:
+    """Those that matter to every run, and whatever else was chosen, by a preset too."""
+    point = ENTRY_POINTS["main"]
+    shown = {*REPORTED, *chosen(point, settings), *PRESETS[settings.preset]}
+    names = [name for name in point.own if name in shown]
+    usual = settings_of(point.defaults)
+    rows = [(name, getattr(settings, name), getattr(usual, name)) for name in names]
+    return Section("Settings", [Table(("setting", "value", "default"), rows)])
+
+
+def _files(settings: Settings, stages: Mapping[str, EarlierResult]) -> Section:
+    """Where the networks are, by the addresses that MLflow knows them by."""
+    rows = [("training began with", settings.checkpoint or f"the first weights of seed {settings.seed}")]
+    rows += [
+        (words, f"runs:/{stages[stage].run_id}/{file}")
+        for words, stage, file in (
+            ("trained weights", "train", artifacts.WEIGHTS),
+            ("pruned weights", "prune", artifacts.WEIGHTS),
+            ("pruned and retrained weights", "retrain", artifacts.WEIGHTS),
+            ("compacted network", "compact", artifacts.COMPACT),
+        )
+        if stage in stages
+    ]
+    how = "A copy: mlflow artifacts download --artifact-uri <address>. The model of this run is the compacted network."
+    return Section("Networks", [Table(("network", "address"), rows), how])
 
 
 def _runs(parent: EarlierResult, stages: Mapping[str, EarlierResult]) -> Section:

@@ -15,6 +15,7 @@ from flows.stages.pruning import (
 from flows.stages.scoring import change_in_words
 from flows.stages.summaries.html_report import REPORT, log_report
 
+SIZES = ("parameters", "multiply_adds")
 NAMES = {"random": "pruned at random (mean)", "critical": "most critical units pruned"}
 
 
@@ -40,7 +41,7 @@ def summarise(
     seconds = {f"seconds_{stage}": values["seconds"] for stage, values in metrics.items()}
     spread = {f"accuracy_{rule}_stdev": pruned[f"{rule}_accuracy_stdev"] for rule in rules if rule == "random"}
     if "compact" in metrics:
-        shares |= {name: value for name, value in metrics["compact"].items() if "_ratio" in name}
+        shares |= {name: value for name, value in metrics["compact"].items() if "_ratio" in name or name in SIZES}
         spread["accuracy_compacted"] = metrics["compact"]["test_accuracy"]
     result.add_metrics({**dict(zip(names, accuracies.values(), strict=True)), **spread, **shares, **seconds})
     result.add_figure(figures.accuracy_figure(accuracies), "accuracy.png")
@@ -54,7 +55,7 @@ def summarise(
     for step, each in (masks_by_step(stages["prune"], widths) if steps else {0: masks}).items():
         log_mask_pictures(result, network, each, step)
     outline = formulation.outline(network, dataset.train.images[:1])
-    log_report(settings, result, run, stages, accuracies, network, scores, masks, outline)
+    log_report(settings, result, run, stages, accuracies, network, scores, masks, outline, dataset.classes)
     images, labels = dataset.train.images, dataset.train.labels
     result.add_dataset(settings.dataset, images, labels, context="train", digest=dataset.train.digest())
     proofs = certificates_in_words(stages["prune"].tags(), pruned)
@@ -75,7 +76,7 @@ def _note(settings: Settings, metrics: dict[str, dict[str, float]], accuracies: 
     where = (
         f"Seconds: {took}. All of it with pictures: *{REPORT}* among the artifacts. "
         f"One nested run per stage below; masks are pictures of the *prune* run (blue: kept, "
-        f"orange: removed), the final network is a model of the *retrain* run."
+        f"orange: removed). The *Model* of this run is the compacted network."
     )
     table = ["| network | test accuracy |", "|---|---|", *rows]
     smaller = compaction_in_words(metrics.get("compact", {}))

@@ -13,6 +13,7 @@ from flows.tracking.stores.opening import (
     require_store,
     settle_mlflow,
 )
+from flows.tracking.stores.views import run_page, view_page
 
 __all__ = [
     "SQLITE",
@@ -22,8 +23,10 @@ __all__ = [
     "reach_store",
     "reached",
     "require_store",
+    "run_page",
     "scheme_of",
     "settle_mlflow",
     "shown",
     "store_uri",
+    "view_page",
 ]

@@ -23,6 +23,7 @@ from flows.redaction import reason_of
 from flows.tracking.stores.addresses import is_sqlite, path_of, shown
 from flows.tracking.stores.answers import require_answer
 from flows.tracking.stores.databases import claimed, state_of
+from flows.tracking.stores.views import offer_view
 
 ENVIRONMENT, DATABASE = "mlflow.utils.environment", "mlflow.store.db.utils"
 TAKEN = "RESOURCE_ALREADY_EXISTS"
@@ -43,12 +44,15 @@ class Store:
 def open_store(uri: str, experiment: str) -> Store:
     """The store at an address of :func:`store_uri`, with the experiment of that name, made where it is missing.
 
+    The experiment gets a view of its runs that the UI opens by a link.
+
     Under `mlflow run` the experiment and the run are those that it has chosen.
     Raises StoreError where the store cannot be opened.
     """
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     with _opened(uri) as client:
         chosen = client.get_run(run_id).info.experiment_id if run_id else _experiment_id(client, uri, experiment)
+        offer_view(client, chosen, client.get_experiment(chosen).tags)
         return Store(uri, chosen, run_id)
 
 

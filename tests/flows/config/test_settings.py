@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flows.adapters.library_settings import rules_of, swap_tries_of
 from flows.config import CONTROLS, Settings
-from flows.config.command_line import inherit, settings_of, words_of
+from flows.config.command_line import inherit, settings_of, subject_of, words_of
 from flows.config.descriptions import bounds_of, choices_of, default_of, help_of, values_of
 from flows.config.entry_points import ENTRY_POINTS, entry_point
 from flows.config.groups import DataSettings
@@ -185,6 +185,23 @@ def test_what_a_setting_may_be_is_said_in_words(name: str, values: str) -> None:
 def test_a_number_that_no_library_takes_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}=1{'0' * 30}: must be"):
         settings_of({name: f"1{'0' * 30}"})
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("lenet5", "lenet5"),
+        ("vgg16@0.25", "vgg16@0.25"),
+        ("/home/a/networks.py:MyNet", "MyNet"),
+        ("package.module:small", "small"),
+        ("torchvision:resnet18", "resnet18"),
+        ("runs:/0123/network", "network"),
+        ("models:/digits/3", "digits/3"),
+        ("models:/m-0123", "m-0123"),
+    ],
+)
+def test_a_network_has_its_own_name_in_titles(model: str, name: str) -> None:
+    assert subject_of(Settings(model=model, dataset="/data/birds")) == f"{name} on birds"
 
 
 def test_settings_cannot_be_changed() -> None:

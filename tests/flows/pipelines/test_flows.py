@@ -5,6 +5,8 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
+import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -16,8 +18,9 @@ from flows.adapters import artifacts
 from flows.adapters.library_settings import dataset_of, network_of
 from flows.config.command_line import settings_of
 from flows.config.entry_points import ENTRY_POINTS
+from flows.stages.summaries.unit_report import unit_sections
 from formulation import Solution
-from tests.flows.small_run import SMALL, run_of
+from tests.flows.small_run import WATCHED, run_of
 
 Stages = dict[str, MlflowRun]
 
@@ -32,7 +35,7 @@ def test_there_is_one_finished_run_per_stage_below_the_main_one(main_run: Mlflow
 
 
 def test_the_settings_are_the_parameters_of_the_main_run(main_run: MlflowRun, client: MlflowClient) -> None:
-    settings = settings_of({**SMALL, "tracking_uri": client.tracking_uri})
+    settings = settings_of({**WATCHED, "tracking_uri": client.tracking_uri})
     own = ENTRY_POINTS["main"].own
     assert main_run.data.params == {name: str(getattr(settings, name)) for name in own}
     assert artifacts.logged_settings(run_of(client, main_run)) == settings
@@ -120,26 +123,109 @@ def test_the_accuracies_stand_on_the_main_run(main_run: MlflowRun, stage_runs: S
     assert "| trained |" in main_run.data.tags["mlflow.note.content"]
 
 
-def test_the_final_network_is_a_model_with_a_signature(client: MlflowClient, stage_runs: Stages) -> None:
-    retrain = stage_runs["retrain"]
-    [logged] = retrain.outputs.model_outputs
+def test_the_compacted_network_is_the_model_of_the_main_run_with_signature_and_metadata(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    [logged] = client.get_run(main_run.info.run_id).outputs.model_outputs
+    assert stage_runs["compact"].outputs.model_outputs == [logged]
+    assert not stage_runs["retrain"].outputs.model_outputs
     mlflow.set_tracking_uri(client.tracking_uri)
     model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
-    assert model.metadata.signature is not None
-    settings = artifacts.logged_settings(run_of(client, retrain))
+    [images_in], [logits] = model.metadata.signature.inputs.inputs, model.metadata.signature.outputs.inputs
+    assert (images_in.shape, images_in.type, logits.shape) == ((-1, 1, 28, 28), np.dtype(np.float32), (-1, 10))
+    retrain = run_of(client, stage_runs["retrain"])
+    settings = artifacts.logged_settings(retrain)
     dataset = dataset_of(settings)
     images = dataset.test.images[:5]
-    network = artifacts.logged_network(run_of(client, retrain), settings, dataset)
+    compacted = artifacts.logged_compacted(run_of(client, stage_runs["compact"]), settings, dataset)
     with torch.no_grad():
-        np.testing.assert_allclose(model.predict(images.numpy()), network(images).numpy(), atol=1e-5)
-    assert client.get_run(retrain.info.run_id).info.status == "FINISHED"
+        np.testing.assert_allclose(model.predict(images.numpy()), compacted(images).numpy(), atol=1e-5)
+    told = model.metadata.metadata
+    assert told["classes"] == list(dataset.classes)
+    assert told["units_kept"] == {layer: int(mask.sum()) for layer, mask in artifacts.logged_masks(retrain).items()}
+    assert told["source_run_id"] == retrain.run_id
+    assert (told["image_shape"], told["mean"], told["std"]) == ([1, 28, 28], [0.0], [1.0])
+    with run_of(client, stage_runs["compact"]).opened("compact.onnx") as path:
+        properties = {each.key: each.value for each in onnx.load(path).metadata_props}
+    assert {name: json.loads(properties[name]) for name in ("classes", "units_kept", "mean")} == {
+        name: told[name] for name in ("classes", "units_kept", "mean")
+    }
+    assert properties["source_run_id"] == retrain.run_id
 
 
-def test_the_final_network_is_logged_last_because_it_ends_the_run(client: MlflowClient, stage_runs: Stages) -> None:
-    retrain = stage_runs["retrain"]
-    [logged] = retrain.outputs.model_outputs
-    [evaluated] = client.get_metric_history(retrain.info.run_id, "test_accuracy")
-    assert evaluated.timestamp <= client.get_logged_model(logged.model_id).creation_timestamp
+def test_the_model_has_the_figures_of_the_compacted_network_and_the_run_has_them_once(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    compact = stage_runs["compact"]
+    [logged] = compact.outputs.model_outputs
+    model = client.get_logged_model(logged.model_id)
+    assert model.source_run_id == main_run.info.run_id
+    # MLflow adds those of the machine, as far as the run on top has them.
+    figures = {each.key: each.value for each in model.metrics if not each.key.startswith("system/")}
+    names = {"test_accuracy", "final_validation_accuracy", "parameters", "multiply_adds"}
+    assert figures == {name: compact.data.metrics[name] for name in names}
+    assert all(len(client.get_metric_history(compact.info.run_id, name)) == 1 for name in names)
+    assert {name: main_run.data.metrics[name] for name in ("parameters", "multiply_adds")}.items() <= figures.items()
+
+
+def test_the_network_is_registered_with_its_figures_and_is_the_champion(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    name, figures = WATCHED["register_as"], stage_runs["compact"].data.metrics
+    [first] = [each for each in client.search_model_versions(f"name='{name}'") if each.run_id == main_run.info.run_id]
+    assert client.get_model_version_by_alias(name, "champion").version == first.version == 1
+    assert first.tags["validation_accuracy"] == f"{figures['final_validation_accuracy']:.6f}"
+    counted = {each: first.tags[each] for each in ("parameters", "multiply_adds", "dataset")}
+    expected = {each: f"{figures[each]:.0f}" for each in ("parameters", "multiply_adds")}
+    assert counted == {**expected, "dataset": "digits"}
+    assert first.description.startswith("lenet5 on digits: compacted, without the removed units. Validation accuracy ")
+
+
+def test_the_machine_is_watched_on_request_and_only_then(main_run: MlflowRun, stage_runs: Stages) -> None:
+    assert main_run.data.metrics["system/system_memory_usage_megabytes"] > 0
+    assert "system/cpu_utilization_percentage" in main_run.data.metrics
+    assert not any(name.startswith("system/") for run in stage_runs.values() for name in run.data.metrics)
+
+
+def test_the_view_of_the_experiment_has_accuracy_and_size_in_front(client: MlflowClient, main_run: MlflowRun) -> None:
+    tags = client.get_experiment(main_run.info.experiment_id).tags
+    view = json.loads(tags["mlflow.sharedViewState.critical-neurons"])
+    shown = [each.removeprefix("metrics.`").rstrip("`") for each in view["columnOrder"]]
+    assert shown[:3] == ["accuracy_compacted", "parameters", "multiply_adds"]
+    assert view["columnOrder"] == view["selectedColumns"]
+    assert all(width > 8 * len(name) for name, width in zip(shown, view["columnWidths"].values(), strict=False))
+    # Those of nested runs aside, which are not in this one.
+    assert {each for each in shown if "attributes" not in each} - {"test_accuracy"} <= set(main_run.data.metrics)
+
+
+def test_the_report_names_the_most_and_the_least_critical_units_of_each_layer(
+    client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
+) -> None:
+    settings = artifacts.logged_settings(run_of(client, main_run))
+    stages = {name: run_of(client, run) for name, run in stage_runs.items()}
+    masks = artifacts.logged_masks(stages["prune"])
+    classes = dataset_of(settings).classes
+    sections = unit_sections(settings, stages, masks, classes)
+    scores, importance = artifacts.logged_scores(stages["score"]), artifacts.logged_importance(stages["score"])
+    highest, lowest = (section.parts[-1].rows for section in sections)
+    for layer, values in importance.items():
+        tops, bottoms = ([row for row in rows if row[0] == layer] for rows in (highest, lowest))
+        assert len(tops) == len(bottoms) == 3
+        assert [row[3] for row in tops] == pytest.approx(sorted(values)[: -len(tops) - 1 : -1], abs=1e-9)
+        assert [row[3] for row in bottoms] == pytest.approx(sorted(values)[: len(bottoms)], abs=1e-9)
+        for _, unit, score, _, _, kept, _ in [*tops, *bottoms]:
+            assert score == pytest.approx(scores[layer][unit], abs=1e-9)
+            assert kept == masks[layer][unit]
+    # Held up by images of the first scoring set, whose first solution says the same.
+    first = next(run for run in stages["score"].below("scoring set") if "set 1" in run.tags()["mlflow.runName"])
+    held = artifacts.logged_solution(first).scores
+    for layer, unit, *_, why in [*highest, *lowest]:
+        assert ("image" in why or "cut" in why) == (held[layer][unit] > 0)
+    with run_of(client, main_run).opened("report.html") as path:
+        text = path.read_text()
+    assert all(section.title in text for section in sections)
+    assert str(highest[0][-1]) in text
+    assert f"runs:/{stages['compact'].run_id}/compact.pt" in text
 
 
 def test_the_weights_load_without_running_code(client: MlflowClient, stage_runs: Stages, tmp_path: Path) -> None:

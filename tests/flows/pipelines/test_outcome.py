@@ -7,6 +7,7 @@ from mlflow.entities import Run as MlflowRun
 
 from flows.pipelines.outcome import look_at, outcome_lines
 from flows.tracking import Run
+from flows.tracking.stores import view_page
 from tests.flows.small_run import RunStage, run_of
 
 
@@ -35,8 +36,10 @@ def test_the_lines_of_a_main_run_have_its_figures_and_lead_to_its_files(
     for what in ("compacted network", "ONNX", "report"):
         [path] = _cells(lines, what)
         assert Path(path).is_file()
-    assert lines[-1].endswith(look_at(run_of(client, main_run)))
-    assert client.tracking_uri in lines[-1]
+    assert lines[-2].endswith(look_at(run_of(client, main_run)))
+    assert client.tracking_uri in lines[-2]
+    [place] = [each for each in lines if each.startswith("compare runs")]
+    assert place.endswith(view_page(client.tracking_uri, main_run.info.experiment_id))
 
 
 def test_a_stage_alone_has_those_that_it_continued_as_earlier(
@@ -60,7 +63,7 @@ def test_a_flow_without_such_stages_says_where_to_look_and_a_run_that_is_gone_th
 
 def test_the_way_to_the_ui_shows_no_secret() -> None:
     for address, shown in {
-        "http://user:secret@host:5000": "http://***@host:5000/#/experiments/3/runs/abc",
+        "http://user:secret@host:5000": "http://host:5000/#/experiments/3/runs/abc",
         "postgresql+psycopg2://user:secret@host/name": 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI", then http://',
         "sqlite:////tmp/mlflow.db": "mlflow ui --backend-store-uri sqlite:////tmp/mlflow.db, then http://127.0.0.1:5000/#/",
     }.items():

@@ -32,11 +32,20 @@ def test_stages_run_one_by_one_give_what_the_main_run_gave(
     run_stage: RunStage, client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
 ) -> None:
     scored = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2")
-    pruned = run_stage("prune", run_id=scored, threshold="0.2", draws="2")
-    retrained = run_stage("retrain", run_id=_child(client, pruned, "prune").info.run_id)
+    named = {"register_as": "masked", "champion_rule": "multiply_adds"}
+    pruned = run_stage("prune", run_id=scored, threshold="0.2", draws="2", **named)
+    retrained = run_stage("retrain", run_id=_child(client, pruned, "prune").info.run_id, **named)
     for stage, run_id in (("prune", pruned), ("retrain", retrained)):
         metrics = _child(client, run_id, stage).data.metrics
         assert metrics["test_accuracy"] == stage_runs[stage].data.metrics["test_accuracy"]
+    # Both are masked, not smaller: the second cannot win by its size.
+    versions = {int(each.version): each for each in client.search_model_versions("name='masked'")}
+    assert [versions[number].run_id for number in (1, 2)] == [pruned, retrained]
+    assert client.get_model_version_by_alias("masked", "champion").version == 1
+    before = client.get_run(scored).data.params
+    assert "register_as" not in before
+    dense = Run(client.tracking_uri, main_run.info.experiment_id, stage_runs["prune"].info.run_id).json("removal.json")
+    assert {versions[number].tags["multiply_adds"] for number in (1, 2)} == {str(dense["multiply_adds_before"])}
 
 
 def test_stored_solutions_hold_when_checked_again(

@@ -12,6 +12,9 @@ from mlflow import MlflowClient
 from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from flows.pipelines.outcome import look_at
+from flows.tracking import Run
+from flows.tracking.stores import view_page
 from tests.flows.backends.servers import tracking_server
 from tests.flows.small_run import SMALL, RunStage, store_in
 from tests.flows.ui.browser import Browser, all_drawn, browser, chromium, curves_page, runs_page
@@ -98,6 +101,36 @@ def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_st
         seen.keep(f"masks_step_{step}")
         page.keyboard.press("ArrowRight")
     assert all(before != after for before, after in pairwise(pictures))
+
+
+def test_the_view_that_a_flow_names_shows_accuracy_and_size_first_and_the_models(shown: Shown, seen: Browser) -> None:
+    address = view_page(shown.server, shown.experiment)
+    page = seen.open(address)
+    header = "[role=columnheader][col-id='metrics.`{}`']"
+    page.locator(header.format("accuracy_compacted")).wait_for()
+    page.get_by_text("network", exact=True).nth(len(shown.tops) - 1).wait_for()
+    seen.keep("view")
+    places = {
+        name: box["x"]
+        for name in ("accuracy_compacted", "parameters", "multiply_adds", "accuracy_retrained", "accuracy_pruned")
+        if (box := page.locator(header.format(name)).bounding_box())
+    }
+    assert list(places) == sorted(places, key=lambda name: places[name])
+    assert len(places) == 5
+    for top in shown.tops:
+        assert page.get_by_text(shown.client.get_run(top).info.run_name, exact=True).count()
+
+
+def test_the_page_of_a_run_that_a_flow_names_shows_its_description_and_its_model(shown: Shown, seen: Browser) -> None:
+    run = Run(shown.server, shown.experiment, shown.tops[0])
+    page = seen.open(look_at(run))
+    page.get_by_role("heading", name=shown.client.get_run(run.run_id).info.run_name).wait_for()
+    page.get_by_text("accuracy_compacted").first.wait_for()
+    [model] = shown.client.get_run(run.run_id).outputs.model_outputs
+    seen.keep("run")
+    page = seen.open(f"{shown.server}/#/experiments/{shown.experiment}/models/{model.model_id}")
+    page.get_by_text("multiply_adds", exact=True).first.wait_for()
+    seen.keep("model")
 
 
 def test_scores_of_two_runs_are_compared_unit_by_unit(shown: Shown, seen: Browser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,13 @@ class Exported:
 
 
 def export_program(
-    model: nn.Module, example_input: Tensor, path: str | Path, *, tolerance: float = 1e-4, seed: int = 0
+    model: nn.Module,
+    example_input: Tensor,
+    path: str | Path,
+    *,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+    metadata: Mapping[str, str] | None = None,
 ) -> Exported:
     """Write the model, in evaluation mode, as a torch.export program (.pt2) for batches of any size.
 
@@ -57,6 +63,7 @@ def export_program(
         path: of the file, ending in .pt2.
         tolerance: largest difference, as a part of the outputs' scale.
         seed: of the random images.
+        metadata: text by name that the file holds as extra files (`torch.export.load(path, extra_files={name: ""})`).
 
     Returns:
         What was written, with the difference found.
@@ -70,7 +77,7 @@ def export_program(
     program = _program(still, example_input)
 
     def write(partial: Path) -> Callable[[Tensor], Tensor]:
-        torch.export.save(program, partial)
+        torch.export.save(program, partial, extra_files=dict(metadata or {}))
         loaded: Callable[[Tensor], Tensor] = torch.export.load(partial).module()
         return loaded
 
@@ -78,7 +85,13 @@ def export_program(
 
 
 def export_onnx(
-    model: nn.Module, example_input: Tensor, path: str | Path, *, tolerance: float = 1e-4, seed: int = 0
+    model: nn.Module,
+    example_input: Tensor,
+    path: str | Path,
+    *,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+    metadata: Mapping[str, str] | None = None,
 ) -> Exported:
     """Write the model, in evaluation mode, as one ONNX file: input "images" [n, ...], output "logits" [n, classes].
 
@@ -90,6 +103,7 @@ def export_onnx(
         path: of the file, ending in .onnx.
         tolerance: largest difference, as a part of the outputs' scale.
         seed: of the random images.
+        metadata: text by name that the file holds as its `metadata_props`.
 
     Returns:
         What was written, with the difference found.
@@ -124,6 +138,8 @@ def export_onnx(
                 f"model {type(model).__name__} cannot be exported to ONNX: {what}; "
                 f"replace it in the model, or use export_program"
             ) from error
+        if metadata:
+            _add_properties(partial, metadata)
         return _onnx_session(partial, (1, *example_input.shape[1:]), weight_type(still))
 
     return _write_compared(still, example_input, target, write, tolerance, seed)
@@ -179,6 +195,14 @@ def _onnx_session(path: Path, shape: Sequence[int], kind: torch.dtype) -> Callab
             f"export in float32, or use export_program"
         ) from error
     return run
+
+
+def _add_properties(path: Path, metadata: Mapping[str, str]) -> None:
+    import onnx  # here, because it takes its time to import
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
 
 
 def _write_compared(

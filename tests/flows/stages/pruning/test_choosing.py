@@ -150,7 +150,7 @@ def test_a_network_loses_units_while_it_is_trained(
     run_stage: RunStage, client: MlflowClient, words: dict[str, str]
 ) -> None:
     scoring = {"images_per_class": "1", "scoring_sets": "1", "gate": "linear", "layer_weight": "total"}
-    above = run_stage("gradual", model="fc2", share="0.5", steps="2", **scoring, **words)
+    above = run_stage("gradual", model="fc2", share="0.5", steps="2", register_as=words["when"], **scoring, **words)
     run = tracking.find_stage(tracking.find_run(client.tracking_uri, above), "gradual")
     masks = artifacts.logged_masks(run)
     assert all(mask.sum() == len(mask) / 2 for mask in masks.values())
@@ -167,6 +167,7 @@ def test_a_network_loses_units_while_it_is_trained(
     tags = run.tags()
     assert tags["certificate.status"] == "optimal"
     assert "mlflow.note.content" not in tags
+    assert client.get_model_version_by_alias(words["when"], "champion").run_id == above
     smaller = tracking.find_stage(
         tracking.find_run(client.tracking_uri, run_stage("compact", run_id=above, export="torch")), "compact"
     )

@@ -120,7 +120,14 @@ def test_a_run_of_several_stages_gives_its_retrained_network_and_a_prune_run_its
     for run, stage in ((main_run, "retrain"), (stage_runs["score"], "retrain"), (stage_runs["prune"], "prune")):
         found = tracking.find_stage(run_of(client, run), *ENTRY_POINTS["compact"].continues)
         assert found.run_id == stage_runs[stage].info.run_id
-    compact = _stage(client, run_stage("compact", run_id=stage_runs["prune"].info.run_id, export="none"), "compact")
+    compact = _stage(
+        client,
+        run_stage("compact", run_id=stage_runs["prune"].info.run_id, export="none", register_as="compacted"),
+        "compact",
+    )
+    [version] = client.search_model_versions("name='compacted'")
+    assert version.run_id == compact.data.tags["mlflow.parentRunId"]
+    assert version.tags["multiply_adds"] == f"{compact.data.metrics['multiply_adds']:.0f}"
     assert compact.data.tags["from.prune"] == stage_runs["prune"].info.run_id
     assert compact.data.metrics["test_accuracy"] == stage_runs["prune"].data.metrics["test_accuracy"]
     assert not {"compact.pt2", "compact.onnx"} & _artifacts(client, compact)
