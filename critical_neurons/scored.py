@@ -12,17 +12,16 @@ import formulation
 from critical_neurons.loaders import read_scoring_set
 from critical_neurons.score_result import ScoreResult
 from formulation import InvalidSetting, ScoreSettings
-from naming import did_you_mean
+from naming import USUAL_IMAGES, did_you_mean
 
-# Scores that agree between image sets: docs/guides/cnn-settings.md.
-DEFAULTS = ScoreSettings(gate="linear", radius=0.0, loss_weight=0.1)
+DEFAULTS = ScoreSettings()
 
 
 def score(
     network: nn.Module,
     data: Any,
     *,
-    images: int = 200,
+    images: int = USUAL_IMAGES,
     settings: ScoreSettings = DEFAULTS,
     device: str = "cpu",
     **changes: Any,

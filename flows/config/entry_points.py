@@ -53,6 +53,8 @@ GRADUAL = (
     *settings_in(RemovalSettings, without=["schedule", *REFIT]),
 )
 RETRAIN, COMPACT = settings_in(RetrainingSettings), settings_in(CompactionSettings)
+# Where many masks are compared, each is what the scores alone say, at the cost of no search.
+BY_SCORE = {"selection": "threshold"}
 MACHINE = (*settings_in(MachineSettings, without=["seed"]), *settings_in(StoreSettings))
 
 
@@ -151,7 +153,7 @@ ENTRY_POINTS = {
                 *settings_in(TransferSettings),
                 *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
             ),
-            defaults={"dataset": "mnist"},
+            defaults={"dataset": "mnist", **BY_SCORE},
         ),
         EntryPoint(
             "reproduce",
@@ -178,6 +180,7 @@ ENTRY_POINTS = {
                 "seed",
                 *MACHINE,
             ),
+            defaults=BY_SCORE,
         ),
         EntryPoint(
             "robustness",
@@ -186,7 +189,7 @@ ENTRY_POINTS = {
                 *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *SOLVE, *BLOCKS, *RUNNER),
                 *(*SELECT_BY_SCORE, *REFIT, "seed", *MACHINE),
             ),
-            defaults={"dataset": "mnist", "scoring_sets": "25"},
+            defaults={"dataset": "mnist", "scoring_sets": "25", **BY_SCORE},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),
     )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flows.adapters import score_settings_of
 from flows.config.command_line import chosen, settings_of, words_of
 from flows.config.descriptions import help_of
 from flows.config.entry_points import ENTRY_POINTS
@@ -10,7 +11,6 @@ from flows.config.settings import PRESETS, Settings
 from flows.errors import SettingsError
 from flows.pipelines.experiments.reproduce import published_of
 from flows.pipelines.stage_runs import run_title
-from formulation import ScoreSettings
 
 MAIN = ENTRY_POINTS["main"]
 PUBLISHED = {"preset": "published"}
@@ -20,10 +20,11 @@ def test_published_is_the_program_of_the_paper() -> None:
     settings = settings_of(with_preset(MAIN, PUBLISHED))
     table = published_of(Settings(threshold=0.1))
     assert settings == table.model_copy(update=PUBLISHED)
-    usual = ScoreSettings()
-    for name in ("gate", "loss_weight", "radius", "relax"):
-        assert getattr(settings, name) == getattr(usual, name)
+    program = score_settings_of(settings)
+    assert (program.gate, program.loss_weight, program.radius, program.relax) == ("published", 5.0, 1e-5, True)
+    assert program.layer_weight == "kernel"
     assert (settings.images_per_class, settings.scoring_sets, settings.refit) == (1, 1, "false")
+    assert (settings.selection, settings.threshold) == ("threshold", 0.1)
 
 
 def test_what_is_given_wins_also_where_it_is_the_default() -> None:
