@@ -174,7 +174,7 @@ def _require_read(point: EntryPoint, settings: Settings) -> None:
     for name, readers in unread_settings(settings).items():
         if name in given:
             raise SettingsError(
-                f"{name}={given[name]} says nothing to selection={settings.selection}, the default here: give "
+                f"{name}={given[name]} says nothing to selection={settings.selection}: give "
                 f"selection={' or '.join(readers)} too, or leave {name} out"
             )
 

@@ -123,7 +123,7 @@ def _programs() -> list[BadInput]:
         ("robustness", {"selection": "program"}, "selection=program reads no scores"),
         ("main", {"selection": "budget", "budget": "0.0001"}, "the nearest that can is 0.00"),
         ("main", {"schedule": "iterative"}, "selection=tolerance cannot be taken in steps"),
-        ("main", {"threshold": "0.2"}, "threshold=0.2 says nothing to selection=tolerance, the default here"),
+        ("main", {"threshold": "0.2"}, "threshold=0.2 says nothing to selection=tolerance: give"),
         ("gradual", {"budget": "0.2"}, "give selection=budget too, or leave budget out"),
         ("main", {"schedule": "iterative", "selection": "share", "share": "0.99"}, "empty a layer"),
         ("main", {"schedule": "iterative", "selection": "share", "share": "0"}, "share=0 leaves nothing"),
