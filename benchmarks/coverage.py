@@ -42,7 +42,7 @@ HEAD = (
     "| network | lowered: layers scored, not | differentiated: layers scored, not | units | status | rounds | "
     "layers prune takes | compacted equal to masked | CPU s | peak GB |"
 )
-SETTINGS = ScoreSettings(gate="linear", radius=0, gap=1e-3, derivatives="autograd")
+SETTINGS = ScoreSettings(gate="linear", loss_weight=5.0, gap=1e-3, derivatives="autograd")
 
 
 def settled(name: str) -> nn.Module:

@@ -28,6 +28,7 @@ PATIENCE = 120.0  # seconds that a server may take to start on busy cores
 ENOUGH = 2000  # training images of the heads, which are trained anew by every flow
 HOST = "127.0.0.1"
 SCORED = {
+    "loss_weight": "5",
     "blocks": "auto", "head_epochs": "1", "layer_weight": "total", "gap": "0.001", "scoring_sets": "1",
     "images_per_class": "50", "task_runner": "dask", "cache": "none",
 }  # fmt: skip

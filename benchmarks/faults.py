@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.flow_commands import FORMER_DEFAULTS
 from flows import stages, tracking
 from flows.adapters import artifacts
 from flows.adapters.library_settings import dataset_of
@@ -45,7 +46,10 @@ from formulation import FormulationError
 from tests.flows.small_run import store_in
 from training import TrainingError
 
-WORDS = {"model": "fc2", "epochs": "1", "images_per_class": "1", "scoring_sets": "1", "compare": "random", "draws": "1"}
+WORDS = {
+    **FORMER_DEFAULTS,
+    **{"model": "fc2", "epochs": "1", "images_per_class": "1", "scoring_sets": "1", "compare": "random", "draws": "1"},
+}
 OWN = (FlowError, FormulationError, TrainingError)
 HARMLESS, NAMED, REFUSED, DIFFERENT, FOREIGN = "harmless", "named and redone", "refused", "DIFFERENT", "FOREIGN ERROR"
 OUTCOMES = (HARMLESS, NAMED, REFUSED, DIFFERENT, FOREIGN)

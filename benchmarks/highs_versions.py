@@ -82,7 +82,9 @@ def main() -> int:
     version = ""
     for number, trial in enumerate(itertools.islice(trials(chosen.seed), chosen.programs)):
         for threads, presolve in itertools.product(THREADS, PRESOLVE):
-            settings = ScoreSettings(relax=False, threads=threads, solver_options={"presolve": presolve})
+            settings = ScoreSettings(
+                gate="published", relax=False, threads=threads, solver_options={"presolve": presolve}
+            )
             session = IsolatedHighsSession(trial.program, settings)
             process = session.process = process or session.process  # started once for all
             session.add_cuts("rows", trial.rows)

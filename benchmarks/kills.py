@@ -24,13 +24,15 @@ from typing import Any
 
 from prefect.testing.utilities import prefect_test_harness
 
+from benchmarks.flow_commands import FORMER_DEFAULTS
 from benchmarks.kill_cell import Command, Span, log_of, outcome, struck, undisturbed
 from tests.flows.resume.snapshot import Seen
 
-SMALL = {"model": "fc3", "epochs": "4", "images_per_class": "1", "draws": "2", "threshold": "0.2"}
+SMALL = {**FORMER_DEFAULTS, "model": "fc3", "epochs": "4", "images_per_class": "1", "draws": "2", "threshold": "0.2"}
 SMALLER = SMALL | {"model": "fc2", "epochs": "1", "draws": "1", "export": "none"}
 MAIN = {"scoring_sets": "2"}
-SCORE = {"scoring_sets": "6", "images_per_class": "1", "task_runner": "processes", "workers": "2"}
+PROGRAM = {name: FORMER_DEFAULTS[name] for name in ("gate", "loss_weight")}
+SCORE = {**PROGRAM, "scoring_sets": "6", "images_per_class": "1", "task_runner": "processes", "workers": "2"}
 SERVER = 240  # seconds in which the Prefect server has to start
 TRIES = 20  # moments drawn until one falls before the command's end
 

@@ -69,8 +69,8 @@ def main() -> int:
 def settings_of(gate: str, limit: float) -> ScoreSettings:
     """Settings with that gate, at the radius that is usual for it."""
     if gate == "pattern":
-        return ScoreSettings(gate="pattern", radius=0.0, time_limit=limit)
-    return ScoreSettings(gate="published", time_limit=limit)
+        return ScoreSettings(gate="pattern", loss_weight=5.0, time_limit=limit)
+    return ScoreSettings(gate="published", radius=1e-5, loss_weight=5.0, time_limit=limit)
 
 
 def timed(model: nn.Module, images: Tensor, labels: Tensor, settings: ScoreSettings) -> tuple[float, str]:

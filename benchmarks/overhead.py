@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 
 import formulation
 import training
+from benchmarks.flow_commands import FORMER_DEFAULTS
 from flows.adapters import library_settings
 from flows.config.entry_points import entry_point
 from flows.config.settings import Settings
@@ -29,7 +30,7 @@ from flows.execution.log_lines import write_log_lines
 from flows.pipelines.flows import run_flow
 from flows.pipelines.preparation import prepare_flow
 
-WORDS = {"epochs": "5", "export": "none"}
+WORDS = {"epochs": "5", "export": "none", **FORMER_DEFAULTS}
 RULES = ("random", "critical")
 STAGES = ("train", "score", "prune", "retrain", "compact")
 TARGETS = {"a run": 10.0, "a stage": 2.0, "resuming": 5.0}  # seconds

@@ -39,12 +39,12 @@ CACHE = Path.home() / ".cache" / "critical-neurons"
 MODELS = {"lenet5": "LeNet-5", "fc3": "FC-3"}
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 KEPT_IMAGES = 1000  # what the other benchmarks keep beside these networks; not read here
-DEFAULT = ScoreSettings(gate="pattern", radius=0.0, threads=1)
-AGREEING = replace(DEFAULT, gate="linear", loss_weight=0.1)
+PATTERN = ScoreSettings(gate="pattern", radius=0.0, loss_weight=5.0, threads=1)
+AGREEING = replace(PATTERN, gate="linear", loss_weight=0.1)  # the defaults
 # As many images of each class as 25 disjoint sets leave: Fashion-MNIST's LeNet-5 has 331 shirts that it gets right.
 LARGEST = {"mnist": 20, "fashion_mnist": 13}
-VARIANTS = {"default": DEFAULT, "agreeing": AGREEING}
-DEFAULT_IMAGES = 5
+VARIANTS = {"pattern": PATTERN, "agreeing": AGREEING}
+FEW_IMAGES = 5
 SHARES = (30, 50)  # percent of every layer's units removed
 PRUNED_SETS = 5
 HEAD = (
@@ -77,7 +77,7 @@ def measure(
 
 def images_per_class(variant: str, dataset: str) -> int:
     """How many images of each class a scoring set has."""
-    return DEFAULT_IMAGES if variant == "default" else LARGEST[dataset]
+    return FEW_IMAGES if variant == "pattern" else LARGEST[dataset]
 
 
 def row(title: str, variant: str, metrics: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 
-from benchmarks.flow_commands import head_of, named, options_of, row_of, run_of_command
+from benchmarks.flow_commands import FORMER_DEFAULTS, head_of, named, options_of, row_of, run_of_command
 from flows import tracking
 
 EXPERIMENT = "benchmark: transfer"
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run every chosen cell and print the tables; 1 where a cell failed."""
     chosen = _chosen(arguments)
     store = tracking.open_store(tracking.store_uri(chosen.tracking_uri), EXPERIMENT)
-    words = {"epochs": str(chosen.epochs), "seed": chosen.seed, "seeds": str(SEEDS), **dict(chosen.set)}
+    words = {"epochs": str(chosen.epochs), "seed": chosen.seed, "seeds": str(SEEDS)}
+    words |= {**FORMER_DEFAULTS, **dict(chosen.set)}
     print(*head_of(TARGET_HEAD, ON_TARGET), sep="\n", flush=True)
     on_source = []
     for model, pair in product(chosen.models.split(","), chosen.pairs.split(",")):

@@ -28,13 +28,17 @@ from typing import Any
 
 from prefect.testing.utilities import prefect_test_harness
 
+from benchmarks.flow_commands import FORMER_DEFAULTS
 from benchmarks.kill_cell import Command, Span, begun, is_told, log_of, outcome, undisturbed, wait
 from tests.flows.backends.servers import PostgreSQL, PrefectServer, TrackingServer
 from tests.flows.execution.runners.clusters import Cluster
 from tests.flows.resume.snapshot import Seen, differences
 from tests.flows.small_run import store_in
 
-WORDS = {"model": "fc2", "epochs": "2", "images_per_class": "1", "scoring_sets": "2", "draws": "2", "export": "none"}
+WORDS = {
+    **FORMER_DEFAULTS,
+    **{"model": "fc2", "epochs": "2", "images_per_class": "1", "scoring_sets": "2", "draws": "2", "export": "none"},
+}
 DASK = {"task_runner": "dask", "workers": "1"}
 SERVER = 240  # seconds in which a Prefect server has to start
 LONGEST = 300.0  # seconds in which a command has to end

@@ -20,9 +20,10 @@ from critical_neurons.removal_trial import Trial, Trials
 from critical_neurons.score_result import ScoreResult
 from critical_neurons.scored import DEFAULTS, changed, score
 from formulation import ScoreSettings
+from naming import USUAL_IMAGES, USUAL_REFIT_IMAGES, USUAL_TOLERANCE
 from training import Limits, Masks, Scores, SelectionError
 
-USUAL = Goal("tolerance", 0.5)
+USUAL = Goal("tolerance", USUAL_TOLERANCE)
 HELD_BACK = 4  # every fourth image measures accuracy, where no others are given to
 
 
@@ -41,8 +42,8 @@ def prune(
     floor: int = 1,
     round_to: int = 1,
     leave_alone: Sequence[str] = (),
-    images: int = 200,
-    refit_images: int = 1000,
+    images: int = USUAL_IMAGES,
+    refit_images: int = USUAL_REFIT_IMAGES,
     most_images: int = 10_000,
     settings: ScoreSettings = DEFAULTS,
     threads: int | None = None,

@@ -12,10 +12,9 @@ import formulation
 from critical_neurons.loaders import read_scoring_set
 from critical_neurons.score_result import ScoreResult
 from formulation import InvalidSetting, ScoreSettings
-from naming import did_you_mean
+from naming import USUAL_IMAGES, did_you_mean
 
-# Scores that agree between image sets: docs/guides/cnn-settings.md.
-DEFAULTS = ScoreSettings(gate="linear", radius=0.0, loss_weight=0.1)
+DEFAULTS = ScoreSettings()
 # The paper's program, as `preset=published` of the flows has it: docs/results/published-table.md.
 PUBLISHED = ScoreSettings(gate="published", radius=1e-5, loss_weight=5.0, layer_weight="kernel")
 
@@ -24,7 +23,7 @@ def score(
     network: nn.Module,
     data: Any,
     *,
-    images: int = 200,
+    images: int = USUAL_IMAGES,
     settings: ScoreSettings = DEFAULTS,
     device: str = "cpu",
     **changes: Any,

@@ -9,14 +9,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from formulation.errors import InvalidSetting
-from naming import FIRST_ORDER, CutForm, DerivativesOf, GateName, LayerWeight
+from naming import (
+    FIRST_ORDER,
+    USUAL_GATE,
+    USUAL_LOSS_WEIGHT,
+    USUAL_RADIUS,
+    CutForm,
+    DerivativesOf,
+    GateName,
+    LayerWeight,
+)
 
 LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """The settings of one score call.
+    """The settings of one score call; the paper's are gate="published", loss_weight=5, radius=1e-5.
 
     Attributes:
         loss_weight: weight of the mean cross-entropy in the objective (lambda in the paper), > 0.
@@ -44,9 +53,9 @@ class ScoreSettings:
         InvalidSetting: a value outside its range, named with the range.
     """
 
-    loss_weight: float = 5.0
-    radius: float = 1e-5
-    gate: GateName = "published"
+    loss_weight: float = USUAL_LOSS_WEIGHT
+    radius: float = USUAL_RADIUS
+    gate: GateName = USUAL_GATE
     relax: bool = True
     layer_weight: LayerWeight = "units"
     solver: str = "highs"

@@ -56,6 +56,7 @@ from flows.adapters.unit_selection import (
     require_budget,
     scores_compare,
     select,
+    unread_settings,
 )
 
 __all__ = [
@@ -108,6 +109,7 @@ __all__ = [
     "swap_tries_of",
     "tags_of",
     "thresholds_of",
+    "unread_settings",
     "vouched",
     "whole_instance",
     "without_heads",

@@ -67,9 +67,10 @@ def scoring_in_words(settings: Settings) -> str:
     """How the settings score, in a sentence's part."""
     per = [*(["block"] if by_block(settings) else []), *(["class"] if settings.by_class else [])]
     apart = f", one for each {' and '.join(per)}" if per else ""
+    sets = "one scoring set" if settings.scoring_sets == 1 else f"{settings.scoring_sets} scoring sets"
     return (
-        f"every unit scored by a mixed-integer program{apart} ({settings.gate} gate, {settings.scoring_sets} scoring "
-        f"sets of {settings.images_per_class} images per class)"
+        f"every unit scored by a mixed-integer program{apart} ({settings.gate} gate, {sets} of "
+        f"{settings.images_per_class} images per class)"
     )
 
 

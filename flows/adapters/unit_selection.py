@@ -1,7 +1,7 @@
 """Selection of units by the settings: over ranked units, within limits and a budget."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,16 @@ from training import Limits, Masks, Scores, Selection, Selector, UnitCosts
 
 TERMS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "latency": "measured latency"}
 BY_SCORE = ("threshold", "layer_mean")
+# Settings that say how much goes, each with the selections that read it.
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "threshold": ("threshold",),
+    "share": ("share", "quantile", "program"),
+    "budget": ("budget",),
+    "budget_on": ("budget",),
+    "refit_weight": ("program",),
+    "temperature": ("program",),
+    "tolerance": ("tolerance",),
+}
 NOT_IN_STEPS = (*BY_SCORE, "program", "tolerance")
 
 
@@ -38,6 +48,11 @@ def free_layers(settings: Settings, widths: dict[str, int]) -> tuple[str, ...]:
     if not found:
         raise SettingsError(f"leave_alone={settings.leave_alone} leaves no layer to prune: name fewer")
     return found
+
+
+def unread_settings(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """The settings that say how much goes to other selections than the chosen one, each with those selections."""
+    return {name: readers for name, readers in READ_BY.items() if settings.selection not in readers}
 
 
 def account_of(settings: Settings, network: nn.Module, widths: dict[str, int], example: Tensor) -> UnitCosts | None:

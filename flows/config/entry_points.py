@@ -43,7 +43,7 @@ SOLVE, RUNNER = settings_in(ProgramSettings), settings_in(RunnerSettings)
 BLOCKS = settings_in(BlockSettings, without=["by_class"])
 PROGRAM = (*SOLVE, *settings_in(BlockSettings), *RUNNER, *settings_in(ExplanationSettings))
 SELECT = settings_in(SelectionSettings)
-SELECT_BY_SCORE = settings_in(SelectionSettings, without=["rule"])
+SELECT_EXPERIMENT_DEFAULTS = settings_in(SelectionSettings, without=["rule"])
 PRESET, REGISTRY = settings_in(PresetSettings), settings_in(RegistrySettings)
 PRUNE = (*SELECT, *settings_in(RemovalSettings, without=["when", "every"]), *settings_in(ComparisonSettings))
 REFIT = ("refit", "refit_images")
@@ -53,6 +53,8 @@ GRADUAL = (
     *settings_in(RemovalSettings, without=["schedule", *REFIT]),
 )
 RETRAIN, COMPACT = settings_in(RetrainingSettings), settings_in(CompactionSettings)
+# Where many masks are compared, each is what the scores alone say, at the cost of no search.
+EXPERIMENT_DEFAULTS = {"selection": "threshold"}
 MACHINE = (*settings_in(MachineSettings, without=["seed"]), *settings_in(StoreSettings))
 
 
@@ -151,7 +153,7 @@ ENTRY_POINTS = {
                 *settings_in(TransferSettings),
                 *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *PROGRAM, *SELECT, "draws", "seed", *MACHINE),
             ),
-            defaults={"dataset": "mnist"},
+            defaults={"dataset": "mnist", **EXPERIMENT_DEFAULTS},
         ),
         EntryPoint(
             "reproduce",
@@ -173,20 +175,21 @@ ENTRY_POINTS = {
                 *PRESET,
                 *SAMPLE,
                 *PROGRAM,
-                *SELECT_BY_SCORE,
+                *SELECT_EXPERIMENT_DEFAULTS,
                 *REFIT,
                 "seed",
                 *MACHINE,
             ),
+            defaults=EXPERIMENT_DEFAULTS,
         ),
         EntryPoint(
             "robustness",
             "how far scores depend on the images that they are computed from",
             (
                 *(*DATA, *NETWORK, *FIT, *PRESET, *SAMPLE, *SOLVE, *BLOCKS, *RUNNER),
-                *(*SELECT_BY_SCORE, *REFIT, "seed", *MACHINE),
+                *(*SELECT_EXPERIMENT_DEFAULTS, *REFIT, "seed", *MACHINE),
             ),
-            defaults={"dataset": "mnist", "scoring_sets": "25"},
+            defaults={"dataset": "mnist", "scoring_sets": "25", **EXPERIMENT_DEFAULTS},
         ),
         EntryPoint("test", "run the project's tests", ("suite",)),
     )

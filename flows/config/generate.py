@@ -110,8 +110,8 @@ def _parameters() -> str:
         "",
         f"<!-- {MADE} -->",
         "",
-        "Every flow takes its parameters in the same words: `mlflow run . -e prune -P run_id=<id> -P threshold=0.3`,",
-        "`python -m flows prune --run_id <id> --threshold 0.3`, a form of Prefect's UI. A flow that continues an",
+        "Every flow takes its parameters in the same words: `mlflow run . -e prune -P run_id=<id> -P tolerance=1`,",
+        "`python -m flows prune --run_id <id> --tolerance 1`, a form of Prefect's UI. A flow that continues an",
         "earlier run takes what is not its own from that run. `python -m flows <flow> --help` lists those of one flow.",
     ]
     for group in GROUPS:

@@ -114,7 +114,8 @@ def _proofs(stages: Mapping[str, Run]) -> list[str]:
     if score := stages.get("score"):
         metrics, status = score.metrics(), score.tags().get("certificate.status", "")
         if status and "largest_gap" in metrics:
-            words = f"scores {status} in {metrics['programs']:.0f} programs, largest gap {metrics['largest_gap']:.1e}"
+            programs = "one program" if metrics["programs"] == 1 else f"{metrics['programs']:.0f} programs"
+            words = f"scores {status} in {programs}, largest gap {metrics['largest_gap']:.1e}"
             lines.append(f"{'proved':<20}{words}; accuracies are measured, not proved")
     if (prune := stages.get("prune")) and (status := prune.tags().get("mask.status", "")):
         lines.append(f"{'proved':<20}mask {status}, gap {prune.metrics()['mask.gap']:.1e}, of the network linearised")

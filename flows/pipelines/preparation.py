@@ -27,9 +27,10 @@ from flows.adapters import (
     require_named,
     score_settings_of,
     scoring_sets_of,
+    unread_settings,
 )
 from flows.cache import cache_of
-from flows.config import EntryPoint, Settings, inherit, points_of, require_words, settings_of, with_preset
+from flows.config import EntryPoint, Settings, chosen, inherit, points_of, require_words, settings_of, with_preset
 from flows.errors import SettingsError
 from flows.execution import keep_secrets_in, require_runner
 from flows.pipelines.experiments import SNIP, cells_of, on_target, own_of, published_of, require_transfer, with_shape
@@ -128,6 +129,7 @@ def _check_selection(
     point: EntryPoint, settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset
 ) -> None:
     """Whatever selection, limits, budget and schedule have against the network, from its shapes alone."""
+    _require_read(point, settings)
     if settings.selection == "threshold" and settings.rule != "program":
         raise SettingsError(
             f"selection=threshold is one of the program's scores, found rule={settings.rule}: give selection="
@@ -164,6 +166,19 @@ def _check_selection(
         training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
 
 
+def _require_read(point: EntryPoint, settings: Settings) -> None:
+    """Raise SettingsError for a setting of another selection that was chosen where the selection was not."""
+    given = chosen(point, settings)
+    if "selection" in given:
+        return
+    for name, readers in unread_settings(settings).items():
+        if name in given:
+            raise SettingsError(
+                f"{name}={given[name]} says nothing to selection={settings.selection}: give "
+                f"selection={' or '.join(readers)} too, or leave {name} out"
+            )
+
+
 def _check_blocks(point: EntryPoint, settings: Settings, dataset: Dataset) -> None:
     """Whatever is against cutting the network, and against the heads of its blocks."""
     if settings.fit_by == "block" and not by_block(settings):
@@ -186,7 +201,7 @@ def _check_cells(settings: Settings) -> None:
     for cell in cells_of(settings.model_copy(update={"seeds": 1})):
         dataset = dataset_of(cell)
         network, example = network_of(cell, dataset), dataset.train.images[:1]
-        training.consumers(network, example, formulation.outline(network, example, cell.gate).units)
+        training.consumers(network, example, formulation.outline(network, example, published_of(cell).gate).units)
         _check_fitting(cell, network, "epochs")
         for variant in (published_of(cell), own_of(cell), cell.model_copy(update=dict(SNIP))):
             _check_scoring_images(variant, dataset)

@@ -3,7 +3,7 @@
 import pytest
 
 import training
-from benchmarks.robustness import AGREEING, DEFAULT, measure, row
+from benchmarks.robustness import AGREEING, PATTERN, measure, row
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def fitted():
 def test_one_set_scored_again_and_again_agrees_with_itself_and_different_sets_less(fitted):
     network, dataset = fitted
     sets = training.draw_sets(network, dataset.validation, sets=3, images_per_class=2, classes=dataset.classes, seed=0)
-    same = measure(network, dataset, [sets[0]] * 3, DEFAULT)
-    different = measure(network, dataset, sets, DEFAULT)
+    same = measure(network, dataset, [sets[0]] * 3, PATTERN)
+    different = measure(network, dataset, sets, PATTERN)
     layers = [name for name in same if name.startswith("scores_min.")]
     assert layers
     assert all(same[name] == pytest.approx(1.0) for name in layers)

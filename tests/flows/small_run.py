@@ -12,7 +12,10 @@ from mlflow.entities import Run as MlflowRun
 
 from flows.tracking import Run
 
-SMALL = {"epochs": "4", "images_per_class": "1", "scoring_sets": "2", "draws": "2", "threshold": "0.2"}
+# The program that tests of flows lean on, and what goes by its scores, wherever the defaults go.
+PATTERN = {"gate": "pattern", "loss_weight": "5.0"}
+LOW_SCORES = {"selection": "threshold", "threshold": "0.2"}
+SMALL = {"epochs": "4", "images_per_class": "1", "scoring_sets": "2", "draws": "2", **PATTERN, **LOW_SCORES}
 
 # Of the run that all share: its network is registered, and the machine is watched.
 WATCHED = {**SMALL, "register_as": "small", "system_metrics": "true"}

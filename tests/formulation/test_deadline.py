@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import ScoreSettings, TimeLimitReached, check, keep_within, lower, propose, score
+from formulation import TimeLimitReached, check, keep_within, lower, propose, score
 from formulation.deadline import NEVER, Deadline
 from formulation.errors import InvalidModel, SolverFailed
 from formulation.lowering import pace
 from formulation.lowering.pace import copied, require_finite
 from formulation.solve.separation import Separation, complete
 from tests.formulation.cases import conv_pool, dense
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=6)
-SETTINGS = ScoreSettings(radius=0.1, gap=1e-7, loss_weight=20)
+SETTINGS = paper_settings(radius=0.1, gap=1e-7, loss_weight=20)
 BUSY = 2.0  # s: what others on the machine may add to a step that was begun; docs/limits.md has a quiet one's figures
 
 
@@ -135,7 +136,7 @@ def slow(width: int = 1500, images: int = 200) -> tuple[nn.Module, torch.Tensor,
 def test_a_whole_call_ends_within_its_limit(verb, limit: float) -> None:
     model, images, labels = slow()
     score(CASE.model, CASE.images, CASE.labels, SETTINGS)  # linopy's first program is slow
-    settings = ScoreSettings(gate="pattern", radius=0.0, gap=1e-9, time_limit=limit)
+    settings = paper_settings(gate="pattern", radius=0.0, gap=1e-9, time_limit=limit)
     started = time.monotonic()
     try:
         solution = verb(model, images, labels, settings)
@@ -150,7 +151,7 @@ def test_a_whole_call_ends_within_its_limit(verb, limit: float) -> None:
 
 def test_a_certificate_at_the_time_limit_holds_with_a_bound_that_is_proved() -> None:
     case = conv_pool(7, images=20)
-    settings = ScoreSettings(radius=0.05, gap=1e-12, loss_weight=20, time_limit=4.0)
+    settings = paper_settings(radius=0.05, gap=1e-12, loss_weight=20, time_limit=4.0)
     solution = score(case.model, case.images, case.labels, settings)
     check(case.model, case.images, case.labels, solution)
     if solution.certificate.status == "time_limit":
@@ -161,7 +162,7 @@ def test_a_certificate_at_the_time_limit_holds_with_a_bound_that_is_proved() -> 
 
 def test_an_integer_program_ends_within_its_limit() -> None:
     case = conv_pool(7)
-    settings = ScoreSettings(gate="exact", radius=0.05, relax=False, time_limit=4.0, gap=1e-7)
+    settings = paper_settings(gate="exact", radius=0.05, relax=False, time_limit=4.0, gap=1e-7)
     started = time.monotonic()
     try:
         solution = score(case.model, case.images, case.labels, settings)

@@ -14,11 +14,12 @@ from formulation.relaxation.loss import cross_entropy
 from formulation.relaxation.propagation import forward
 from formulation.solve.outer_approximation import solve
 from tests.formulation.cases import Case, conv_pool, dense, max_pooled, residual
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.05, gap=1e-7),
-    "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7),
-    "exact": ScoreSettings(gate="exact", radius=0, gap=1e-7, allow_degenerate=True),
+    "published": paper_settings(radius=0.05, gap=1e-7),
+    "pattern": paper_settings(gate="pattern", radius=0, gap=1e-7),
+    "exact": paper_settings(gate="exact", radius=0, gap=1e-7, allow_degenerate=True),
 }
 ALONE = [(6, (6, 5), 3), (4, (8,), 8), (3, (10,), 8)]  # images, hidden units, loss weight
 CASES = {"dense": dense(1, images=5), "pool": conv_pool(1), "maximum": max_pooled(1), "residual": residual(1)}

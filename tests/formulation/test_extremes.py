@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import FormulationError, InvalidBounds, ScoreSettings, lower, score
+from formulation import FormulationError, InvalidBounds, lower, score
 from formulation.relaxation.bounds import Box, propagate
 from tests.formulation.cases import Case, dense
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.05, gap=1e-6),
-    "pattern": ScoreSettings(gate="pattern", radius=0.0, gap=1e-6),
-    "exact": ScoreSettings(gate="exact", relax=False, radius=0.0, gap=1e-6),
+    "published": paper_settings(radius=0.05, gap=1e-6),
+    "pattern": paper_settings(gate="pattern", radius=0.0, gap=1e-6),
+    "exact": paper_settings(gate="exact", relax=False, radius=0.0, gap=1e-6),
 }
 every_semantics = pytest.mark.parametrize("name", sorted(SETTINGS))
 extreme = pytest.mark.parametrize("factor", [1e-12, 1e8])

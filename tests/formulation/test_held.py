@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from formulation import InvalidModel, InvalidSetting, InvalidSolution, ScoreSettings, Solution, check, lower, score
 from formulation.network import Network
 from tests.formulation import cases
+from tests.formulation.paper_settings import paper_settings
 
 
 def network_of(case: cases.Case) -> Network:
@@ -17,7 +18,7 @@ def network_of(case: cases.Case) -> Network:
 
 
 EXACT = ScoreSettings(gate="exact", relax=False, integer_scores=True, radius=0.0, gap=1e-9, loss_weight=2.0)
-LINEAR = ScoreSettings(gate="linear", radius=0.0, gap=1e-7)
+LINEAR = paper_settings(gate="linear", radius=0.0, gap=1e-7)
 
 
 @pytest.mark.parametrize("held", ["fc1", "fc2"])
@@ -76,7 +77,7 @@ def test_what_cannot_be_held_is_refused() -> None:
     with pytest.raises(InvalidModel, match="every layer is held"):
         score(case.model, case.images, case.labels, _holding(LINEAR, *network_of(case).units))
     with pytest.raises(InvalidSetting, match="is no tuple of layer names"):
-        ScoreSettings(held="fc1")
+        paper_settings(held="fc1")
 
 
 def test_holding_nothing_is_the_network_itself() -> None:

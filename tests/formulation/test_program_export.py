@@ -13,7 +13,6 @@ import pytest
 import formulation
 from formulation import (
     InvalidSetting,
-    ScoreSettings,
     SolverFailed,
     TimeLimitReached,
     linopy_program,
@@ -24,12 +23,13 @@ from formulation.network import MaxPool
 from formulation.relaxation.loss import GROUPS
 from formulation.solve.search import Search
 from tests.formulation.cases import conv_pool, dense, max_pooled
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.required import require_installed
 
 PROGRAMS = {
-    "relaxed": (conv_pool(), ScoreSettings(radius=0.05, gap=1e-6)),
-    "integer": (dense(0, hidden=(8, 6)), ScoreSettings(radius=0.1, relax=False, gap=1e-6)),
-    "lifted": (dense(1), ScoreSettings(gate="pattern", radius=0.0, cuts="lifted", gap=1e-6)),
+    "relaxed": (conv_pool(), paper_settings(radius=0.05, gap=1e-6)),
+    "integer": (dense(0, hidden=(8, 6)), paper_settings(radius=0.1, relax=False, gap=1e-6)),
+    "lifted": (dense(1), paper_settings(gate="pattern", radius=0.0, cuts="lifted", gap=1e-6)),
 }
 
 
@@ -108,7 +108,7 @@ def test_the_linopy_model_has_the_same_optimum() -> None:
 @pytest.mark.parametrize("name", ["program.txt", "program", "program.LP", "lp"])
 def test_another_suffix_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=rf"written as \.lp or \.mps, found '{name}'"):
-        write_program(None, None, None, ScoreSettings(), tmp_path / name)
+        write_program(None, None, None, paper_settings(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,7 +138,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
         None: "path=None is no path",
     }.items():
         with pytest.raises(InvalidSetting, match=says) as refusal:
-            write_program(None, None, None, ScoreSettings(), path)
+            write_program(None, None, None, paper_settings(), path)
         assert len(str(refusal.value).splitlines()) == 1
 
 
@@ -146,7 +146,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
 def test_the_columns_are_those_that_the_readme_counts(cuts: str, images: int) -> None:
     """1 + members per unstable window, one per image or group of images, 1 + layers for the sparsity term."""
     case = max_pooled(1, images=images)
-    settings = ScoreSettings(radius=0.05, gap=0.3, cuts=cuts)
+    settings = paper_settings(radius=0.05, gap=0.3, cuts=cuts)
     reduction = case.reduction(settings)
     model = linopy_program(case.model, case.images, case.labels, settings)
     sizes = {name: variable.size for name, variable in model.variables.items()}

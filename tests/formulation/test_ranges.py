@@ -9,10 +9,11 @@ import pytest
 from formulation import ScoreSettings, Solution, SolverFailed, TimeLimitReached, score, score_ranges
 from formulation.solve.search import Search
 from tests.formulation.cases import Case, dense
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.05, gap=1e-7),
-    "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7),
+    "published": paper_settings(radius=0.05, gap=1e-7),
+    "pattern": paper_settings(gate="pattern", radius=0, gap=1e-7),
 }
 
 
@@ -103,7 +104,7 @@ def test_a_relaxed_solution_of_a_wider_gap_lies_in_its_ranges() -> None:
 
 
 def test_ranges_of_an_integer_solution_are_those_of_the_relaxed_program() -> None:
-    case, settings = dense(1, images=3), ScoreSettings(radius=0.1, gap=1e-4)
+    case, settings = dense(1, images=3), paper_settings(radius=0.1, gap=1e-4)
     relaxed, whole = (
         score(case.model, case.images, case.labels, replace(settings, integer_scores=each)) for each in (False, True)
     )

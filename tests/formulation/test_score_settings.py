@@ -67,7 +67,7 @@ def test_a_value_out_of_range_is_refused_in_one_line_that_names_it(what: str) ->
 
 def test_pattern_is_defined_at_radius_0_only() -> None:
     with pytest.raises(InvalidSetting, match="radius=1e-05; set radius=0"):
-        ScoreSettings(gate="pattern")
+        ScoreSettings(gate="pattern", radius=1e-5)
     assert ScoreSettings(gate="pattern", radius=0).radius == 0
 
 
@@ -98,9 +98,13 @@ def test_settings_survive_json_and_come_back_equal() -> None:
 
 def test_numbers_of_numpy_are_taken_and_become_plain() -> None:
     settings = ScoreSettings(
-        loss_weight=np.int64(5), radius=np.float32(0.5), max_rounds=np.int32(7), pixel_range=(np.int64(-1), np.uint8(2))
+        gate="published",
+        loss_weight=np.int64(5),
+        radius=np.float32(0.5),
+        max_rounds=np.int32(7),
+        pixel_range=(np.int64(-1), np.uint8(2)),
     )
-    assert settings == ScoreSettings(loss_weight=5, radius=0.5, max_rounds=7, pixel_range=(-1, 2))
+    assert settings == ScoreSettings(gate="published", loss_weight=5, radius=0.5, max_rounds=7, pixel_range=(-1, 2))
     assert ScoreSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 

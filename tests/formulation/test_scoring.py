@@ -14,10 +14,11 @@ from torch import nn
 
 from formulation import FormulationError, ScoreSettings, Solution, lower, score
 from tests.formulation.cases import SMALL, Case, concatenated, conv_pool, dense, max_pooled
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20),
-    "published, integer": ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20, relax=False),
+    "published": paper_settings(radius=0.05, gap=1e-7, loss_weight=20),
+    "published, integer": paper_settings(radius=0.05, gap=1e-7, loss_weight=20, relax=False),
     "pattern": ScoreSettings(gate="pattern", radius=0, gap=1e-7, loss_weight=20),
     "linear": ScoreSettings(gate="linear", radius=0, gap=1e-7, loss_weight=20),
     "exact": ScoreSettings(gate="exact", relax=False, radius=0, gap=1e-7, loss_weight=20),
@@ -247,7 +248,7 @@ def test_extreme_weights_are_named_with_their_magnitudes(gate: str, factor: floa
         linear.weight.mul_(factor)
         linear.bias.mul_(factor)
     labels = case.model(case.images).argmax(1)
-    settings = ScoreSettings(gate=gate, radius=0.01 if gate == "published" else 0)
+    settings = paper_settings(gate=gate, radius=0.01 if gate == "published" else 0)
     try:
         said = score(case.model, case.images, labels, settings).certificate.notes[-1]
     except FormulationError as error:

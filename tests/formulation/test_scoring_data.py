@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import InvalidImages, InvalidModel, ScoreSettings, score
+from formulation import InvalidImages, InvalidModel, score
 from formulation.scoring_data import flatten_images, images_digest
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 GOOD = torch.rand(3, 1, 1, 4, generator=torch.Generator().manual_seed(0))
 
@@ -50,12 +51,12 @@ BAD: dict[str, tuple[Any, Any, str]] = {
 def test_bad_images_and_labels_are_refused_in_one_line(what: str) -> None:
     images, labels, says = BAD[what]
     with pytest.raises(InvalidImages, match=says) as refusal:
-        score(dense().model, images, labels, ScoreSettings())
+        score(dense().model, images, labels, paper_settings())
     assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_pixels_outside_their_range_are_taken_at_radius_0_or_in_a_wider_range() -> None:
-    for settings in (ScoreSettings(radius=0), ScoreSettings(pixel_range=(-2, 2))):
+    for settings in (paper_settings(radius=0), paper_settings(pixel_range=(-2, 2))):
         assert score(dense().model, with_pixel(1.5), [0, 1, 2], settings).certificate.status == "optimal"
 
 
@@ -63,8 +64,8 @@ def test_pixels_outside_their_range_are_taken_at_radius_0_or_in_a_wider_range() 
     "images", [GOOD.half(), GOOD.bfloat16(), GOOD.clone().requires_grad_(), GOOD.double()], ids=lambda x: str(x.dtype)
 )
 def test_images_of_any_type_and_on_the_tape_are_scored_as_their_numbers(images: torch.Tensor) -> None:
-    expected = score(dense().model, images.detach().double().numpy(), [0, 1, 2], ScoreSettings(radius=0))
-    found = score(dense().model, images, [0, 1, 2], ScoreSettings(radius=0))
+    expected = score(dense().model, images.detach().double().numpy(), [0, 1, 2], paper_settings(radius=0))
+    found = score(dense().model, images, [0, 1, 2], paper_settings(radius=0))
     assert found.certificate.images_hash == expected.certificate.images_hash
     assert found.certificate.objective == expected.certificate.objective
 
@@ -76,12 +77,12 @@ def one_output(*behind: nn.Module) -> nn.Module:
 
 def test_a_network_with_one_output_is_refused_and_the_remedy_scores_it() -> None:
     with pytest.raises(InvalidModel, match=r"one output.*append nn\.Linear\(1, 2, bias=False\)"):
-        score(one_output(), GOOD, [0, 1, 1], ScoreSettings(radius=0))
+        score(one_output(), GOOD, [0, 1, 1], paper_settings(radius=0))
     two = nn.Linear(1, 2, bias=False)
     two.weight.data = torch.tensor([[0.0], [1.0]])
     model = one_output(two)
     assert torch.allclose(model(GOOD).softmax(1)[:, 1:], one_output()(GOOD).sigmoid())
-    assert score(model, GOOD, [0, 1, 1], ScoreSettings(radius=0, loss_weight=50.0)).scores["1"].max() > 0
+    assert score(model, GOOD, [0, 1, 1], paper_settings(radius=0, loss_weight=50.0)).scores["1"].max() > 0
 
 
 def test_lists_arrays_and_tensors_are_the_same_images() -> None:

@@ -28,6 +28,7 @@ from formulation import (
 )
 from tests.formulation.cases import SMALL, drawn
 from tests.formulation.lowering.derivatives.smooth_cases import SMOOTH, hooked_jacobian, tokens
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = ScoreSettings(gate="linear", radius=0, gap=1e-7, loss_weight=20)
 AUTOGRAD = replace(SETTINGS, derivatives="autograd")
@@ -126,4 +127,4 @@ def test_held_layers_are_left_out() -> None:
 
 def test_derivatives_of_torch_are_of_linear_alone() -> None:
     with pytest.raises(InvalidSetting, match="gate='linear'"):
-        ScoreSettings(gate="pattern", radius=0, derivatives="autograd")
+        paper_settings(gate="pattern", radius=0, derivatives="autograd")

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formulation import InvalidSolution, ScoreSettings, Solution, check, score
+from formulation import InvalidSolution, Solution, check, score
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=4)
 
 
 @pytest.fixture(scope="module")
 def solution() -> Solution:
-    return score(CASE.model, CASE.images, CASE.labels, ScoreSettings(radius=0.1, relax=False, loss_weight=20))
+    return score(CASE.model, CASE.images, CASE.labels, paper_settings(radius=0.1, relax=False, loss_weight=20))
 
 
 def test_a_stored_solution_comes_back_equal_and_passes_the_check(solution: Solution, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from flows.config.groups.setting_kinds import (
     Share,
     Traits,
 )
-from naming import did_you_mean
+from naming import USUAL_REFIT_IMAGES, USUAL_TOLERANCE, did_you_mean
 
 
 class SelectionSettings(SettingsGroup):
@@ -26,12 +26,12 @@ class SelectionSettings(SettingsGroup):
         "program", description="what ranks the units: the program, or a simple rule"
     )
     selection: Annotated[
-        Literal["threshold", "layer_mean", "share", "quantile", "budget", "program", "tolerance"],
+        Literal["tolerance", "threshold", "layer_mean", "share", "quantile", "budget", "program"],
         Traits(title=1, report=True, published="threshold"),
     ] = Field(
-        "threshold",
-        description="what goes by: threshold, layer_mean, share (of each layer), quantile (of all units), budget, "
-        "program (the mask program at the share of each layer, proved), or tolerance",
+        "tolerance",
+        description="what goes by: tolerance, threshold, layer_mean, share (of each layer), quantile (of all units), "
+        "budget, or program (the mask program at the share of each layer, proved)",
     )
     threshold: Annotated[Share, Traits(title=1, report=True, sweep="0.1,0.3,0.5,0.7,0.9", published="0.1")] = Field(
         0.5, description="a unit with a score below this is removed"
@@ -52,7 +52,7 @@ class SelectionSettings(SettingsGroup):
         4.0, description="at which selection=program softens the network's own answers"
     )
     tolerance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), Traits(title=1, later=True)] = Field(
-        0.5, description="points of validation accuracy that selection=tolerance may cost"
+        USUAL_TOLERANCE, description="points of validation accuracy that selection=tolerance may cost"
     )
     floor: Count = Field(1, description="units that every layer keeps at least")
     round_to: Count = Field(1, description="kept widths are rounded up to a multiple of this")
@@ -81,7 +81,7 @@ class RemovalSettings(SettingsGroup):
         description="fit surviving weights anew after a removal, without labels; auto: where validation accuracy gains",
     )
     refit_images: Annotated[Count, Traits(later=True)] = Field(
-        1000, description="training images that surviving weights are fitted to"
+        USUAL_REFIT_IMAGES, description="training images that surviving weights are fitted to"
     )
 
 

@@ -17,7 +17,15 @@ from flows.config.groups.setting_kinds import (
     Threads,
     Traits,
 )
-from naming import CutForm, GateName, LayerWeight
+from naming import (
+    USUAL_GATE,
+    USUAL_IMAGES_PER_CLASS,
+    USUAL_LOSS_WEIGHT,
+    USUAL_RADIUS,
+    CutForm,
+    GateName,
+    LayerWeight,
+)
 
 
 class PresetSettings(SettingsGroup):
@@ -31,12 +39,12 @@ class PresetSettings(SettingsGroup):
 class SampleSettings(SettingsGroup):
     """Scoring images."""
 
-    # Three scoring sets of 8 images per class are what the smallest data set here, digits, has room for.
-    images_per_class: Annotated[Count, Traits(title=5, report=True, sweep="1,2,4,8", published="1")] = Field(
-        5, description="images of each class in one scoring set"
+    # One set: scores of so many images agree between sets, and digits has no room for a second one.
+    images_per_class: Annotated[Count, Traits(title=5, report=True, sweep="1,2,5,10,20", published="1")] = Field(
+        USUAL_IMAGES_PER_CLASS, description="images of each class in one scoring set"
     )
     scoring_sets: Annotated[Count, Traits(title=5, report=True, published="1")] = Field(
-        3, description="scoring sets; the scores are averaged over them"
+        1, description="scoring sets; the scores are averaged over them"
     )
     sets_seed: Annotated[int, Field(ge=-1, lt=2**32)] = Field(
         -1, description="seed of the scoring sets' draw alone; -1: as seed"
@@ -47,16 +55,16 @@ class SampleSettings(SettingsGroup):
 class ProgramSettings(SettingsGroup):
     """Program and solver."""
 
-    loss_weight: Annotated[Positive, Traits(title=3, report=True, sweep="0.3,1,3,10,30", published="5.0")] = Field(
-        5.0, description="weight of the cross-entropy against the sparsity"
+    loss_weight: Annotated[Positive, Traits(title=3, report=True, sweep="0.03,0.1,0.3,1,3", published="5.0")] = Field(
+        USUAL_LOSS_WEIGHT, description="weight of the cross-entropy against the sparsity"
     )
     radius: Annotated[NotNegative, Traits(title=3, report=True, sweep="0,1e-5,1e-4,1e-3", published="1e-5")] = Field(
-        0.0, description="half-width of the input box around each image, in pixel units"
+        USUAL_RADIUS, description="half-width of the input box around each image, in pixel units"
     )
     gate: Annotated[
         GateName,
-        Traits(title=2, report=True, sweep="pattern,linear,published", published="published"),
-    ] = Field("pattern", description="what a score does to an activation")
+        Traits(title=2, report=True, sweep="linear,pattern,published", published="published"),
+    ] = Field(USUAL_GATE, description="what a score does to an activation")
     relax: Annotated[bool, Traits(title=2, report=True, published="true")] = Field(
         True, description="relax the binary open variables to [0, 1]"
     )

@@ -92,7 +92,7 @@ def lay_out(
         _log_blocks(result, blocks, found.units)
     programs = programs_of(settings, sets, classes, blocks, found.units)
     artifacts.log_programs(result, programs, key_of(structure_of(network)))
-    LOG.info("score    %d programs", len(programs))
+    LOG.info("score    programs to solve: %d", len(programs))
     result.returns([asdict(each) for each in programs])
     return result
 

@@ -75,7 +75,7 @@ def draw_scoring_sets(
         result.add_json({layer: list(others) for layer, others in found.tied.items()}, "groups.json")
     for layer, reason in _not_prunable(network, found.units, sets[0].images).items():
         LOG.warning("sample   layer %s gets scores, but prune does not take it: %s", layer, reason)
-    LOG.info("sample   %d scoring sets of %d images, %s order", len(sets), len(sets[0]), settings.order)
+    LOG.info("sample   scoring sets: %d, each of %d images, %s order", len(sets), len(sets[0]), settings.order)
     return result
 
 

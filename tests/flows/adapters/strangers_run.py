@@ -19,6 +19,7 @@ from flows.config.entry_points import ENTRY_POINTS
 from flows.errors import ArtifactError
 from flows.pipelines.preparation import prepare_flow
 from flows.tracking import Run
+from tests.flows.small_run import PATTERN
 
 CONTINUING = tuple(name for name, point in ENTRY_POINTS.items() if point.after)
 FACTORY = """
@@ -46,9 +47,10 @@ flavors:
   pytorch: {{model_data: data, pytorch_version: {version}, code: code}}
 model_id: null
 """
-SCORED = {"images_per_class": "1", "scoring_sets": "1"}
-TRAINED = {"image_size": "8", "epochs": "8", "learning_rate": "0.01", "draws": "1", "export": "none", **SCORED}
-MORE = {"score": SCORED, "prune": {"draws": "1"}, "compact": {"export": "none"}}
+SCORED = {**PATTERN, "images_per_class": "1"}
+TRAINED = {"image_size": "8", "epochs": "8", "learning_rate": "0.01", "draws": "1", "export": "none"}
+TRAINED |= {**SCORED, "selection": "threshold"}
+MORE = {"score": SCORED, "prune": {"selection": "threshold", "draws": "1"}, "compact": {"export": "none"}}
 
 
 class Touching(nn.Module):

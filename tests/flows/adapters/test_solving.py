@@ -16,7 +16,7 @@ from tests.formulation.cases import dense
 from tests.formulation.solve.solvers.test_solver_crashes import killing
 
 CASE = dense(1, images=6)
-WHOLE = ScoreSettings(radius=0.1, relax=False, loss_weight=20, gap=1e-6)
+WHOLE = ScoreSettings(gate="published", radius=0.1, relax=False, loss_weight=20, gap=1e-6)
 
 
 def test_what_survives_a_solvers_crash_is_found_by_whoever_asks_for_the_relaxation(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from flows.pipelines.flows import run_flow
 from flows.pipelines.preparation import prepare_flow
 from tests.flows.backends.commands import command
 from tests.flows.backends.servers import free_port, postgresql, postgresql_programs, tracking_server
-from tests.flows.small_run import store_in
+from tests.flows.small_run import PATTERN, store_in
 
 SECRET = "S3cret@Pa55word"
 TOKEN = "T0kenV4lue"
 SPELT = (SECRET, quote(SECRET, safe=""), TOKEN, "Pa55word")
-CONTINUED = {"images_per_class": "1", "scoring_sets": "2", "workers": "2"}
+CONTINUED = {**PATTERN, "images_per_class": "1", "scoring_sets": "2", "workers": "2"}
 
 
 def found_in(text: str | bytes) -> list[str]:

@@ -67,7 +67,7 @@ def same(one: Solution, other: Solution) -> bool:
 
 
 @pytest.mark.parametrize("swap", [swap_all, swap_files, swap_files_with_their_digests])
-@pytest.mark.parametrize("other", [{"loss_weight": "0.3"}, {"gate": "linear"}, {"seed": "5"}], ids=str)
+@pytest.mark.parametrize("other", [{"loss_weight": "0.3"}, {"gate": "pattern"}, {"seed": "5"}], ids=str)
 def test_swapped_solutions_are_named_set_aside_and_found_again(
     asked: Callable[..., Settings],
     dataset: Dataset,

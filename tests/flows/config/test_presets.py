@@ -25,6 +25,7 @@ def test_published_is_the_program_of_the_paper() -> None:
     assert settings == table.model_copy(update=PUBLISHED)
     assert score_settings_of(settings) == cn.PUBLISHED
     assert (settings.images_per_class, settings.scoring_sets, settings.refit) == (1, 1, "false")
+    assert (settings.selection, settings.threshold) == ("threshold", 0.1)
 
 
 def test_what_is_given_wins_also_where_it_is_the_default() -> None:

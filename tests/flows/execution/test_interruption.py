@@ -18,7 +18,10 @@ from tests.flows.small_run import store_in
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[3]
-SCORING = ("--gate", "exact", "--relax", "false", "--epochs", "5", "--scoring_sets", "2", "--images_per_class", "1")
+SCORING = (
+    *("--gate", "exact", "--relax", "false", "--loss_weight", "5", "--epochs", "5"),
+    *("--scoring_sets", "2", "--images_per_class", "1"),
+)
 TRAINING = ("--epochs", "100000")
 BEGUN, ENDED = 500.0, 120.0  # seconds that a flow may take to begin its work, and to end, on busy cores
 

@@ -10,7 +10,7 @@ from mlflow.entities import Run as MlflowRun
 from flows import tracking
 from flows.adapters import artifacts
 from flows.tracking import Run
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,8 @@ def branched(run_stage: RunStage, client: MlflowClient, tmp_path_factory: pytest
     file = tmp_path_factory.mktemp("own") / "branched.py"
     file.write_text(NETWORK)
     words = {"model": f"{file}:Branched", "image_size": "8", "epochs": "5", "learning_rate": "0.01", "draws": "1"}
-    scoring = {"images_per_class": "1", "scoring_sets": "2", "integer_scores": "true", "gap": "0.01"}
+    scoring = {**PATTERN, "images_per_class": "1", "scoring_sets": "2", "integer_scores": "true", "gap": "0.01"}
+    scoring |= {"selection": "threshold"}
     return client.get_run(run_stage("main", **words, **scoring, explain="true", ranges="true", export="none"))
 
 

@@ -19,12 +19,15 @@ from flows.errors import CheckRefused, SettingsError
 from flows.pipelines.stage_runs import heads_of
 from flows.tracking import Run
 from tests.flows.pipelines.experiments.small_transfer import write_pictures
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 from training import BlockError
 
 TRAINED = {"model": "vgg7@0.1", "epochs": "3", "seed": "1"}
-SCORED = {"blocks": "auto", "images_per_class": "1", "scoring_sets": "2", "head_epochs": "1", "gap": "0.001"}
-PRUNED = {"draws": "1", "compare": "random", "retrain_epochs": "1", "export": "none"}
+SCORED = {
+    **{"blocks": "auto", "images_per_class": "1", "scoring_sets": "2", "head_epochs": "1", "gap": "0.001"},
+    **PATTERN,
+}
+PRUNED = {"selection": "threshold", "draws": "1", "compare": "random", "retrain_epochs": "1", "export": "none"}
 BLOCKS = ["conv1", "conv2", "conv3", "conv4"]
 
 

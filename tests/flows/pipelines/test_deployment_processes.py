@@ -23,7 +23,10 @@ from tests.flows.small_run import store_in
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-LONG = {"gate": "exact", "relax": "false", "epochs": "5", "scoring_sets": "2", "images_per_class": "1"}
+LONG = {
+    **{"gate": "exact", "relax": "false", "loss_weight": "5", "epochs": "5"},
+    **{"scoring_sets": "2", "images_per_class": "1"},
+}
 SCORING = "set 2, round 1"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -19,11 +19,12 @@ from flows.cache import Artifact, Metrics, Part, StageResult
 from flows.config import Settings, settings_of
 from flows.errors import ArtifactError, CompactRefused
 from flows.stages.pruning import without
+from tests.flows.small_run import SMALL
 from training import Split
 
 TOLERANT = {"selection": "tolerance", "tolerance": 2.0, "refit_images": 300}
 NOWHERE = "http://127.0.0.1:9"
-WORDS = {"dataset": "digits", "epochs": "4", "images_per_class": "1", "scoring_sets": "2", "threshold": "0.2"}
+WORDS = {"dataset": "digits", **SMALL}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from flows.errors import ArtifactError, CheckRefused, FlowError
 from flows.pipelines.preparation import prepare_flow
 from flows.tracking import Run
 from formulation import FormulationError
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import LOW_SCORES, PATTERN, RunStage
 from training import TrainingError
 
 Stages = dict[str, MlflowRun]
@@ -31,9 +31,9 @@ def _child(client: MlflowClient, run_id: str, stage: str) -> MlflowRun:
 def test_stages_run_one_by_one_give_what_the_main_run_gave(
     run_stage: RunStage, client: MlflowClient, main_run: MlflowRun, stage_runs: Stages
 ) -> None:
-    scored = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2")
+    scored = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2", **PATTERN)
     named = {"register_as": "masked", "champion_rule": "multiply_adds"}
-    pruned = run_stage("prune", run_id=scored, threshold="0.2", draws="2", **named)
+    pruned = run_stage("prune", run_id=scored, draws="2", **LOW_SCORES, **named)
     retrained = run_stage("retrain", run_id=_child(client, pruned, "prune").info.run_id, **named)
     for stage, run_id in (("prune", pruned), ("retrain", retrained)):
         metrics = _child(client, run_id, stage).data.metrics
@@ -60,7 +60,8 @@ def test_stored_solutions_hold_when_checked_again(
 def test_a_spoilt_solution_is_refused_and_its_run_fails(
     run_stage: RunStage, client: MlflowClient, main_run: MlflowRun
 ) -> None:
-    scored = _child(client, run_stage("score", run_id=main_run.info.run_id, images_per_class="1"), "score")
+    words = {**PATTERN, "images_per_class": "1", "scoring_sets": "3"}
+    scored = _child(client, run_stage("score", run_id=main_run.info.run_id, **words), "score")
     [first, *_] = Run(client.tracking_uri, scored.info.experiment_id, scored.info.run_id).below("scoring set")
     solution = artifacts.logged_solution(first)
     layer = next(iter(solution.scores))
@@ -86,8 +87,9 @@ def test_a_layer_that_cannot_be_lowered_is_refused_by_name(tmp_path: Path) -> No
         "def net():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Sigmoid(), nn.Linear(5, 10))\n"
     )
+    words = {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": "sqlite:///unused"}
     with pytest.raises(FormulationError, match=r"'2'.*Sigmoid"):
-        prepare_flow(ENTRY_POINTS["train"], {"model": f"{tmp_path / 'own.py'}:net", "tracking_uri": "sqlite:///unused"})
+        prepare_flow(ENTRY_POINTS["main"], {**words, "gate": "pattern"})
 
 
 def test_a_network_that_can_be_scored_but_not_pruned_is_trained_and_scored(
@@ -108,7 +110,7 @@ def test_a_network_that_can_be_scored_but_not_pruned_is_trained_and_scored(
         prepare_flow(ENTRY_POINTS["main"], {**words, "tracking_uri": store_uri})
     trained = run_stage("train", **words, epochs="8", learning_rate="0.01")
     named = {"model": words["model"]}
-    scored = run_stage("score", run_id=trained, images_per_class="1", scoring_sets="1", **named)
+    scored = run_stage("score", run_id=trained, images_per_class="1", **PATTERN, **named)
     assert client.get_run(scored).info.status == "FINISHED"
     with pytest.raises(TrainingError, match=r"layer 'a': .* through 'add'"):
         prepare_flow(ENTRY_POINTS["prune"], {"run_id": scored, "tracking_uri": store_uri, **named})
@@ -154,7 +156,7 @@ def test_a_network_logged_in_mlflow_is_a_model_to_start_from(
         )
     named = {"model": logged.model_uri, "allow_pickle": "true"}
     again = run_stage("train", epochs="0", **named)
-    scored = run_stage("score", run_id=again, images_per_class="1", scoring_sets="1", **named)
+    scored = run_stage("score", run_id=again, images_per_class="1", **PATTERN, **named)
     metrics = _child(client, again, "train").data.metrics
     assert metrics["test_accuracy"] == stage_runs["train"].data.metrics["test_accuracy"]
     assert client.get_run(scored).info.status == "FINISHED"

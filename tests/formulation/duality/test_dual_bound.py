@@ -15,15 +15,16 @@ from formulation.solution import DualBound, Solution
 from formulation.solve.outer_approximation import solve
 from formulation.solve.separation import complete
 from tests.formulation.cases import Case, conv_pool, dense, max_pooled, residual
+from tests.formulation.paper_settings import paper_settings
 
 CASES: dict[str, tuple[Case, ScoreSettings]] = {
-    "dense, published": (dense(1, images=5), ScoreSettings(radius=0.1, gap=1e-6)),
-    "dense, exact": (dense(2, images=2), ScoreSettings(gate="exact", radius=0, gap=1e-6, allow_degenerate=True)),
-    "pool, pattern": (conv_pool(1), ScoreSettings(gate="pattern", radius=0, gap=1e-6)),
-    "maximum, published": (max_pooled(1), ScoreSettings(radius=0.05, gap=1e-6)),
-    "maximum, exact": (max_pooled(2), ScoreSettings(gate="exact", radius=0, gap=1e-6, allow_degenerate=True)),
-    "residual, published": (residual(1), ScoreSettings(radius=0.05, gap=1e-6)),
-    "lifted": (dense(3, images=4), ScoreSettings(radius=0.05, gap=1e-6, cuts="lifted")),
+    "dense, published": (dense(1, images=5), paper_settings(radius=0.1, gap=1e-6)),
+    "dense, exact": (dense(2, images=2), paper_settings(gate="exact", radius=0, gap=1e-6, allow_degenerate=True)),
+    "pool, pattern": (conv_pool(1), paper_settings(gate="pattern", radius=0, gap=1e-6)),
+    "maximum, published": (max_pooled(1), paper_settings(radius=0.05, gap=1e-6)),
+    "maximum, exact": (max_pooled(2), paper_settings(gate="exact", radius=0, gap=1e-6, allow_degenerate=True)),
+    "residual, published": (residual(1), paper_settings(radius=0.05, gap=1e-6)),
+    "lifted": (dense(3, images=4), paper_settings(radius=0.05, gap=1e-6, cuts="lifted")),
 }
 
 

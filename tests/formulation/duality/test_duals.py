@@ -8,18 +8,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings
 from formulation.duality.duals import dualised, proper
 from formulation.relaxation.reduction import Reduction
 from formulation.relaxation.sparsity import counted
 from formulation.solution import DualBound
 from formulation.solve.outer_approximation import solve
 from tests.formulation.cases import conv_pool, dense, max_pooled
+from tests.formulation.paper_settings import paper_settings
 
 CASES = {
-    "dense, published": (dense(1, images=5), ScoreSettings(radius=0.1)),
-    "pool, pattern": (conv_pool(1, images=5), ScoreSettings(gate="pattern", radius=0)),
-    "maximum, published": (max_pooled(1, images=5), ScoreSettings(radius=0.05)),
+    "dense, published": (dense(1, images=5), paper_settings(radius=0.1)),
+    "pool, pattern": (conv_pool(1, images=5), paper_settings(gate="pattern", radius=0)),
+    "maximum, published": (max_pooled(1, images=5), paper_settings(radius=0.05)),
 }
 
 
@@ -93,7 +93,7 @@ def test_families_that_are_too_short_have_no_price() -> None:
 
 @pytest.mark.parametrize("shares", [[0.0, 0.0, 0.0], [3.0, 1.0, -1.0], [0.2, 0.3, 0.4], [1.0, 1.0, 1.0]])
 def test_a_proper_proof_has_probabilities_and_shares_that_sum_to_what_they_must(shares: list[float]) -> None:
-    network = dense(1, hidden=(4, 3, 2)).reduction(ScoreSettings(radius=0.1)).network
+    network = dense(1, hidden=(4, 3, 2)).reduction(paper_settings(radius=0.1)).network
     assert counted(network, "units") == 2
     p = np.array([[2.0, 0.0], [1.0, -1.0], [1.0, 3.0]])
     made = proper(DualBound(p, np.array(shares), np.zeros((0, 3), int), np.zeros(0), {}), network, "units")

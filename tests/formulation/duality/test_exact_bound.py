@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from formulation import CheckFailed, ScoreSettings, Solution, check, prove_bound, score
+from formulation import CheckFailed, Solution, check, prove_bound, score
 from formulation.duality.dual_bound import lagrangian
 from formulation.duality.duals import dualised
 from formulation.duality.enclosures import Enclosure, gathered, through
@@ -22,6 +22,7 @@ from formulation.relaxation.reduction import Reduction
 from formulation.solution import DualBound
 from tests.formulation.cases import Case, max_pooled
 from tests.formulation.duality.test_dual_bound import CASES, drawn
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.test_golden import CERTIFIED, FC3, instance, settings_at
 
 
@@ -203,7 +204,7 @@ def lifted(reduction: Reduction, dual_bound: DualBound, by: float) -> DualBound:
 
 
 def test_a_bound_lifted_beyond_its_objective_within_the_rounding_is_refused_on_request() -> None:
-    case, settings = max_pooled(1, images=6), ScoreSettings(radius=0.05, gap=1e-7, loss_weight=20)
+    case, settings = max_pooled(1, images=6), paper_settings(radius=0.05, gap=1e-7, loss_weight=20)
     solution, reduction = score(case.model, case.images, case.labels, settings), case.reduction(settings)
     assert solution.dual_bound is not None
     dual_bound = lifted(reduction, solution.dual_bound, 4e-8)

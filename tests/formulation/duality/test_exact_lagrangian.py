@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings
 from formulation.duality.enclosures import Enclosure
 from formulation.duality.exact_lagrangian import ExactLagrangian
 from formulation.relaxation.reduction import Reduction
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 
 @pytest.fixture
 def reduction() -> Reduction:
-    return dense(1).reduction(ScoreSettings(gate="pattern", radius=0.0))
+    return dense(1).reduction(paper_settings(gate="pattern", radius=0.0))
 
 
 def test_the_minimum_takes_every_column_at_its_worse_end(reduction: Reduction) -> None:

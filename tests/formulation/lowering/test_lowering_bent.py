@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from formulation import InvalidModel, ScoreSettings, lower, score
+from formulation import InvalidModel, lower, score
 from tests.formulation.lowering.test_lowering import assert_same, pictures, shaken
+from tests.formulation.paper_settings import paper_settings
 from training import compact, prune
 
 
@@ -58,7 +59,7 @@ def test_scores_of_a_network_with_a_bent_function_are_checked(gate: str) -> None
         *(nn.Flatten(), nn.Linear(9, 4), nn.ReLU6(), nn.Linear(4, 4), nn.ReLU(), nn.LeakyReLU(0.1), nn.Linear(4, 3))
     ).eval()
     images, labels = torch.rand(3, 1, 3, 3), torch.tensor([0, 1, 2])
-    settings = ScoreSettings(gate=gate, radius=0.0, integer_scores=gate == "exact", relax=gate == "pattern")
+    settings = paper_settings(gate=gate, radius=0.0, integer_scores=gate == "exact", relax=gate == "pattern")
     solution = score(model, images, labels, settings)
     assert solution.certificate.checked
     assert list(solution.scores) == ["1", "3"]

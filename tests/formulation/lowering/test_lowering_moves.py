@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from formulation import ScoreSettings, lower, score
+from formulation import lower, score
 from tests.formulation.lowering.test_lowering import assert_same, pictures, shaken
 from tests.formulation.oracles import repeatable
+from tests.formulation.paper_settings import paper_settings
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -160,8 +161,8 @@ def test_a_log_softmax_at_the_output_changes_no_score() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
     images, labels = torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1])
-    plain = score(model, images, labels, ScoreSettings(radius=0))
-    with_logarithms = score(nn.Sequential(*model, nn.LogSoftmax(1)).eval(), images, labels, ScoreSettings(radius=0))
+    plain = score(model, images, labels, paper_settings(radius=0))
+    with_logarithms = score(nn.Sequential(*model, nn.LogSoftmax(1)).eval(), images, labels, paper_settings(radius=0))
     assert with_logarithms.certificate.objective == plain.certificate.objective
     assert all((with_logarithms.scores[name] == plain.scores[name]).all() for name in plain.scores)
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from formulation import Network, ScoreSettings, lower, score
+from formulation import Network, lower, score
 from formulation.masks.expansion import expand
 from formulation.relaxation.propagation import forward
 from tests.formulation.cases import Case, densely_connected, inverted, leaky, random_masks, residual
+from tests.formulation.paper_settings import paper_settings
 from tracing import Instead, TracedNode, run, trace
 from tracing.units import unit_groups
 
@@ -68,7 +69,7 @@ def test_the_first_order_programs_coefficients_are_autograds_derivatives_by_gate
     make: Callable[..., Case], gate: str
 ) -> None:
     case = make(3)
-    reduction = case.reduction(ScoreSettings(gate=gate, radius=0, relax=True))
+    reduction = case.reduction(paper_settings(gate=gate, radius=0, relax=True))
     gated, ones = Gated(case, reduction.network), torch.ones(reduction.scores, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(gated.logits, ones).numpy()
     point = np.random.default_rng(0).uniform(0, 1, reduction.columns)
@@ -100,7 +101,9 @@ def test_the_expansion_at_a_mask_is_autograds(make: Callable[..., Case]) -> None
 )
 def test_no_mask_beats_the_optimum_of_exact(make: Callable[..., Case]) -> None:
     case = make(6, images=1)
-    settings = ScoreSettings(gate="exact", radius=0.0, integer_scores=True, relax=False, layer_weight="total", gap=1e-6)
+    settings = paper_settings(
+        gate="exact", radius=0.0, integer_scores=True, relax=False, layer_weight="total", gap=1e-6
+    )
     solution = score(case.model, case.images, case.labels, settings)
     network = lower(case.model, case.images)
     best = np.inf

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings, lower
+from formulation import lower
 from formulation.masks.expansion import expand
 from formulation.network import Affine, Network
 from formulation.relaxation import forward
 from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
 from tests.formulation.masks.planted import expanded
+from tests.formulation.paper_settings import paper_settings
 
 CASES = [dense(0, hidden=(6, 5), images=7), conv_pool(1, images=4), strided_grouped(2, images=3)]
 STEP = 1e-6
@@ -19,7 +20,7 @@ STEP = 1e-6
 @pytest.mark.parametrize("case", CASES)
 def test_around_the_whole_network_it_is_the_linear_gate(case: Case) -> None:
     expansion = expanded(case)
-    reduction = case.reduction(ScoreSettings(gate="linear", radius=0))
+    reduction = case.reduction(paper_settings(gate="linear", radius=0))
     draw = np.random.default_rng(0)
     for _ in range(3):
         scores = draw.random(expansion.units)

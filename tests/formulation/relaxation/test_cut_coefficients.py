@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from formulation import ScoreSettings
 from formulation.relaxation import cut_coefficients
 from formulation.relaxation.cut_coefficients import coefficients_of_cuts, read_coefficients
 from formulation.relaxation.gates import Gate
@@ -16,11 +15,12 @@ from formulation.relaxation.propagation import forward
 from formulation.relaxation.reduction import Reduction
 from tests.formulation.cases import SMALL
 from tests.formulation.oracles import repeatable
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.1),
-    "pattern": ScoreSettings(gate="pattern", radius=0),
-    "exact": ScoreSettings(gate="exact", relax=False, radius=0.02),
+    "published": paper_settings(radius=0.1),
+    "pattern": paper_settings(gate="pattern", radius=0),
+    "exact": paper_settings(gate="exact", relax=False, radius=0.02),
 }
 every_case = pytest.mark.parametrize("case", sorted(SMALL))
 every_gate = pytest.mark.parametrize("gate", sorted(SETTINGS))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings, TimeLimitReached
+from formulation import TimeLimitReached
 from formulation.deadline import Deadline
 from formulation.relaxation import backward, forward, with_jacobians
 from tests.formulation.cases import SMALL, dense
+from tests.formulation.paper_settings import paper_settings
 
-LINEAR = ScoreSettings(gate="linear", radius=0)
+LINEAR = paper_settings(gate="linear", radius=0)
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -35,7 +36,7 @@ def test_values_and_coefficients_are_those_of_passes(name: str) -> None:
 
 def test_they_are_held_for_linear_alone_and_only_where_they_fit_and_pay() -> None:
     case = dense()
-    pattern = case.reduction(ScoreSettings(gate="pattern", radius=0))
+    pattern = case.reduction(paper_settings(gate="pattern", radius=0))
     assert with_jacobians(pattern) is pattern
     linear = case.reduction(LINEAR)
     numbers = linear.network.classes * linear.scores * linear.images

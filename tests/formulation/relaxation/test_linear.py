@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from formulation import ScoreSettings, check, score
+from formulation import check, score
 from formulation.relaxation.propagation import forward
 from tests.formulation.cases import SMALL, Case
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.test_scoring import SETTINGS
 
 DRAWS = 5
@@ -51,7 +52,7 @@ WITHOUT_NORMS = sorted(
 @pytest.mark.parametrize("name", WITHOUT_NORMS)
 def test_logits_are_the_expansion_that_torch_differentiates(name: str) -> None:
     case = SMALL[name](3)
-    reduction = case.reduction(ScoreSettings(gate="linear", radius=0))
+    reduction = case.reduction(paper_settings(gate="linear", radius=0))
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
         point = rng.uniform(0, 1, reduction.columns)

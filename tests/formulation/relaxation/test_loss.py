@@ -8,20 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from formulation import ScoreSettings, score
+from formulation import score
 from formulation.relaxation import loss as loss_module
 from formulation.relaxation.cuts import Cuts, stack_cuts
 from formulation.relaxation.loss import cross_entropy, groups, lifted_loss_cuts, tangent_loss_cuts, tangents
 from formulation.relaxation.reduction import Reduction
 from tests.formulation.cases import batchnorm_after_relu, conv_pool, dense, logits_at, max_pooled, strided_grouped
 from tests.formulation.oracles import repeatable
+from tests.formulation.paper_settings import paper_settings
 
 REDUCTIONS = {
-    "dense": dense(2, classes=5).reduction(ScoreSettings(radius=0.3), batch_size=2),
-    "pool": conv_pool(2).reduction(ScoreSettings(gate="pattern", radius=0)),
-    "grouped": strided_grouped(2).reduction(ScoreSettings(gate="exact", relax=False, radius=0.05), batch_size=1),
-    "max-pooled": max_pooled(2).reduction(ScoreSettings(radius=0.05), batch_size=1),
-    "norm after relu": batchnorm_after_relu(2).reduction(ScoreSettings(gate="exact", relax=False, radius=0.0)),
+    "dense": dense(2, classes=5).reduction(paper_settings(radius=0.3), batch_size=2),
+    "pool": conv_pool(2).reduction(paper_settings(gate="pattern", radius=0)),
+    "grouped": strided_grouped(2).reduction(paper_settings(gate="exact", relax=False, radius=0.05), batch_size=1),
+    "max-pooled": max_pooled(2).reduction(paper_settings(radius=0.05), batch_size=1),
+    "norm after relu": batchnorm_after_relu(2).reduction(paper_settings(gate="exact", relax=False, radius=0.0)),
 }
 points = st.tuples(st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 4.0]))
 
@@ -122,7 +123,7 @@ def test_the_two_forms_score_to_the_same_optimum(gate: str, seed: int) -> None:
     found = [
         score(
             case.model, case.images, case.labels,
-            ScoreSettings(gate=gate, radius=0.0 if gate == "pattern" else 0.05, cuts=cuts, gap=1e-7),
+            paper_settings(gate=gate, radius=0.0 if gate == "pattern" else 0.05, cuts=cuts, gap=1e-7),
         ).certificate
         for cuts in ("tangent", "lifted")
     ]  # fmt: skip
@@ -166,7 +167,7 @@ def test_groups_are_neighbours_of_nearly_one_size(images: int, monkeypatch: pyte
 @repeatable
 @given(made_at=points, seen_from=points)
 def test_a_groups_loss_cut_is_below_its_mean_loss_and_touches_it_where_it_was_made(count, made_at, seen_from):
-    reduction = dense(2, classes=5, images=5).reduction(ScoreSettings(radius=0.3), batch_size=2)
+    reduction = dense(2, classes=5, images=5).reduction(paper_settings(radius=0.3), batch_size=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss_module, "GROUPS", count)
         point, elsewhere = point_of(reduction, made_at), point_of(reduction, seen_from)
@@ -189,7 +190,7 @@ def test_averaged_loss_cuts_and_one_loss_cut_an_image_score_to_the_same_optimum(
     gate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = dense(1, hidden=(7, 6, 5), classes=4, images=9)
-    settings = ScoreSettings(gate=gate, radius=0.0 if gate == "pattern" else 0.05, gap=1e-7)
+    settings = paper_settings(gate=gate, radius=0.0 if gate == "pattern" else 0.05, gap=1e-7)
     found = []
     for count in (100, 4, 1):
         monkeypatch.setattr(loss_module, "GROUPS", count)

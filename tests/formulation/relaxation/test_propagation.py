@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from formulation import ScoreSettings
 from formulation.network import INPUT
 from formulation.relaxation.gates import ACTIVE, Gate
 from formulation.relaxation.propagation import backward, forward, nominal_gate_inputs
@@ -18,11 +17,12 @@ from formulation.solve.outer_approximation import solve
 from formulation.solve.separation import Separation, complete
 from tests.formulation.cases import SMALL, drawn, random_masks
 from tests.formulation.oracles import repeatable
+from tests.formulation.paper_settings import paper_settings
 
 SETTINGS = {
-    "published": ScoreSettings(radius=0.1),
-    "pattern": ScoreSettings(gate="pattern", radius=0),
-    "exact": ScoreSettings(gate="exact", relax=False, radius=0.02),
+    "published": paper_settings(radius=0.1),
+    "pattern": paper_settings(gate="pattern", radius=0),
+    "exact": paper_settings(gate="exact", relax=False, radius=0.02),
 }
 every_case = pytest.mark.parametrize("case", sorted(SMALL))
 every_gate = pytest.mark.parametrize("gate", sorted(SETTINGS))

@@ -25,6 +25,7 @@ from tests.formulation.cases import (
     strided_grouped,
 )
 from tests.formulation.oracles import objective_of
+from tests.formulation.paper_settings import paper_settings
 from tests.oracles.tangents import Tangents
 from tests.oracles.unreduced import write_out
 
@@ -79,7 +80,7 @@ def test_the_enumerated_optima_are_not_all_trivial() -> None:
 def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int) -> None:
     """Every pattern of the unstable phases is fixed in the unreduced program, one linear program each."""
     case = dense(seed, inputs=3, hidden=(4, 3), images=2)
-    settings = ScoreSettings(radius=0.05, relax=False, gap=1e-7)
+    settings = paper_settings(radius=0.05, relax=False, gap=1e-7)
     reduction = case.reduction(settings)
     program = write_out(reduction.network, case.pixels, case.labels.numpy(), replace(settings, relax=True))
     plain, unstable = Tangents(program), program.unstable()
@@ -100,7 +101,7 @@ def test_no_pattern_of_open_phases_beats_the_published_integer_optimum(seed: int
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.1), ("exact", 0.0)])
 def test_relaxation_below_bound_below_incumbent(gate: str, radius: float, seed: int) -> None:
     case = dense(seed, images=4)
-    settings = ScoreSettings(gate=gate, radius=radius, relax=False, gap=1e-6)
+    settings = paper_settings(gate=gate, radius=radius, relax=False, gap=1e-6)
     certificate = score(case.model, case.images, case.labels, settings).certificate
     relaxed = score(
         case.model, case.images, case.labels, replace(settings, relax=True, allow_degenerate=True)
@@ -116,7 +117,7 @@ def test_relaxation_below_bound_below_incumbent(gate: str, radius: float, seed: 
 @pytest.mark.parametrize(("gate", "radius"), [("published", 0.02), ("pattern", 0.0), ("exact", 0.02)])
 def test_keeping_every_unit_is_feasible_and_no_better_than_the_optimum(name: str, gate: str, radius: float) -> None:
     case = SMALL[name](3)
-    settings = ScoreSettings(gate=gate, radius=radius, allow_degenerate=True)
+    settings = paper_settings(gate=gate, radius=radius, allow_degenerate=True)
     reduction = case.reduction(settings)
     _, logits = complete(reduction, np.ones(reduction.scores))
     whole = {name: np.ones(units) for name, units in reduction.network.units.items()}
@@ -133,7 +134,7 @@ def test_the_slices_of_a_scoring_set_do_not_change_the_program(
     make: Callable[..., Case], relax: bool, cuts: str
 ) -> None:
     case = make(2, images=5)
-    settings = ScoreSettings(radius=0.1, relax=relax, gap=1e-7, cuts=cuts)
+    settings = paper_settings(radius=0.1, relax=relax, gap=1e-7, cuts=cuts)
     found = [solve(case.reduction(settings, batch_size=size), settings) for size in (1, 2, 16)]
     for other in found[1:]:
         assert other.incumbent.objective == pytest.approx(found[0].incumbent.objective, abs=1e-6)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from formulation import InfeasibleProgram, ScoreSettings, score
+from formulation import InfeasibleProgram, score
 from formulation.solve.program import build_program
 from formulation.solve.separation import Separation, complete
 from formulation.solve.solvers import open_session
@@ -28,6 +28,7 @@ from tests.formulation.cases import (
     strided_grouped,
     tabular,
 )
+from tests.formulation.paper_settings import paper_settings
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logit
     make: Callable[[], Case], radius: float, count: int
 ) -> None:
     case = make()
-    settings = ScoreSettings(gate="exact", relax=False, radius=radius)
+    settings = paper_settings(gate="exact", relax=False, radius=radius)
     reduction = case.reduction(settings)
     assert reduction.unstable > 0
     session = open_session(build_program(reduction, settings, integer=True), settings)
@@ -68,7 +69,7 @@ def test_every_mask_fixed_into_the_program_gives_the_masked_torch_networks_logit
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_completing_a_mask_by_hand_gives_the_same_logits_without_a_solver(name: str) -> None:
     case = SMALL[name]()
-    reduction = case.reduction(ScoreSettings(gate="exact", relax=False, radius=0.01))
+    reduction = case.reduction(paper_settings(gate="exact", relax=False, radius=0.01))
     rng = np.random.default_rng(3)
     for keep in np.linspace(0.1, 0.9, 30):
         masks = random_masks(reduction.network.units, rng, keep)
@@ -80,7 +81,7 @@ def test_completing_a_mask_by_hand_gives_the_same_logits_without_a_solver(name: 
 def test_almost_no_mask_is_feasible_in_the_published_program() -> None:
     """Why `exact` exists: l <= y <= 0 of an inactive unit holds the units before it in place."""
     case = dense(hidden=(8, 6))
-    settings = ScoreSettings(gate="published", relax=False, radius=0.02)
+    settings = paper_settings(gate="published", relax=False, radius=0.02)
     reduction = case.reduction(settings)
     separation = Separation(reduction)
     session = open_session(build_program(reduction, settings, integer=True), settings)
@@ -102,7 +103,7 @@ def test_almost_no_mask_is_feasible_in_the_published_program() -> None:
 
 
 def test_every_variable_and_constraint_bears_its_nodes_name() -> None:
-    settings = ScoreSettings(gate="exact", relax=False, radius=0.02, cuts="lifted")
+    settings = paper_settings(gate="exact", relax=False, radius=0.02, cuts="lifted")
     program = build_program(dense().reduction(settings), settings, integer=True)
     gates = {f"{what}_{node}" for what in ("hidden", "open") for node in ("2", "4")}
     assert set(program.model.variables) == gates | {"score_1", "score_3", "theta", "mass", "level", "excess"}
@@ -115,7 +116,7 @@ def test_every_variable_and_constraint_bears_its_nodes_name() -> None:
 
 @pytest.mark.parametrize(("relax", "integer_scores"), [(True, False), (True, True), (False, False), (False, True)])
 def test_what_is_whole_is_what_the_settings_say(relax: bool, integer_scores: bool) -> None:
-    settings = ScoreSettings(radius=0.1, relax=relax, integer_scores=integer_scores)
+    settings = paper_settings(radius=0.1, relax=relax, integer_scores=integer_scores)
     reduction = dense(1).reduction(settings)
     assert reduction.unstable > 0
     model = build_program(reduction, settings, integer=True).model
@@ -128,7 +129,7 @@ def test_what_is_whole_is_what_the_settings_say(relax: bool, integer_scores: boo
 
 def test_picks_are_whole_where_phases_are() -> None:
     for relax in (True, False):
-        settings = ScoreSettings(radius=0.1, relax=relax)
+        settings = paper_settings(radius=0.1, relax=relax)
         variables = build_program(max_pooled(1).reduction(settings), settings, integer=True).model.variables
         picks = [name for name in variables if name.startswith("pick_")]
         assert picks
@@ -148,5 +149,5 @@ def test_a_layer_may_be_called_like_one_of_the_programs_own_dimensions() -> None
 
     model = Awkward().eval()
     for cuts in ("tangent", "lifted"):
-        solution = score(model, torch.rand(4, 1, 2, 2), [0, 1, 2, 3], ScoreSettings(cuts=cuts, radius=0.1))
+        solution = score(model, torch.rand(4, 1, 2, 2), [0, 1, 2, 3], paper_settings(cuts=cuts, radius=0.1))
         assert list(solution.scores) == ["image", "layer", "score_image"]

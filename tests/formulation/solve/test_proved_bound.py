@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings, SolverFailed
+from formulation import SolverFailed
 from formulation.relaxation.cuts import stack_cuts
 from formulation.solve import proved_bound
 from formulation.solve.proved_bound import ProvedBound, duals_by_highs
 from formulation.solve.search import Search
 from formulation.solve.solvers import HighsSession
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
-SETTINGS = ScoreSettings(radius=0.1, gap=1e-7, loss_weight=20)
+SETTINGS = paper_settings(radius=0.1, gap=1e-7, loss_weight=20)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from formulation import Round, ScoreSettings, SolverFailed, TimeLimitReached
+from formulation import Round, SolverFailed, TimeLimitReached
 from formulation.solution import relative_gap
 from formulation.solve.outer_approximation import solve
 from formulation.solve.result import require_closed
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 
 def test_rounds_are_plain_values() -> None:
@@ -26,7 +27,7 @@ def test_a_gap_is_relative_to_the_objective_and_never_below_0() -> None:
 
 
 def test_an_open_gap_is_refused_with_the_remedy_for_what_ended_the_search() -> None:
-    settings = ScoreSettings(radius=0.1, gap=1e-3)
+    settings = paper_settings(radius=0.1, gap=1e-3)
     outcome = solve(dense(1, images=3).reduction(settings), settings)
     require_closed(outcome, settings, "the end")
     remedies = {

@@ -19,11 +19,12 @@ from formulation.solve.search import Search
 from formulation.solve.solvers import Answer, HighsSession
 from tests.formulation.cases import conv_pool, dense, make
 from tests.formulation.oracles import objective_of
+from tests.formulation.paper_settings import paper_settings
 
 
 def test_every_round_is_reported_as_it_ends_and_the_bounds_only_tighten() -> None:
     case, heard = dense(1, images=6), []
-    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-7)
+    settings = paper_settings(radius=0.1, relax=False, gap=1e-7)
     solution = score(case.model, case.images, case.labels, settings, progress=heard.append)
     assert tuple(heard) == solution.rounds
     assert [r.index for r in heard] == list(range(len(heard)))
@@ -40,7 +41,7 @@ def test_every_round_is_reported_as_it_ends_and_the_bounds_only_tighten() -> Non
 
 def test_max_rounds_ends_the_call_with_what_was_found_and_a_note() -> None:
     case = dense(1, images=6)
-    settings = ScoreSettings(radius=0.1, gap=1e-9, max_rounds=2, loss_weight=20)
+    settings = paper_settings(radius=0.1, gap=1e-9, max_rounds=2, loss_weight=20)
     solution = score(case.model, case.images, case.labels, settings)
     assert solution.certificate.status == "round_limit"
     assert solution.certificate.rounds == 2
@@ -50,7 +51,7 @@ def test_max_rounds_ends_the_call_with_what_was_found_and_a_note() -> None:
 
 def test_max_rounds_counts_both_phases() -> None:
     case = dense(1, images=6)
-    whole = ScoreSettings(radius=0.1, gap=1e-9, relax=False, loss_weight=20)
+    whole = paper_settings(radius=0.1, gap=1e-9, relax=False, loss_weight=20)
     needed = score(case.model, case.images, case.labels, whole).rounds
     relaxed = sum(r.phase == "relaxation" for r in needed)
     assert len(needed) > relaxed + 1
@@ -61,7 +62,7 @@ def test_max_rounds_counts_both_phases() -> None:
 def test_a_tiny_time_limit_names_the_remedy() -> None:
     case = dense(1)
     with pytest.raises(TimeLimitReached, match="raise time_limit") as reached:
-        score(case.model, case.images, case.labels, ScoreSettings(time_limit=1e-6))
+        score(case.model, case.images, case.labels, paper_settings(time_limit=1e-6))
     assert len(str(reached.value).splitlines()) == 1
 
 
@@ -87,7 +88,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Answer], A
 
 
 CASE = dense(1, images=6)
-SETTINGS = ScoreSettings(radius=0.1, gap=1e-7, loss_weight=20)
+SETTINGS = paper_settings(radius=0.1, gap=1e-7, loss_weight=20)
 
 
 def out_of_time(after: int, seconds: float = 0.0) -> Callable[[int, Answer], Answer]:
@@ -185,7 +186,7 @@ def test_an_integer_answer_with_moved_scores_is_no_incumbent_unless_it_is_feasib
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = dense(1, images=2)
-    settings = ScoreSettings(gate="exact", relax=False, integer_scores=True, radius=0, max_rounds=40)
+    settings = paper_settings(gate="exact", relax=False, integer_scores=True, radius=0, max_rounds=40)
     best = score(case.model, case.images, case.labels, settings).certificate.objective
     answering(monkeypatch, lambda _, answer: replace(answer, point=1 - answer.point))
     try:
@@ -201,7 +202,7 @@ def test_an_integer_answer_with_moved_scores_is_no_incumbent_unless_it_is_feasib
 def test_a_later_dual_bound_that_proves_less_is_no_failure(seed: int, gap: float) -> None:
     """A search begun at the solution proves its bound early; what the last duals prove may be a little less."""
     for case in (conv_pool(seed), dense(seed)):
-        settings = ScoreSettings(gate="pattern", radius=0.0, gap=gap)
+        settings = paper_settings(gate="pattern", radius=0.0, gap=gap)
         solution = score(case.model, case.images, case.labels, settings)
         reduction = case.reduction(settings)
         search = Search(reduction, settings, None)
@@ -219,7 +220,7 @@ def test_cuts_of_the_last_relaxed_round_reach_the_integer_program() -> None:
     layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3)]
     for seed in range(17, 23):
         case = make(seed, layers, (1, 6, 6), 3)
-        settings = ScoreSettings(radius=0.02, relax=False, loss_weight=50, gap=1e-3, time_limit=60)
+        settings = paper_settings(radius=0.02, relax=False, loss_weight=50, gap=1e-3, time_limit=60)
         search = Search(case.reduction(settings), settings, None)
         search.begin(None)
         search.run("relaxation")

@@ -14,15 +14,16 @@ from formulation.relaxation.propagation import forward
 from formulation.relaxation.reduction import Reduction
 from formulation.solve.separation import TOLERANCE, Inspection, Separation, TangentPoint, complete
 from tests.formulation.cases import Case, batchnorm_after_relu, concatenated, conv_pool, dense, max_pooled
+from tests.formulation.paper_settings import paper_settings
 
 MANY = 10_000
 CASES: list[tuple[Case, ScoreSettings]] = [
-    (dense(1, images=5), ScoreSettings(radius=0.05)),
-    (conv_pool(1), ScoreSettings(gate="pattern", radius=0)),
-    (max_pooled(1), ScoreSettings(radius=0.02)),
-    (max_pooled(1), ScoreSettings(gate="pattern", radius=0)),
-    (concatenated(1), ScoreSettings(radius=0.02)),
-    (batchnorm_after_relu(1), ScoreSettings(gate="pattern", radius=0)),
+    (dense(1, images=5), paper_settings(radius=0.05)),
+    (conv_pool(1), paper_settings(gate="pattern", radius=0)),
+    (max_pooled(1), paper_settings(radius=0.02)),
+    (max_pooled(1), paper_settings(gate="pattern", radius=0)),
+    (concatenated(1), paper_settings(radius=0.02)),
+    (batchnorm_after_relu(1), paper_settings(gate="pattern", radius=0)),
 ]
 every_case = pytest.mark.parametrize(("case", "settings"), CASES)
 
@@ -110,7 +111,7 @@ def test_every_cut_is_given_once_the_most_violated_of_each_slice_first(case: Cas
 
 
 def test_the_most_violated_cuts_come_first_among_hundreds() -> None:
-    reduction = conv_pool(1, images=30).reduction(ScoreSettings(gate="pattern", radius=0))
+    reduction = conv_pool(1, images=30).reduction(paper_settings(gate="pattern", radius=0))
     separation, point = Separation(reduction), np.random.default_rng(0).random(reduction.columns)
     first = looked_at(separation, point, 40).cuts
     rest = looked_at(separation, point, MANY).cuts

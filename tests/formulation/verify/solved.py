@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from formulation import ScoreSettings, Solution, Verdict, check, score
+from formulation import Solution, Verdict, check, score
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=4)
-PUBLISHED = ScoreSettings(radius=0.1, loss_weight=20)
+PUBLISHED = paper_settings(radius=0.1, loss_weight=20)
 SOLVED = {
     "relaxed": PUBLISHED,
     "integer": replace(PUBLISHED, relax=False),

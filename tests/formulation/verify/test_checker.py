@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from formulation import CheckFailed, ScoreSettings, Solution, check, score
+from formulation import CheckFailed, Solution, check, score
 from tests.formulation.cases import SMALL
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.verify.solved import CASE, PUBLISHED, SOLVED, checked
 
 
@@ -33,7 +34,7 @@ def test_more_images_than_one_slice_pass(name: str, gate: str, radius: float, mo
     """The program is built batch by batch, the checker passes forward all at once: sums may round differently."""
     monkeypatch.setattr("formulation.relaxation.reduction.BATCH_IMAGES", 5)
     case = SMALL[name](2, images=18)
-    settings = ScoreSettings(gate=gate, radius=radius, gap=0.3, allow_degenerate=True)
+    settings = paper_settings(gate=gate, radius=radius, gap=0.3, allow_degenerate=True)
     solution = score(case.model, case.images, case.labels, settings)
     assert check(case.model, case.images, case.labels, solution).images == 18
 

@@ -11,12 +11,13 @@ import pytest
 from formulation import CheckFailed, InvalidSolution, ScoreSettings, Solution, check, score
 from formulation.network import Unstable
 from tests.formulation.cases import max_pooled
+from tests.formulation.paper_settings import paper_settings
 
 POOLED = max_pooled(1)
 POOL = "2"  # the node; its windows are 3 wide, some reach into the padding
 POOL_SETTINGS = {
-    "relaxed": ScoreSettings(radius=0.1, loss_weight=20),
-    "integer": ScoreSettings(radius=0.1, loss_weight=20, relax=False),
+    "relaxed": paper_settings(radius=0.1, loss_weight=20),
+    "integer": paper_settings(radius=0.1, loss_weight=20, relax=False),
     "exact": ScoreSettings(gate="exact", allow_degenerate=True, radius=0.01, loss_weight=20),
 }
 
@@ -89,7 +90,7 @@ def test_fractional_picks_and_picks_of_a_smaller_input_are_refused_in_an_integer
 @pytest.mark.parametrize("by", [0.5, 5.0])
 def test_values_for_a_stable_window_are_refused(by: float, pooled: dict[str, Solution]) -> None:
     """`pattern` decides every window: an output of one's own would be bounded by nothing from above."""
-    settings = ScoreSettings(gate="pattern", radius=0.0)
+    settings = paper_settings(gate="pattern", radius=0.0)
     solution = score(POOLED.model, POOLED.images, POOLED.labels, settings)
     windows = pooled["integer"].unstable[POOL]
     whole_window = replace(windows, value=windows.value + by)

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import CheckFailed, FormulationError, InvalidSolution, ScoreSettings, Solution, check, lower, score
+from formulation import CheckFailed, FormulationError, InvalidSolution, Solution, check, lower, score
 from formulation.network import Unstable
 from formulation.relaxation.loss import cross_entropy
 from formulation.relaxation.sparsity import sparsity
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.verify.solved import CASE, PUBLISHED, checked
 
-PATTERN = ScoreSettings(gate="pattern", radius=0.0)
+PATTERN = paper_settings(gate="pattern", radius=0.0)
 
 
 @pytest.mark.parametrize("field", ["objective", "bound", "gap", "cross_entropy", "sparsity"])

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from formulation import FormulationError, InvalidSolution, ScoreSettings, Solution, check, score
+from formulation import FormulationError, InvalidSolution, Solution, check, score
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=3)
 FILES = ("certificate.json", "solution.npz")
@@ -32,7 +33,7 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def stored() -> Iterator[Path]:
-    made = score(CASE.model, CASE.images, CASE.labels, ScoreSettings(radius=0.1, relax=False, loss_weight=20))
+    made = score(CASE.model, CASE.images, CASE.labels, paper_settings(radius=0.1, relax=False, loss_weight=20))
     with tempfile.TemporaryDirectory() as place:
         yield made.save(place)
 

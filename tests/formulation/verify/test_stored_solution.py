@@ -12,7 +12,6 @@ import pytest
 from formulation import (
     InvalidSetting,
     InvalidSolution,
-    ScoreSettings,
     Solution,
     check,
     explain,
@@ -25,9 +24,10 @@ from formulation.duality.dual_bound import lagrangian
 from formulation.network import Add, Affine, ChannelGate, MaxPool, Relu, Shift
 from naming import GateName
 from tests.formulation.cases import SMALL, dense, densely_connected
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=3)
-SETTINGS = ScoreSettings(gate="pattern", radius=0)
+SETTINGS = paper_settings(gate="pattern", radius=0)
 
 
 def certified(solution: Solution, **more: Any) -> Solution:
@@ -126,7 +126,7 @@ def test_a_sound_solution_is_read(solution: Solution) -> None:
 def test_a_sound_solution_with_channel_gates_is_read(gate: GateName) -> None:
     """Its cuts name nodes of the network whose channel gates are ReLUs, which has more than the lowered one."""
     case = densely_connected(images=1)
-    settings = ScoreSettings(gate=gate, radius=0.0, allow_degenerate=True)
+    settings = paper_settings(gate=gate, radius=0.0, allow_degenerate=True)
     solution = score(case.model, case.images, case.labels, settings)
     assert solution.dual_bound is not None
     split = case.reduction(settings).network

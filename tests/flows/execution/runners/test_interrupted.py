@@ -17,7 +17,10 @@ from tests.flows.small_run import store_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SCORING = ("--gate", "exact", "--relax", "false", "--epochs", "5", "--scoring_sets", "2", "--images_per_class", "1")
+SCORING = (
+    *("--gate", "exact", "--relax", "false", "--loss_weight", "5", "--epochs", "5"),
+    *("--scoring_sets", "2", "--images_per_class", "1"),
+)
 BEGUN, ENDED = 500.0, 60.0  # seconds that a flow may take to begin to solve, and its workers to be gone, on busy cores
 
 

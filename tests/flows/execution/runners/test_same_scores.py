@@ -11,7 +11,7 @@ from flows.errors import FlowError
 from flows.execution.mapping import map_tasks
 from flows.tracking import Run
 from tests.flows.execution.runners import trials
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -20,7 +20,7 @@ def test_scores_are_the_same_to_the_last_bit_whatever_solves_the_programs(
     run_stage: RunStage, client: MlflowClient, store_uri: str
 ) -> None:
     trained = run_stage("train", epochs="4")
-    words = {"run_id": trained, "scoring_sets": "2", "images_per_class": "1"}
+    words = {"run_id": trained, "scoring_sets": "2", "images_per_class": "1", **PATTERN}
     tops = [client.get_run(run_stage("score", **words, task_runner=name)) for name in ("threads", "processes", "dask")]
     found = []
     for top in tops:

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.flows.small_run import PATTERN
+
 WORDS = {
     **{"dataset": "digits", "image_size": "8", "model": "fc2", "epochs": "3", "rewind_epochs": "1"},
     **{"images_per_class": "1", "scoring_sets": "2", "draws": "2", "seeds": "2"},
+    **PATTERN,
 }
 
 

@@ -13,9 +13,9 @@ from flows.errors import SettingsError
 from flows.pipelines.preparation import prepare_flow
 from flows.reporting.rank_correlation import agreement
 from flows.tracking import Run
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 
-TINY = {"dataset": "digits", "image_size": "8", "epochs": "4", "model": "fc2", "images_per_class": "1"}
+TINY = {"dataset": "digits", "image_size": "8", "epochs": "4", "model": "fc2", "images_per_class": "1", **PATTERN}
 SETS = 2
 pytestmark = pytest.mark.slow  # some thirty solutions, each in a run of its own
 

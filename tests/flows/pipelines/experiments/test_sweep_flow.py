@@ -15,7 +15,7 @@ from tests.flows.small_run import RunStage
 
 pytestmark = pytest.mark.slow
 
-TINY = {"epochs": "4", "model": "fc2", "scoring_sets": "1", "images_per_class": "1"}
+TINY = {"epochs": "4", "model": "fc2", "images_per_class": "1", "gate": "pattern"}
 Find = Callable[[MlflowRun, str], list[MlflowRun]]
 
 
@@ -35,7 +35,7 @@ def weights_sweep(run_stage: RunStage, client: MlflowClient) -> MlflowRun:
 
 @pytest.fixture(scope="module")
 def thresholds_sweep(run_stage: RunStage, client: MlflowClient) -> MlflowRun:
-    return client.get_run(run_stage("sweep", over="threshold", values="0.05,0.5,1", **TINY))
+    return client.get_run(run_stage("sweep", over="threshold", values="0.05,0.5,1", loss_weight="5", **TINY))
 
 
 def table(client: MlflowClient, run: MlflowRun, file: str, place: Path) -> dict[str, list[object]]:

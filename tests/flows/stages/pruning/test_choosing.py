@@ -17,7 +17,7 @@ from flows.config import CONTROLS
 from flows.errors import ArtifactError
 from flows.stages.pruning.pruning_steps import masks_by_step
 from flows.tracking import Run
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 from training import Limits
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,7 @@ def test_a_simple_rule_is_taken_in_steps_without_any_program(prune: Pruned) -> N
 def test_a_network_loses_units_while_it_is_trained(
     run_stage: RunStage, client: MlflowClient, words: dict[str, str]
 ) -> None:
-    scoring = {"images_per_class": "1", "scoring_sets": "1", "gate": "linear", "layer_weight": "total"}
+    scoring = {"images_per_class": "1", "gate": "linear", "loss_weight": "5", "layer_weight": "total"}
     above = run_stage("gradual", model="fc2", share="0.5", steps="2", register_as=words["when"], **scoring, **words)
     run = tracking.find_stage(tracking.find_run(client.tracking_uri, above), "gradual")
     masks = artifacts.logged_masks(run)
@@ -180,7 +180,7 @@ def test_a_network_loses_units_while_it_is_trained(
 def test_steps_that_are_not_proved_optimal_are_named_in_the_descriptions(
     run_stage: RunStage, client: MlflowClient
 ) -> None:
-    scoring = {"images_per_class": "1", "scoring_sets": "1", "gap": "1e-15"}
+    scoring = {**PATTERN, "images_per_class": "1", "scoring_sets": "1", "gap": "1e-15"}
     removal = {"schedule": "iterative", "selection": "share", "steps": "2", "exchange": "0", "compare": ""}
     above = tracking.find_run(
         client.tracking_uri,

@@ -16,7 +16,7 @@ from flows.adapters.library_settings import dataset_of
 from flows.config.entry_points import ENTRY_POINTS
 from flows.errors import CompactRefused
 from flows.pipelines.preparation import prepare_flow
-from tests.flows.small_run import RunStage, run_of
+from tests.flows.small_run import LOW_SCORES, PATTERN, RunStage, run_of
 from training import ExportError, UnsupportedGraph
 
 Stages = dict[str, MlflowRun]
@@ -58,7 +58,8 @@ def own_run(run_stage: RunStage, tmp_path_factory: pytest.TempPathFactory) -> st
     file = tmp_path_factory.mktemp("own") / "pooled.py"
     file.write_text(POOLED)
     words = {"model": f"{file}:net", "image_size": "8", "epochs": "8", "learning_rate": "0.01", "draws": "1"}
-    return run_stage("main", **words, images_per_class="1", scoring_sets="1", export="torch")
+    scoring = {**PATTERN, "images_per_class": "1", "selection": "threshold"}
+    return run_stage("main", **words, **scoring, export="torch")
 
 
 def test_the_compacted_network_is_logged_with_its_costs_and_exports(client: MlflowClient, stage_runs: Stages) -> None:
@@ -136,7 +137,7 @@ def test_a_run_of_several_stages_gives_its_retrained_network_and_a_prune_run_its
 def test_masks_that_are_not_those_of_the_weights_are_refused(
     run_stage: RunStage, client: MlflowClient, stage_runs: Stages
 ) -> None:
-    words = {"run_id": stage_runs["score"].info.run_id, "threshold": "0.2", "draws": "1"}
+    words = {"run_id": stage_runs["score"].info.run_id, "draws": "1", **LOW_SCORES}
     pruned = _stage(client, run_stage("prune", **words), "prune")
     masks = artifacts.logged_masks(run_of(client, pruned))
     masks["fc1"][np.flatnonzero(masks["fc1"])[:20]] = False
@@ -180,8 +181,9 @@ def test_a_network_that_cannot_be_compacted_fails_the_main_run_after_its_summary
 ) -> None:
     (tmp_path / "insisting.py").write_text(INSISTING)
     words = {"model": f"{tmp_path / 'insisting.py'}:Insisting", "image_size": "8", "epochs": "8", "draws": "1"}
+    scoring = {**PATTERN, "images_per_class": "1", "selection": "threshold"}
     with pytest.raises(UnsupportedGraph, match=r"Insisting cannot be compacted: .* in first; ") as caught:
-        run_stage("main", **words, learning_rate="0.01", images_per_class="1", scoring_sets="1", export="none")
+        run_stage("main", **words, **scoring, learning_rate="0.01", export="none")
     assert "\n" not in str(caught.value)
     newest = client.search_runs([main_run.info.experiment_id], "tags.flow = 'main'", max_results=1)[0]
     below = client.search_runs([newest.info.experiment_id], f"tags.mlflow.parentRunId = '{newest.info.run_id}'")

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import tracking
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 from tests.flows.stages.scoring.scored_store import ScoredStore
 
 
@@ -20,7 +20,7 @@ def trained_briefly(run_stage: RunStage) -> str:
 
 @pytest.fixture(scope="session")
 def scored_store(run_stage: RunStage, client: MlflowClient, trained_briefly: str) -> ScoredStore:
-    above = run_stage("score", run_id=trained_briefly, images_per_class="1", scoring_sets="2", gap="1e-3")
+    above = run_stage("score", run_id=trained_briefly, images_per_class="1", scoring_sets="2", gap="1e-3", **PATTERN)
     scored = tracking.find_stage(tracking.find_run(client.tracking_uri, above), "score")
     solved = sorted(scored.below("scoring set"), key=lambda run: run.tags()["scoring_set"])
     return ScoredStore(client, Path(client.tracking_uri.removeprefix("sqlite:///")), scored, solved[0])

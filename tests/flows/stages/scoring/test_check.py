@@ -14,14 +14,14 @@ from flows.adapters import artifacts
 from flows.errors import CheckRefused
 from flows.tracking import Run
 from formulation import Solution
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 from training import Scores
 
 
 @pytest.fixture(scope="module")
 def scored(run_stage: RunStage, client: MlflowClient, main_run: MlflowRun) -> Run:
     """A score run of two sets, for these tests to damage."""
-    above = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2")
+    above = run_stage("score", run_id=main_run.info.run_id, images_per_class="1", scoring_sets="2", **PATTERN)
     return tracking.find_stage(tracking.find_run(client.tracking_uri, above), "score")
 
 

@@ -20,7 +20,7 @@ from flows.adapters.programs import ProgramInputs, ProgramSpec
 from flows.stages.scoring.explain import PULL_COLUMNS, STRONGEST, log_explanation, log_ranges
 from flows.tracking import Run
 from formulation import ScoreSettings, Solution
-from tests.flows.small_run import RunStage
+from tests.flows.small_run import PATTERN, RunStage
 from training import ScoringSet
 
 Solved = tuple[nn.Module, ScoringSet, Solution]
@@ -32,7 +32,7 @@ LOGGED = {"explanation.json", "explanation_by_class.json", "explanation.png", "r
 @pytest.fixture(scope="module")
 def explained(run_stage: RunStage, client: MlflowClient, main_run: MlflowRun) -> Run:
     """A score run of one set, with all that can be asked for."""
-    words = {"images_per_class": "1", "scoring_sets": "1", "explain": "true", "ranges": "true"}
+    words = {**PATTERN, "images_per_class": "1", "explain": "true", "ranges": "true"}
     above = run_stage("score", run_id=main_run.info.run_id, **words)
     return tracking.find_stage(tracking.find_run(client.tracking_uri, above), "score")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import ScoreSettings, lower
+from formulation import lower
 from formulation.lowering import differentiable
 from formulation.network import Network
 from formulation.relaxation import reduce, with_jacobians
@@ -23,9 +23,10 @@ from tests.formulation.lowering.derivatives.smooth_cases import (
     hooked_logits,
     smooth,
 )
+from tests.formulation.paper_settings import paper_settings
 
 CLOSE = 1e-9
-SETTINGS = ScoreSettings(gate="linear", radius=0)
+SETTINGS = paper_settings(gate="linear", radius=0)
 every_smooth = pytest.mark.parametrize("name", sorted(SMOOTH))
 
 

@@ -9,15 +9,16 @@ import pytest
 from formulation import ScoreSettings
 from formulation.solve.outer_approximation import solve
 from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.required import SOLVERS, require_installed
 
 pytestmark = pytest.mark.slow
 
 KINDS = (dense, conv_pool, strided_grouped)
 SETTINGS = {
-    "published": ScoreSettings(gate="published", radius=0.05, gap=4e-6),
-    "pattern": ScoreSettings(gate="pattern", radius=0.0, gap=4e-6),
-    "exact": ScoreSettings(gate="exact", radius=0.01, gap=4e-6, allow_degenerate=True),
+    "published": paper_settings(gate="published", radius=0.05, gap=4e-6),
+    "pattern": paper_settings(gate="pattern", radius=0.0, gap=4e-6),
+    "exact": paper_settings(gate="exact", radius=0.01, gap=4e-6, allow_degenerate=True),
 }
 FEW_BINARIES = (0, 3, 5)
 

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings, Solution, SolverCrashed, check, keep_within, score
+from formulation import Solution, SolverCrashed, check, keep_within, score
 from formulation.solve.program import build_program
 from formulation.solve.solvers import IsolatedHighsSession, open_session
 from formulation.solve.solvers.process import WORKER
 from tests.formulation.cases import conv_pool, dense, loss_cuts_at
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=6)
-SETTINGS = ScoreSettings(radius=0.1, relax=False, loss_weight=20, gap=1e-7)
+SETTINGS = paper_settings(radius=0.1, relax=False, loss_weight=20, gap=1e-7)
 
 
 def workers() -> list[int]:
@@ -65,7 +66,7 @@ def killing(number: int) -> Iterator[None]:
 
 def hard_session() -> IsolatedHighsSession:
     """A session with a program that takes HiGHS more than a second."""
-    settings = ScoreSettings(gate="exact", radius=0.05, relax=False)
+    settings = paper_settings(gate="exact", radius=0.05, relax=False)
     reduction = conv_pool(7).reduction(settings)
     session = open_session(build_program(reduction, settings, integer=True), settings)
     assert isinstance(session, IsolatedHighsSession)

@@ -9,11 +9,12 @@ import highspy
 import pyscipopt
 import pytest
 
-from formulation import InvalidSetting, ScoreSettings, score
+from formulation import InvalidSetting, score
 from formulation.solve.solvers import require_options
 from formulation.solve.solvers.allowed_options import require_allowed
 from formulation.solve.solvers.through_linopy import THREADS_OPTION
 from tests.formulation.cases import dense
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.required import require_installed
 
 CASE = dense(1)
@@ -54,7 +55,7 @@ def test_a_wrong_option_of_any_solver_is_refused_before_any_work(
 ) -> None:
     require_installed(solver)
     with pytest.raises(InvalidSetting, match=says) as refusal:
-        score(None, None, None, ScoreSettings(solver=solver, solver_options=options))
+        score(None, None, None, paper_settings(solver=solver, solver_options=options))
     assert len(str(refusal.value).splitlines()) == 1
 
 
@@ -110,7 +111,7 @@ def test_an_option_that_makes_a_solver_write_read_or_print_is_refused_and_leaves
     monkeypatch.chdir(tmp_path)
     value = str(tmp_path / "trace") if value == "trace" else value
     with pytest.raises(InvalidSetting, match="what is written, read or printed; remove it") as refusal:
-        require_options(ScoreSettings(solver=solver, solver_options={option: value}))
+        require_options(paper_settings(solver=solver, solver_options={option: value}))
     assert len(str(refusal.value).splitlines()) == 1
     assert f"'{option}' of {solver}" in str(refusal.value)
     assert not list(tmp_path.iterdir())
@@ -135,9 +136,9 @@ def test_a_commercial_solver_takes_numbers_that_steer_its_search_and_no_string(s
         "gurobi": ("MIPFocus", 1), "cplex": ("mip.strategy.heuristicfreq", 2), "xpress": ("PRESOLVE", 0),
         "copt": ("LpMethod", 2), "mosek": ("MSK_IPAR_MIO_HEURISTIC_LEVEL", 1),
     }[solver]  # fmt: skip
-    require_options(ScoreSettings(solver=solver, solver_options={option: value}))
+    require_options(paper_settings(solver=solver, solver_options={option: value}))
     with pytest.raises(InvalidSetting, match="remove it"):
-        require_options(ScoreSettings(solver=solver, solver_options={option: "/somewhere"}))
+        require_options(paper_settings(solver=solver, solver_options={option: "/somewhere"}))
 
 
 @pytest.mark.parametrize("solver", THREADS_OPTION)
@@ -145,7 +146,7 @@ def test_the_threads_of_a_commercial_solver_are_a_setting_and_no_option(solver: 
     option = THREADS_OPTION[solver]
     for spelt in (option, option.upper()):
         with pytest.raises(InvalidSetting, match=f"'{spelt}' of {solver} is what the setting threads is for"):
-            require_options(ScoreSettings(solver=solver, solver_options={spelt: 2}))
+            require_options(paper_settings(solver=solver, solver_options={spelt: 2}))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_the_threads_of_a_commercial_solver_are_a_setting_and_no_option(solver: 
 )
 def test_a_right_option_reaches_the_solver_and_the_optimum_stays(solver: str, options: dict[str, object]) -> None:
     require_installed(solver)
-    settings = ScoreSettings(radius=0.1, relax=False, gap=1e-5)
+    settings = paper_settings(radius=0.1, relax=False, gap=1e-5)
     plain = score(CASE.model, CASE.images, CASE.labels, settings).certificate
     told = replace(settings, solver=solver, solver_options=options)
     assert score(CASE.model, CASE.images, CASE.labels, told).certificate.objective == pytest.approx(
@@ -179,7 +180,7 @@ def test_an_option_for_linear_programs_alone_never_reaches_an_integer_program(
     solver: str, options: dict[str, object], says: str
 ) -> None:
     require_installed(solver)
-    settings = ScoreSettings(solver=solver, solver_options=options, radius=0.1)
+    settings = paper_settings(solver=solver, solver_options=options, radius=0.1)
     for whole in ({"relax": False}, {"integer_scores": True}):
         with pytest.raises(InvalidSetting, match=says):
             score(None, None, None, replace(settings, **whole))

@@ -19,11 +19,12 @@ from formulation.solve.program import build_program
 from formulation.solve.separation import complete
 from formulation.solve.solvers import CbcSession, GlpkSession, Session, open_session
 from tests.formulation.cases import conv_pool, dense, loss_cuts_at
+from tests.formulation.paper_settings import paper_settings
 from tests.formulation.required import SOLVERS, require_installed
 
 PROGRAMS = {"cbc": "cbc", "glpk": "glpsol"}
 CASE = dense(1)
-EASY = ScoreSettings(radius=0.1)
+EASY = paper_settings(radius=0.1)
 
 # python that puts the answer's place, the real program and its exit into reach
 PRELUDE = """#!{python}
@@ -119,7 +120,7 @@ def test_a_solver_process_that_misbehaves_is_named_in_one_line(
 @pytest.mark.parametrize("solver", PROGRAMS)
 def test_a_real_solver_killed_in_the_middle_is_named(solver: str, fake, own_temporary: Path) -> None:
     fake(solver, "child killed")
-    hard = session_of(solver, ScoreSettings(gate="exact", radius=0.05, relax=False), integer=True)
+    hard = session_of(solver, paper_settings(gate="exact", radius=0.05, relax=False), integer=True)
     with pytest.raises(SolverFailed, match=f"{solver} died by signal 9 before it answered"):
         hard.solve(30.0, 1e-9)
     assert list(own_temporary.iterdir()) == []
@@ -154,7 +155,7 @@ def session_of(solver: str, settings: ScoreSettings, *, integer: bool) -> Sessio
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_time_limit_of_an_integer_program_comes_with_a_valid_bound(solver: str, own_temporary: Path) -> None:
     require_installed(solver)
-    settings = ScoreSettings(gate="exact", radius=0.05, relax=False)
+    settings = paper_settings(gate="exact", radius=0.05, relax=False)
     hard = session_of(solver, settings, integer=True)
     started = time.perf_counter()
     answer = hard.solve(1.0, 1e-9)
@@ -179,7 +180,7 @@ def test_a_time_limit_of_one_second_ends_in_a_certificate_or_an_error_that_says_
 ) -> None:
     require_installed(solver)
     case, started = conv_pool(7), time.perf_counter()
-    settings = ScoreSettings(gate="exact", radius=0.05, relax=False, solver=solver, time_limit=1.0, gap=1e-7)
+    settings = paper_settings(gate="exact", radius=0.05, relax=False, solver=solver, time_limit=1.0, gap=1e-7)
     reached = None
     try:
         certificate = score(case.model, case.images, case.labels, settings).certificate
@@ -198,7 +199,7 @@ def test_a_time_limit_of_one_second_ends_in_a_certificate_or_an_error_that_says_
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_time_limit_in_the_middle_of_anything_is_no_infeasibility(solver: str, integer: bool) -> None:
     require_installed(solver)
-    session = session_of(solver, ScoreSettings(gate="exact", radius=0.05, relax=False), integer=integer)
+    session = session_of(solver, paper_settings(gate="exact", radius=0.05, relax=False), integer=integer)
     for limit in (
         0.002,
         0.02,

@@ -23,6 +23,7 @@ from formulation.relaxation.reduction import Reduction
 from formulation.solve.program import build_program
 from formulation.solve.solvers import HighsSession, LinopySession, Session, open_session
 from tests.formulation.cases import conv_pool, dense, loss_cuts_at
+from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1)
 
@@ -38,7 +39,7 @@ def opened(kind: type, settings: ScoreSettings, reduction: Reduction, *, integer
 @pytest.mark.parametrize("integer", [False, True], ids=["relaxed", "integer"])
 @pytest.mark.parametrize("cuts", ["tangent", "lifted"])
 def test_highs_in_place_and_through_linopy_answer_the_same(cuts: str, integer: bool) -> None:
-    settings = ScoreSettings(radius=0.1, relax=not integer, cuts=cuts)
+    settings = paper_settings(radius=0.1, relax=not integer, cuts=cuts)
     reduction = CASE.reduction(settings)
     answers = [
         opened(kind, settings, reduction, integer=integer).solve(60, 1e-9) for kind in (HighsSession, LinopySession)
@@ -51,7 +52,7 @@ def test_highs_in_place_and_through_linopy_answer_the_same(cuts: str, integer: b
 
 
 def test_the_whole_loop_through_linopy_reaches_the_same_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ScoreSettings(radius=0.1, gap=1e-6)
+    settings = paper_settings(radius=0.1, gap=1e-6)
     in_place = score(CASE.model, CASE.images, CASE.labels, settings).certificate
     monkeypatch.setattr("formulation.solve.search.open_session", LinopySession)
     through = score(CASE.model, CASE.images, CASE.labels, settings).certificate
@@ -61,7 +62,7 @@ def test_the_whole_loop_through_linopy_reaches_the_same_optimum(monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", [HighsSession, LinopySession])
 def test_fixed_columns_stay_fixed_and_can_be_fixed_again(kind: type) -> None:
-    settings = ScoreSettings(gate="exact", relax=False, radius=0)
+    settings = paper_settings(gate="exact", relax=False, radius=0)
     reduction = CASE.reduction(settings)
     session = opened(kind, settings, reduction, integer=True)
     for value in (1.0, 0.0, 1.0):
@@ -75,7 +76,7 @@ def test_fixed_columns_stay_fixed_and_can_be_fixed_again(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", [HighsSession, LinopySession])
 def test_an_infeasible_program_is_named(kind: type) -> None:
-    settings = ScoreSettings(gate="published", relax=False, radius=0.02)
+    settings = paper_settings(gate="published", relax=False, radius=0.02)
     reduction = dense(hidden=(8, 6)).reduction(settings)
     session = opened(kind, settings, reduction, integer=True)
     (part,) = reduction.batches
@@ -88,7 +89,7 @@ def test_an_infeasible_program_is_named(kind: type) -> None:
 
 @pytest.mark.parametrize("integer", [False, True], ids=["relaxed", "integer"])
 def test_a_time_limit_is_for_one_solve_and_not_for_the_sessions_whole_life(integer: bool) -> None:
-    settings = ScoreSettings(gate="exact", relax=not integer, allow_degenerate=True, radius=0.01)
+    settings = paper_settings(gate="exact", relax=not integer, allow_degenerate=True, radius=0.01)
     reduction = conv_pool().reduction(settings)
     session = opened(HighsSession, settings, reduction, integer=integer)
     rng = np.random.default_rng(0)
@@ -103,7 +104,7 @@ def test_a_time_limit_is_for_one_solve_and_not_for_the_sessions_whole_life(integ
 
 def test_the_number_of_threads_may_change_from_call_to_call() -> None:
     objectives = [
-        score(CASE.model, CASE.images, CASE.labels, ScoreSettings(threads=threads)).certificate.objective
+        score(CASE.model, CASE.images, CASE.labels, paper_settings(threads=threads)).certificate.objective
         for threads in (1, 2, 1)
     ]
     assert objectives[0] == pytest.approx(objectives[1], abs=1e-6)
@@ -114,7 +115,7 @@ def test_an_unknown_solver_is_refused_with_those_installed() -> None:
     with pytest.raises(
         SolverUnavailable, match=r"'hihgs' is not installed \(did you mean 'highs'\?\); installed: .*highs"
     ):
-        score(CASE.model, CASE.images, CASE.labels, ScoreSettings(solver="hihgs"))
+        score(CASE.model, CASE.images, CASE.labels, paper_settings(solver="hihgs"))
 
 
 def test_every_installed_solver_is_accepted_by_name() -> None:
@@ -136,13 +137,13 @@ def test_every_installed_solver_is_accepted_by_name() -> None:
 )
 def test_a_wrong_solver_option_is_refused_with_near_names(options: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidSetting, match=says) as refusal:
-        score(CASE.model, CASE.images, CASE.labels, ScoreSettings(solver_options=options))
+        score(CASE.model, CASE.images, CASE.labels, paper_settings(solver_options=options))
     assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_a_solver_option_that_drops_integrality_is_refused_before_any_round() -> None:
     rounds = []
-    settings = ScoreSettings(solver_options={"solver": "simplex"}, radius=0.1, relax=False)
+    settings = paper_settings(solver_options={"solver": "simplex"}, radius=0.1, relax=False)
     assert CASE.reduction(settings).columns > CASE.reduction(settings).scores
     with pytest.raises(InvalidSetting, match="solver='simplex' drops integrality"):
         score(CASE.model, CASE.images, CASE.labels, settings, progress=rounds.append)
@@ -171,7 +172,7 @@ def test_presolve_does_not_change_the_optimum(relax: bool) -> None:
     objectives = [
         score(
             CASE.model, CASE.images, CASE.labels,
-            ScoreSettings(radius=0.1, relax=relax, gap=1e-7, solver_options={"presolve": presolve}),
+            paper_settings(radius=0.1, relax=relax, gap=1e-7, solver_options={"presolve": presolve}),
         ).certificate.objective
         for presolve in ("on", "off")
     ]  # fmt: skip
@@ -179,7 +180,7 @@ def test_presolve_does_not_change_the_optimum(relax: bool) -> None:
 
 
 def test_the_session_of_a_setting_is_highs_in_place() -> None:
-    settings = ScoreSettings()
+    settings = paper_settings()
     session = open_session(build_program(CASE.reduction(settings), settings, integer=False), settings)
     assert isinstance(session, HighsSession)
     assert session.version.count(".") == 2
@@ -187,7 +188,7 @@ def test_the_session_of_a_setting_is_highs_in_place() -> None:
 
 def test_an_optimal_answer_with_large_residuals_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     case = dense()
-    settings = ScoreSettings(gate="pattern", radius=0.0)
+    settings = paper_settings(gate="pattern", radius=0.0)
     monkeypatch.setattr("formulation.solve.solvers.highs.RESIDUAL", -1.0)  # no answer is as good as that
     with pytest.raises(SolverFailed, match="residuals"):
         score(case.model, case.images, case.labels, settings)
