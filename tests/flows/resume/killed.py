@@ -45,8 +45,8 @@ POINTS = {
     "checking": (_named(formulation, formulation.confirm), 2, "before"),
     "pruning": (_named(training, training.prune), 1, "after"),
     "retraining": (_named(loop, loop.validate_epoch), 1, "after"),
-    "logging_the_model": (_named(mlflow.pytorch, mlflow.pytorch.save_model), 1, "after"),
     "compacting": (_named(training, training.costs), 1, "before"),
+    "logging_the_model": (_named(mlflow.pytorch, mlflow.pytorch.save_model), 1, "after"),
     "summing_up": (_named(summary, summary.log_mask_pictures), 1, "after"),
 }
 COUNTED = (

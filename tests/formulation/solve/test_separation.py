@@ -35,7 +35,7 @@ def made(case: Case, settings: ScoreSettings) -> tuple[Reduction, Array, Separat
 
 
 def test_a_pass_batch_by_batch_comes_to_its_end_where_there_is_time_for_it() -> None:
-    reduction, ones, _ = made(dense(1, images=5), ScoreSettings(radius=0.05))
+    reduction, ones, _ = made(*CASES[0])
     assert len(reduction.starts) == 3
     again, logits = complete(reduction, np.ones(reduction.scores), Deadline.after(60.0))
     np.testing.assert_array_equal(again, ones)

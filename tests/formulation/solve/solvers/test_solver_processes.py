@@ -157,9 +157,12 @@ def test_a_time_limit_of_an_integer_program_comes_with_a_valid_bound(solver: str
     require_installed(solver)
     settings = paper_settings(gate="exact", radius=0.05, relax=False)
     hard = session_of(solver, settings, integer=True)
-    started = time.perf_counter()
-    answer = hard.solve(1.0, 1e-9)
-    assert time.perf_counter() - started < 6
+    for limit in (1.0, 2.0, 4.0):  # on busy cores the first may end before a solver has any bound
+        started = time.perf_counter()
+        answer = hard.solve(limit, 1e-9)
+        assert time.perf_counter() - started < limit + 5
+        if np.isfinite(answer.bound):
+            break
     assert not answer.complete
     relaxation = session_of("highs", settings, integer=False).solve(60, 1e-9)
     assert answer.bound >= relaxation.bound - 0.01
