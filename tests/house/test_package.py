@@ -15,7 +15,8 @@ from naming import EXTRAS, __version__, install_command
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("critical_neurons", "flows", "formulation", "naming", "tracing", "training")
-LEFT_OUT = (".*", "__pycache__", "mlflow.db*", "mlruns", "mlartifacts", "*.egg-info", "build", "dist", "shared")
+HIDDEN = (".git", ".env", ".venv", ".*_cache", ".hypothesis", ".coverage*")
+LEFT_OUT = (*HIDDEN, "__pycache__", "mlflow.db*", "mlruns", "mlartifacts", "*.egg-info", "build", "dist", "shared")
 pytestmark = pytest.mark.slow
 
 
