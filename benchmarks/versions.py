@@ -2,8 +2,8 @@
 
     python -m benchmarks.versions --place <folder> [--only newest lowest] [--python <interpreter> ...]
 
-Environments are made by uv in the folder: *newest* has the newest release of every package whatever the ranges of
-`pyproject.toml` say, *lowest* the oldest that they allow, and each `--python` (an interpreter, such as
+Environments are made by uv in the folder: *newest* has the newest releases, without the upper ends of the ranges of
+`pyproject.toml`, *lowest* the oldest that they allow, and each `--python` (an interpreter, such as
 `/usr/bin/python3.13`) what pip would choose. In each the rooms are imported, quick tests are run (`--tests` names
 others), and a small main job. A line per environment; what fails is named below the table. Results are kept in the
 folder: the same command goes on where it was left. Exit code 0 where nothing fails.
@@ -79,7 +79,8 @@ def name_of(requirement: str) -> str:
 
 def tried(name: str, place: Path, tests: Sequence[str]) -> Tried:
     """Make an environment and try the project in it."""
-    asked = [name_of(each) for each in requirements()] if name == NEWEST else requirements()
+    # With their lower ends: else the newest of one package is had by an ancient one of another.
+    asked = [each.partition(",")[0] for each in requirements()] if name == NEWEST else requirements()
     interpreter = sys.executable if name in (NEWEST, LOWEST) else name
     resolution = ["--resolution", "lowest-direct"] if name == LOWEST else []
     own = place / "environment" / re.sub(r"\W+", "_", name)
