@@ -1,4 +1,4 @@
-"""What a flow's process imports in the course of its work, for the process that the tests' commands are forked from."""
+"""Late imports of a flow's process, done once in the process that the tests' commands are forked from."""
 
 from importlib import import_module
 
