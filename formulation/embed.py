@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
-from linopy import LinearExpression, Model, Variable
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from xarray import DataArray
 
 from formulation.errors import InvalidBounds, InvalidEmbedding, InvalidModel
 from formulation.network import (
@@ -26,7 +24,10 @@ from formulation.network import (
     not_lowered,
 )
 from formulation.relaxation import Box, Encoding, Form, plan_network
-from formulation.solve import add_max_pool, add_split_relu, linear_expression
+from formulation.solve import add_max_pool, add_split_relu, import_linopy, labelled_array, linear_expression
+
+if TYPE_CHECKING:
+    from linopy import LinearExpression, Model, Variable
 
 Masks = Mapping[str, Sequence[float] | Array | NDArray[np.bool_]]
 
@@ -68,6 +69,7 @@ def embed(
         InvalidModel: weights that are not finite.
         InvalidEmbedding: a network, input, mask or name that does not fit. All is raised before anything is added.
     """
+    import_linopy()
     if not isinstance(network, Network):
         raise InvalidEmbedding(f"{type(network).__name__} is no Network; give formulation.lower(module, example)")
     if not isinstance(name, str) or not name:
@@ -82,7 +84,8 @@ def embed(
         labels = np.append(labels, add(model, name, made, labels))
     dim = f"{name}_output"
     coords = [(dim, np.arange(network.classes))]
-    outputs = model.add_variables(DataArray(bounds.lower, coords), DataArray(bounds.upper, coords), name=dim)
+    lower, upper = labelled_array(bounds.lower, coords), labelled_array(bounds.upper, coords)
+    outputs = model.add_variables(lower, upper, name=dim)
     model.add_constraints(outputs - _linear(model, output, labels, dim, coords[0][1]) == 0, name=dim)
     return outputs
 
@@ -92,8 +95,8 @@ def _add_relu(model: Model, name: str, made: Encoding, labels: Index) -> Index:
     node, positions = made.node.name, made.unstable.activation
     dim = f"{name}_{node}"
     coords = [(dim, positions)]
-    hidden = model.add_variables(0.0, DataArray(made.cap, coords), name=f"{name}_hidden_{node}")
-    rest = model.add_variables(0.0, -DataArray(made.big_m, coords), name=f"{name}_rest_{node}")
+    hidden = model.add_variables(0.0, labelled_array(made.cap, coords), name=f"{name}_hidden_{node}")
+    rest = model.add_variables(0.0, -labelled_array(made.big_m, coords), name=f"{name}_rest_{node}")
     open_ = model.add_variables(coords=coords, binary=True, name=f"{name}_open_{node}")
     # Split, and not as scored ReLUs are: the same relaxation, but W is stored once, not twice, and without a constraint
     # and a column y = W x + b more. On twelve small-change programs (64-24-24-10, 30 to 40 binaries) the three took
@@ -111,7 +114,7 @@ def _add_pool(model: Model, name: str, made: Encoding, labels: Index) -> Index:
     node, positions, (window, _) = made.node.name, made.unstable.activation, made.unstable.members
     dim, members, each = f"{name}_{node}", f"{name}_candidate_{node}", np.arange(len(window))
     coords = [(dim, positions)]
-    lower, upper = DataArray(made.low, coords), DataArray(made.cap, coords)
+    lower, upper = labelled_array(made.low, coords), labelled_array(made.cap, coords)
     largest = model.add_variables(lower, upper, name=f"{name}_largest_{node}")
     pick = model.add_variables(coords=[(members, each)], binary=True, name=f"{name}_pick_{node}")
     member = csr_array((np.ones(len(each)), (each, window)), shape=(len(each), len(positions)))
@@ -133,6 +136,8 @@ def _linear(model: Model, form: Form, labels: Index, dim: str, positions: Index)
 
 def _read(model: Model, network: Network, inputs: Variable | LinearExpression) -> tuple[Index, Form]:
     """The labels of the caller's variables and the inputs as forms of them."""
+    from linopy import LinearExpression, Variable
+
     if not isinstance(inputs, Variable | LinearExpression):
         raise InvalidEmbedding(f"inputs are {type(inputs).__name__}; give a linopy Variable or LinearExpression")
     if inputs.model is not model:

@@ -4,7 +4,13 @@ from typing import Any
 
 
 class FormulationError(Exception):
-    """Base of every error a caller of `formulation` can cause or meet."""
+    """Base of every error a caller of `formulation` can cause or meet.
+
+    Attributes:
+        solutions: what a call that looks for several solutions had found before.
+    """
+
+    solutions: tuple[Any, ...] = ()
 
 
 class InvalidSetting(FormulationError, ValueError):

@@ -6,23 +6,25 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import highspy
-import linopy
 
 from formulation.deadline import Deadline
 from formulation.errors import InvalidSetting, SolverFailed
 from formulation.relaxation import reduce, with_jacobians
 from formulation.score_settings import ScoreSettings
-from formulation.scoring_data import read_scoring_data, require_fit
-from formulation.solve import build_program, require_closed, solve
+from formulation.scoring_data import read_program_data, require_fit
+from formulation.solve import build_program, import_linopy, require_closed, solve
 from formulation.solve.solvers import require_solvable
+
+if TYPE_CHECKING:
+    from linopy import Model
 
 FORMATS = (".lp", ".mps")
 
 
-def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings) -> linopy.Model:
+def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings) -> Model:
     """The reduced program of a scoring set as a linopy model that any solver can solve on its own.
 
     minimise  loss_weight * mean_i theta_i + sparsity(scores)  subject to the inequalities of unstable activations,
@@ -42,11 +44,10 @@ def linopy_program(model: Any, images: Any, labels: Any, settings: ScoreSettings
         FormulationError: what `score` raises, before any work or while solving.
         TimeLimitReached, SolverFailed: the gap was not closed, so that the optimum would be no bound to be trusted.
     """
+    import_linopy()
     require_solvable(settings)
     deadline = Deadline.after(settings.time_limit)
-    network, pixels, classes = read_scoring_data(
-        model, images, labels, settings.held, deadline, gate=settings.gate, derivatives=settings.derivatives
-    )
+    network, pixels, classes = read_program_data(model, images, labels, settings, deadline)
     require_fit(network, pixels, classes, settings)
     plain = replace(settings, break_ties=False)
     reduction = with_jacobians(reduce(network, pixels, classes, settings, deadline=deadline), deadline=deadline)

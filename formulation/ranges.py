@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from formulation.deadline import Deadline
 from formulation.errors import TimeLimitReached
 from formulation.network import Array
 from formulation.relaxation import with_jacobians
@@ -46,9 +47,11 @@ def score_ranges(
         TimeLimitReached: `time_limit` of the solution's settings passed.
         SolverFailed: the relaxed program's gap was not closed within `max_rounds`, or by no further cut.
     """
-    reduction = with_jacobians(stored_reduction(model, images, labels, solution))
+    stored = stored_reduction(model, images, labels, solution)
+    deadline = Deadline.after(stored.settings.time_limit)
+    reduction = with_jacobians(stored, deadline=deadline)
     settings = replace(reduction.settings.for_highs(), relax=True, integer_scores=False, allow_degenerate=True)
-    search = Search(reduction, replace(settings, break_ties=False), None)
+    search = Search(reduction, replace(settings, break_ties=False), None, deadline=deadline)
     search.begin(reduction.network.stack(solution.scores))
     search.run("relaxation")
     require_closed(search.outcome(None), settings, "the ranges")

@@ -18,6 +18,7 @@ from naming import (
     DerivativesOf,
     GateName,
     LayerWeight,
+    ScoreLoss,
 )
 
 LARGEST = sys.float_info.max
@@ -28,7 +29,8 @@ class ScoreSettings:
     """The settings of one score call; the paper's are gate="published", loss_weight=5, radius=1e-5.
 
     Attributes:
-        loss_weight: weight of the mean cross-entropy in the objective (lambda in the paper), > 0.
+        loss_weight: weight of the mean loss in the objective (lambda in the paper), > 0; of `squared` per square of the
+            targets' own units.
         radius: half-width of the input box around each image, in pixel units, >= 0; `pattern` and `linear` demand 0.
         gate: what a score does to an activation: `published`, `pattern`, `linear` or `exact`.
         relax: let the ReLU phases (`open`) of unstable activations range over [0, 1].
@@ -41,13 +43,15 @@ class ScoreSettings:
         cuts: how the cross-entropy is approximated from below.
         integer_scores: demand scores in {0, 1}.
         allow_degenerate: ask by name for the relaxation of `exact`, in which nearly all scores fall to 0.
-        pixel_range: the range that pixels are clipped to before the radius is added.
+        pixel_range: the range that pixels are clipped to before the radius is added; with radius=0 it is not read.
         break_ties: among the solutions within the gap take the one with the fewest critical units in all layers.
         max_rounds: rounds of outer approximation after which the call ends.
         threads: solver threads.
         held: layers whose scores are all held at 1: they are not scored, and no term of the objective counts them.
         derivatives: of `linear`: those of the lowered network (`lowering`), torch's (`autograd`), or `auto`: the
             lowered network's where it can be lowered, torch's elsewhere.
+        loss: `cross_entropy` over classes, or `squared`: the mean squared error of the outputs against quantities,
+            |o - z|^2 / K, which `linear` takes. `MaskSettings.loss` has another `squared`, without targets.
 
     Raises:
         InvalidSetting: a value outside its range, named with the range.
@@ -71,9 +75,16 @@ class ScoreSettings:
     threads: int = 1
     held: tuple[str, ...] = ()
     derivatives: DerivativesOf = "auto"
+    loss: ScoreLoss = "cross_entropy"
 
     def __post_init__(self) -> None:
-        words = {"gate": GateName, "layer_weight": LayerWeight, "cuts": CutForm, "derivatives": DerivativesOf}
+        words = {
+            "gate": GateName,
+            "layer_weight": LayerWeight,
+            "cuts": CutForm,
+            "derivatives": DerivativesOf,
+            "loss": ScoreLoss,
+        }
         for name, options in words.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(options):
                 raise InvalidSetting(
@@ -114,6 +125,12 @@ class ScoreSettings:
             raise InvalidSetting(
                 f"derivatives='autograd' is of gate='linear', found gate='{self.gate}'; set gate='linear'"
             )
+        if self.loss == "squared" and self.gate != "linear":
+            raise InvalidSetting(f"loss='squared' is of gate='linear', found gate='{self.gate}'; set gate='linear'")
+        if self.loss == "squared" and self.cuts != "tangent":
+            raise InvalidSetting(
+                f"cuts='{self.cuts}' are of the cross-entropy, found loss='squared'; set cuts='tangent'"
+            )
         held: Any = self.held
         if isinstance(held, str) or not all(isinstance(name, str) for name in held):
             raise InvalidSetting(f"held={self.held!r} is no tuple of layer names; give ('fc1',), say")
@@ -121,12 +138,12 @@ class ScoreSettings:
         # a copy: later changes of the caller's options stay outside; a read-only view could not be pickled
         object.__setattr__(self, "solver_options", dict(self.solver_options))
 
-    def objective(self, cross_entropy: float, sparsity: float) -> float:
-        """The objective lambda * (mean cross-entropy) + (sparsity term)."""
-        return self.loss_weight * cross_entropy + sparsity
+    def objective(self, loss: float, sparsity: float) -> float:
+        """The objective lambda * (mean loss) + (sparsity term)."""
+        return self.loss_weight * loss + sparsity
 
     def image_weight(self, images: int) -> float:
-        """What the cross-entropy of one of so many images counts for in the objective: lambda / images."""
+        """What the loss of one of so many images counts for in the objective: lambda / images."""
         return self.loss_weight / images
 
     def for_highs(self) -> ScoreSettings:

@@ -12,12 +12,12 @@ import numpy as np
 
 from formulation.deadline import Aftermath, Deadline
 from formulation.errors import SolverCrashed, SolverFailed, TimeLimitReached
-from formulation.network import Affine, Array, Index, Network, Unstable
+from formulation.network import Affine, Array, Labels, Network, Unstable
 from formulation.relaxation import Reduction, reduce, with_jacobians
 from formulation.score_settings import ScoreSettings, require_settings
-from formulation.scoring_data import images_digest, read_scoring_data, require_fit
+from formulation.scoring_data import images_digest, read_program_data, require_fit
 from formulation.solution import Certificate, Solution
-from formulation.solve import SearchProgress, SolveResult, solve
+from formulation.solve import SearchProgress, SolveResult, import_linopy, solve
 from formulation.solve.solvers import require_solvable
 from formulation.verify import SURVIVOR, lowered, magnitudes, notes_of, verify
 
@@ -39,8 +39,9 @@ def score(
 
     Args:
         model: a torch module in eval mode that takes images in pixel units and returns logits.
-        images: [n, ...] pixels.
-        labels: [n] whole numbers.
+        images: [n, ...] pixels; or a DataLoader or any iterable of (images, labels), read whole.
+        labels: [n] whole numbers; None where they are beside the images. Where the loss is `squared`: targets, real
+            numbers [n] or [n, outputs].
         settings: see `ScoreSettings`.
         progress: called with every round.
 
@@ -90,7 +91,7 @@ def confirm(model: Any, images: Any, labels: Any, solution: Solution) -> Solutio
     return _confirmed(*lowered(model, images, labels, solution), solution)
 
 
-def _confirmed(network: Network, pixels: Array, classes: Index, solution: Solution) -> Solution:
+def _confirmed(network: Network, pixels: Array, classes: Labels, solution: Solution) -> Solution:
     started = time.perf_counter()
     verdict = verify(network, pixels, classes, solution)
     seconds = solution.certificate.seconds + time.perf_counter() - started
@@ -119,14 +120,13 @@ class _Call:
 
 
 def _begun(model: Any, images: Any, labels: Any, settings: ScoreSettings) -> _Call:
+    import_linopy()
     started = time.perf_counter()
     require_settings(settings)
     deadline = Deadline.after(settings.time_limit)
     require_solvable(settings)
     reading = time.perf_counter()
-    network, pixels, classes = read_scoring_data(
-        model, images, labels, settings.held, deadline, gate=settings.gate, derivatives=settings.derivatives
-    )
+    network, pixels, classes = read_program_data(model, images, labels, settings, deadline)
     require_fit(network, pixels, classes, settings)
     deadline.require("the digest of the network", _digest_seconds(network))
     hashes = network.digest(), images_digest(pixels, classes)
@@ -135,7 +135,8 @@ def _begun(model: Any, images: Any, labels: Any, settings: ScoreSettings) -> _Ca
     expanding = time.perf_counter()
     check = CHECK_REDUCTIONS * (expanding - reducing)
     reduction = with_jacobians(reduction, deadline=deadline)
-    check += CHECK_JACOBIANS * (time.perf_counter() - expanding)
+    if settings.gate == "linear":
+        check += CHECK_JACOBIANS * (time.perf_counter() - expanding)
     return _Call(settings, reduction, deadline, started, hashes, check, reducing - reading)
 
 
@@ -216,7 +217,7 @@ def _solution(call: _Call, outcome: SolveResult, settings: ScoreSettings) -> Sol
         objective=best.objective,
         bound=outcome.bound,
         gap=outcome.gap,
-        cross_entropy=best.cross_entropy,
+        cross_entropy=best.loss,
         sparsity=best.sparsity,
         relaxation=None if outcome.relaxed is None else outcome.relaxed.objective,
         proved_bound=None if outcome.lagrangian is None else outcome.lagrangian.bound,

@@ -68,7 +68,8 @@ class Certificate:
             left to add although the gap is open: the solver's tolerance is larger than the gap asked for).
         objective, bound: of the program (integer or relaxed, as set); bound <= optimum <= objective.
         gap: (objective - bound) / max(1, |objective|).
-        cross_entropy, sparsity: the mean loss over the images, unweighted, and the sum of the largest layer terms.
+        cross_entropy, sparsity: the mean loss over the images, unweighted (where the settings' loss is `squared` the
+            mean squared error), and the sum of the largest layer terms.
         proved_bound: what the stored duals prove of the relaxed program, plain arithmetic that `check` repeats;
             the bound itself where nothing is integer. None where no linear program was finished.
         relaxed_change: per layer the largest difference of a score from the relaxed program's, where an integer one
@@ -135,7 +136,7 @@ class DualBound:
     """Duals that prove a lower bound on the relaxed program: see `duality.dual_bound`.
 
     Attributes:
-        probabilities: p, [classes, images].
+        probabilities: p, [classes, images]; where the loss is `squared` its slopes a, [outputs, images].
         layers: nu, one per scored layer.
         cuts: of stable activations and windows: position of the node in the network, flat position in the node's cuts
             of one image, and image, [k, 3].

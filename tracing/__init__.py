@@ -4,7 +4,15 @@ Both libraries stand on this room, which alone uses torch.fx and owns the lock a
 """
 
 from tracing import ops
-from tracing.errors import TracingError, UnfitExample, Unfollowable, UnknownSpelling, Untraceable
+from tracing.attention import FewerHeads, is_followed, parts_called
+from tracing.errors import (
+    TracingError,
+    UnfitExample,
+    Unfollowable,
+    UnknownSpelling,
+    Untraceable,
+    first_line,
+)
 from tracing.graph import Graph, TracedModule, TracedNode
 from tracing.modes import KeepingFloat64, evaluating, weight_type
 from tracing.ops import Op
@@ -12,13 +20,14 @@ from tracing.recomputing import CallBehaviour, recomputed, tried
 from tracing.running import Instead, run
 from tracing.surgery import followed_by, part
 from tracing.table import NORMS, WEIGHTED, register
-from tracing.tracer import first_line, trace
+from tracing.tracer import trace
 from tracing.wrappers import require_plain
 
 __all__ = [
     "NORMS",
     "WEIGHTED",
     "CallBehaviour",
+    "FewerHeads",
     "Graph",
     "Instead",
     "KeepingFloat64",
@@ -33,8 +42,10 @@ __all__ = [
     "evaluating",
     "first_line",
     "followed_by",
+    "is_followed",
     "ops",
     "part",
+    "parts_called",
     "recomputed",
     "register",
     "require_plain",

@@ -28,3 +28,8 @@ class UnknownSpelling(TracingError):
 
 class Unfollowable(TracingError):
     """Units whose way through the network cannot be followed, or that reach the network's output."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in its first line; its type where it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, fx, nn
 
 from tracing.errors import UnfitExample
-from tracing.ops import INPUT, Op
+from tracing.ops import INPUT, LINEAR, Op
 
 TracedModule: TypeAlias = fx.GraphModule
 
@@ -80,12 +80,14 @@ class Graph:
         module: computes the same; its layers are those of the traced module themselves, under their names.
         users: of each node those that read its values; asking for its shape is no reading.
         failure: why the example did not get through; empty where it did.
+        attentions: by name, the attention layers of torch whose heads are followed: their parts are called instead.
     """
 
     nodes: tuple[TracedNode, ...]
     module: TracedModule
     users: Mapping[TracedNode, tuple[TracedNode, ...]]
     failure: str = ""
+    attentions: Mapping[str, nn.MultiheadAttention] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[TracedNode, ...]:
@@ -103,6 +105,13 @@ class Graph:
             if node.layer is not None and node.op in kinds:
                 found.setdefault(node.target, []).append(node)
         return found
+
+    def attention_of(self, node: TracedNode) -> str:
+        """The name of the attention layer whose queries, keys and values a call projects; empty for any other."""
+        if node.op is not LINEAR or node.layer is not None:
+            return ""
+        targets = {source.target for source in node.sources if not source.live}
+        return next((name for name in self.attentions if f"{name}.in_proj_weight".lstrip(".") in targets), "")
 
     def before(self, node: TracedNode, start: TracedNode | None = None) -> set[TracedNode]:
         """All that a node is made of, without itself; what makes `start` is not looked for."""

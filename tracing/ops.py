@@ -40,7 +40,28 @@ LINEAR = _op("linear", input=None, weight=None, bias=None)
 CONVOLUTION = _op(
     "convolution", input=None, weight=None, bias=None, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"
 )
-BATCH_NORM = _op("batch norm", input=None, running_mean=None, running_var=None, weight=None, bias=None, eps=1e-5)
+TRANSPOSED_CONVOLUTION = _op(
+    "transposed convolution",
+    input=None,
+    weight=None,
+    bias=None,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    dilation=1,
+)
+BATCH_NORM = _op(
+    "batch norm",
+    input=None,
+    running_mean=None,
+    running_var=None,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+)
 
 # What acts on every value alone.
 RELU = _op("relu", unitwise=True, input=None, inplace=False)
@@ -49,6 +70,7 @@ RELU6 = _op("relu6", unitwise=True, input=None, inplace=False)
 PRELU = _op("prelu", unitwise=True, input=None, weight=None)
 HARDTANH = _op("hardtanh", input=None, min_val=-1.0, max_val=1.0, inplace=False)
 CLAMP = _op("clamp", input=None, min=None, max=None)
+CLAMP_BELOW = _op("clamp", input=None, max=None, min=None)  # clamp_max
 IDENTITY = _op("identity", unitwise=True, input=None)
 CAST = _op("cast", unitwise=True, input=None)  # to a number type or a device; its arguments are not read
 ALPHA_DROPOUT = _op("alpha dropout", unitwise=True, input=None, p=0.5, training=False, inplace=False)
@@ -61,6 +83,8 @@ AVERAGE_POOL = _op("average pool", input=None, **WINDOW, ceil_mode=False, count_
 ADAPTIVE_MAX_POOL = _op("adaptive max pool", input=None, output_size=None, return_indices=False)
 ADAPTIVE_AVERAGE_POOL = _op("adaptive average pool", input=None, output_size=None)
 MEAN = _op("mean", input=None, dim=None, keepdim=False)
+SUM = _op("sum", input=None, dim=None, keepdim=False)
+LARGEST = _op("amax", input=None, dim=None, keepdim=False)
 
 # Arithmetic: of two activations, or of one and a constant.
 ADD = _op("add", input=None, other=None, alpha=1)
@@ -75,6 +99,7 @@ RESHAPE = _op("reshape", input=None, shape=())
 SELECT = _op("select", input=None, index=None)
 # Their arguments are not read: what they move where is found by recomputing them.
 MOVE = _op("move", input=None)
+RESIZE = _op("resize", input=None)  # mixes neighbouring values of one channel
 PARTS = _op("parts", input=None)  # several values, of which SELECT takes one
 STACK = _op("stack", tensors=(), dim=0)
 

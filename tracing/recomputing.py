@@ -12,6 +12,7 @@ from tracing.errors import REFUSALS
 from tracing.graph import TracedNode
 
 CLOSE = 1e-9
+TRIED = "behaviour by axis"  # where a call keeps what trying it has shown
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class CallBehaviour:
     keeps_zero: bool
 
 
-def tried(node: TracedNode, axis: int) -> CallBehaviour | None:
+def tried(node: TracedNode, axis: int, kind: torch.dtype = torch.float64) -> CallBehaviour | None:
     """Whether a call of one value takes every entry of an axis alone, and makes a value of the same shape.
 
     Random numbers are changed in the entries whose number has a bit set, bit by bit, so that every two entries are told
@@ -36,15 +37,24 @@ def tried(node: TracedNode, axis: int) -> CallBehaviour | None:
     Args:
         node: a call of a layer, a function or a method that reads one value that depends on the images.
         axis: of that value, which is shaped as on the example.
+        kind: of the numbers.
 
     Returns:
         What it does; None where it mixes entries, changes the shape, or does not take such numbers.
     """
-    if len(node.live_sources) != 1 or node.live_sources[0].shape is None:
+    if len(node.live_sources) != 1 or node.live_sources[0].shape is None or node.call is None:
         return None
+    known: dict[tuple[int, torch.dtype], CallBehaviour | None] = node.call.meta.setdefault(TRIED, {})
+    if (axis, kind) not in known:
+        known[axis, kind] = _tried(node, axis, kind)
+    return known[axis, kind]
+
+
+def _tried(node: TracedNode, axis: int, kind: torch.dtype) -> CallBehaviour | None:
     shape = node.live_sources[0].shape
+    assert shape is not None, "only tensors are tried"
     draw = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(shape, dtype=torch.float64, generator=draw) for _ in range(2))
+    one, other = (torch.randn(shape, dtype=torch.float64, generator=draw).to(kind) for _ in range(2))
     wide, entries = [-1 if d == axis else 1 for d in range(len(shape))], torch.arange(shape[axis])
     bits = range(max(1, (shape[axis] - 1).bit_length()))
     halves = [((entries >> bit) % 2 == 0).reshape(wide).expand(shape) for bit in bits]
@@ -62,8 +72,16 @@ def tried(node: TracedNode, axis: int) -> CallBehaviour | None:
         known = ~expected.isnan()  # a logarithm takes half of what is drawn
         if not bool(known.any()) or not bool(((values_of == expected) | (values_of.isnan() & ~known)).all()):
             return None
-    affine = torch.allclose(total + nothing, first + second, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    close = CLOSE if kind == torch.float64 else torch.finfo(kind).eps ** 0.5
+    affine = torch.allclose(total + nothing, first + second, rtol=close, atol=close, equal_nan=True)
     return CallBehaviour(not affine, not bool(nothing.any()))
+
+
+def number_type(node: TracedNode) -> torch.dtype:
+    """The floating type that a call takes: that of its weights and constants, float64 where it has none."""
+    held = [] if node.layer is None else [*node.layer.parameters(), *node.layer.buffers()]
+    given = [source.value for source in node.sources if not source.live and isinstance(source.value, Tensor)]
+    return next((each.dtype for each in (*held, *given) if each.is_floating_point()), torch.float64)
 
 
 def recomputed(node: TracedNode, value: Any) -> Any:

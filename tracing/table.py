@@ -18,7 +18,7 @@ from tracing.ops import Op
 Target: TypeAlias = type[nn.Module] | Callable[..., Any] | str
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 QUESTIONS = ("shape", "ndim", "dtype", "device")  # attributes of a tensor that are no use of its values
 
 
@@ -48,18 +48,33 @@ ARITHMETIC: dict[Op, tuple[str, ...]] = {
 }
 MOVES = (
     *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "squeeze", "unsqueeze", "unflatten"),
-    *("flip", "fliplr", "flipud", "roll", "narrow", "select", "index_select", "repeat_interleave"),
+    *("flip", "fliplr", "flipud", "roll", "rot90", "narrow", "select", "index_select", "repeat_interleave", "tile"),
+    *("broadcast_to", "ravel", "masked_fill", "gather", "take_along_dim", "diagonal"),
+)
+CLAMPS = ("clamp", "clip", "clamp_min")
+REDUCTIONS = ((ops.MEAN, "mean"), (ops.SUM, "sum"), (ops.LARGEST, "amax"))
+# Methods that change no value, whatever their arguments.
+CASTS = (
+    *("to", "cpu", "float", "double", "type", "type_as", "half", "bfloat16", "contiguous", "clone", "detach"),
+    *("positive", "requires_grad_", "detach_"),
 )
 PARTED = ("chunk", "split", "tensor_split", "unbind")
 MOVING_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d),
     *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.CircularPad1d, nn.CircularPad2d, nn.Unflatten),
-    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Upsample, nn.UpsamplingNearest2d),
+    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Unfold),
 )
 # Layers of a library that this room does not import, by their classes' full names.
 BY_NAME = {
     "torchvision.transforms.transforms.Normalize": Spelling(ops.NORMALIZE),
     "torchvision.transforms.v2._misc.Normalize": Spelling(ops.NORMALIZE),
+    "torchvision.ops.misc.FrozenBatchNorm2d": Spelling(ops.BATCH_NORM, 2),
+    "torchvision.transforms.transforms.Resize": Spelling(ops.RESIZE),
+    "torchvision.transforms.transforms.CenterCrop": Spelling(ops.MOVE),
+    "torchvision.transforms.transforms.Pad": Spelling(ops.MOVE),
+    "torchvision.transforms.v2._geometry.Resize": Spelling(ops.RESIZE),
+    "torchvision.transforms.v2._geometry.CenterCrop": Spelling(ops.MOVE),
+    "torchvision.transforms.v2._geometry.Pad": Spelling(ops.MOVE),
 }
 
 TABLE: dict[Target, Spelling] = {
@@ -71,6 +86,12 @@ TABLE: dict[Target, Spelling] = {
     F.conv2d: Spelling(ops.CONVOLUTION, 2),
     nn.BatchNorm1d: Spelling(ops.BATCH_NORM, 1),
     nn.BatchNorm2d: Spelling(ops.BATCH_NORM, 2),
+    nn.SyncBatchNorm: Spelling(ops.BATCH_NORM),
+    F.batch_norm: Spelling(ops.BATCH_NORM),
+    nn.ConvTranspose1d: Spelling(ops.TRANSPOSED_CONVOLUTION, 1),
+    F.conv_transpose1d: Spelling(ops.TRANSPOSED_CONVOLUTION, 1),
+    nn.ConvTranspose2d: Spelling(ops.TRANSPOSED_CONVOLUTION, 2),
+    F.conv_transpose2d: Spelling(ops.TRANSPOSED_CONVOLUTION, 2),
     nn.ReLU: Spelling(ops.RELU),
     F.relu: Spelling(ops.RELU),
     F.relu_: Spelling(ops.RELU, in_place=True),
@@ -80,22 +101,24 @@ TABLE: dict[Target, Spelling] = {
     "relu_": Spelling(ops.RELU, in_place=True),
     nn.LeakyReLU: Spelling(ops.LEAKY_RELU),
     F.leaky_relu: Spelling(ops.LEAKY_RELU),
+    F.leaky_relu_: Spelling(ops.LEAKY_RELU, in_place=True),
     nn.ReLU6: Spelling(ops.RELU6),
     F.relu6: Spelling(ops.RELU6),
     nn.PReLU: Spelling(ops.PRELU),
     F.prelu: Spelling(ops.PRELU),
+    "prelu": Spelling(ops.PRELU),
     nn.Hardtanh: Spelling(ops.HARDTANH),
     F.hardtanh: Spelling(ops.HARDTANH),
-    torch.clamp: Spelling(ops.CLAMP),
-    torch.clip: Spelling(ops.CLAMP),
-    "clamp": Spelling(ops.CLAMP),
-    "clip": Spelling(ops.CLAMP),
+    F.hardtanh_: Spelling(ops.HARDTANH, in_place=True),
+    **{word: Spelling(ops.CLAMP) for name in CLAMPS for word in (name, getattr(torch, name))},
+    **{
+        word: Spelling(ops.CLAMP, in_place=True) for name in CLAMPS for word in (f"{name}_", getattr(torch, f"{name}_"))
+    },
+    **{word: Spelling(ops.CLAMP_BELOW) for word in ("clamp_max", torch.clamp_max)},
+    **{word: Spelling(ops.CLAMP_BELOW, in_place=True) for word in ("clamp_max_", torch.clamp_max_)},
     nn.Identity: Spelling(ops.IDENTITY),
-    "contiguous": Spelling(ops.IDENTITY),
-    "clone": Spelling(ops.IDENTITY),
-    torch.clone: Spelling(ops.IDENTITY),
-    "detach": Spelling(ops.IDENTITY),
-    **{name: Spelling(ops.CAST) for name in ("to", "cpu", "float", "double", "type", "type_as", "half", "bfloat16")},
+    **{word: Spelling(ops.IDENTITY) for word in (torch.clone, torch.detach, torch.positive, operator.pos)},
+    **{name: Spelling(ops.CAST) for name in CASTS},
     nn.AlphaDropout: Spelling(ops.ALPHA_DROPOUT),
     nn.FeatureAlphaDropout: Spelling(ops.ALPHA_DROPOUT),
     F.alpha_dropout: Spelling(ops.ALPHA_DROPOUT),
@@ -124,8 +147,7 @@ TABLE: dict[Target, Spelling] = {
     nn.AdaptiveAvgPool2d: Spelling(ops.ADAPTIVE_AVERAGE_POOL, 2),
     F.adaptive_avg_pool1d: Spelling(ops.ADAPTIVE_AVERAGE_POOL, 1),
     F.adaptive_avg_pool2d: Spelling(ops.ADAPTIVE_AVERAGE_POOL, 2),
-    torch.mean: Spelling(ops.MEAN),
-    "mean": Spelling(ops.MEAN),
+    **{word: Spelling(op) for op, name in REDUCTIONS for word in (name, getattr(torch, name))},
     operator.add: Spelling(ops.ADD),
     operator.iadd: Spelling(ops.ADD, in_place=True),
     operator.sub: Spelling(ops.SUBTRACT),
@@ -144,7 +166,17 @@ TABLE: dict[Target, Spelling] = {
     **{word: Spelling(ops.NEGATE) for word in (operator.neg, "neg", "negative", torch.neg, torch.negative)},
     **{word: Spelling(ops.MOVE) for name in MOVES for word in (name, getattr(torch, name))},
     **{layer: Spelling(ops.MOVE) for layer in MOVING_LAYERS},
-    **{function: Spelling(ops.MOVE) for function in (F.pad, F.pixel_shuffle, F.pixel_unshuffle, F.interpolate)},
+    **{
+        function: Spelling(ops.MOVE)
+        for function in (F.pad, F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle, F.unfold)
+    },
+    **{word: Spelling(ops.MOVE) for word in ("expand", "expand_as", "repeat", "view_as", "reshape_as", "unfold", "t")},
+    **{
+        word: Spelling(ops.MOVE)
+        for word in (torch.t, torch.channel_shuffle, torch.pixel_shuffle, torch.pixel_unshuffle)
+    },
+    **{word: Spelling(ops.RESIZE) for word in (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)},
+    **{word: Spelling(ops.RESIZE) for word in (F.interpolate, F.upsample)},
     **{word: Spelling(ops.PARTS) for name in PARTED for word in (name, getattr(torch, name))},
     torch.stack: Spelling(ops.STACK),
     nn.LogSoftmax: Spelling(ops.LOG_SOFTMAX),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from tracing import ops, table
+from tracing.attention import is_followed
 from tracing.binding import bound
-from tracing.errors import REFUSALS, Untraceable
+from tracing.errors import REFUSALS, UnfitExample, Untraceable, first_line
 from tracing.graph import Graph, TracedNode
 from tracing.modes import as_the_model_takes, evaluating
+from tracing.records import recorded_calls
 from tracing.wrappers import require_plain
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces, and takes the patch back in order.
@@ -32,49 +34,25 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         example: images [n, ...] on any device and of any number type.
 
     Raises:
-        Untraceable: torch.fx cannot trace the model, or it is not plain (`require_plain`).
+        Untraceable: torch.fx cannot trace the model, it computes something else for another number of images, or it is
+            not plain (`require_plain`).
+        UnfitExample: a forward that asks for shapes does not take the example.
     """
     require_plain(model)
     with _ONE_AT_A_TIME, evaluating(model), torch.no_grad():
-        tracer = _Tracer()
+        images = as_the_model_takes(model, example)
         try:
-            traced = tracer.trace(model)
-            module = fx.GraphModule(tracer.root, traced, type(model).__name__)
+            module = recorded_calls(model, images)
+        except (UnfitExample, Untraceable):
+            raise
         except Exception as error:  # the forward is a stranger's code and may raise anything
             raise Untraceable(
                 f"{type(model).__name__} cannot be traced by torch.fx ({first_line(error)}): its forward must have no "
                 f"control flow that depends on values of tensors"
             ) from error
         _erase_unused(module)
-        return _Builder(module, as_the_model_takes(model, example).clone()).graph()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in its first line; its type where it says nothing."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-class _Tracer(fx.Tracer):
-    """torch.fx's tracer for its own thread: modules that others call meanwhile are called as ever."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.thread = threading.get_ident()
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or table.is_layer(m)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if threading.get_ident() != self.thread:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self.thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        attentions = {name: each for name, each in model.named_modules() if is_followed(each)}
+        return _Builder(module, images.clone(), attentions).graph()
 
 
 def _erase_unused(module: fx.GraphModule) -> None:
@@ -107,8 +85,10 @@ def _spelled(module: fx.GraphModule, call: fx.Node) -> tuple[table.Spelling, nn.
 class _Builder:
     """Makes nodes of torch.fx's calls one after another while the example runs through them."""
 
-    def __init__(self, module: fx.GraphModule, example: Tensor) -> None:
-        self.module, self.failure = module, ""
+    def __init__(
+        self, module: fx.GraphModule, example: Tensor, attentions: Mapping[str, nn.MultiheadAttention]
+    ) -> None:
+        self.module, self.failure, self.attentions = module, "", attentions
         self.interpreter = fx.Interpreter(module, garbage_collect_values=False)
         self.interpreter.args_iter = iter((example,))
         self.nodes: dict[fx.Node, TracedNode] = {}
@@ -121,7 +101,7 @@ class _Builder:
             for source in call.all_input_nodes:
                 if last[source] is call:
                     self.interpreter.env.pop(source, None)
-        return Graph(tuple(self.nodes.values()), self.module, self._users(), self.failure)
+        return Graph(tuple(self.nodes.values()), self.module, self._users(), self.failure, self.attentions)
 
     def _run(self, call: fx.Node) -> Any:
         """What the call makes of the example; None once one has failed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -37,6 +38,8 @@ def require_plain(model: nn.Module) -> None:
     Raises:
         Untraceable: one line with the module to give instead, or the call that makes it plain.
     """
+    if not isinstance(model, nn.Module):
+        raise Untraceable(f"the model is a {type(model).__name__}: give a torch.nn.Module, not its weights")
     for name, module in model.named_modules():
         where = f"'{name}' of the model" if name else "the model"
         access = f"model.get_submodule({name!r})" if name else "model"
@@ -72,8 +75,17 @@ def _faults(module: nn.Module, access: str, *, whole: bool) -> Iterator[str]:
         elif value.is_meta:
             yield f"has {name!r} on the meta device: call model.to_empty(device='cpu') and load its weights"
     for name, kept in vars(module).items():
-        if isinstance(kept, Tensor) and kept.grad_fn is not None:
+        if not name.startswith("_") and _is_computed(kept):
             yield f"keeps the computed tensor {name!r}, which cannot be copied: set {access}.{name} = None"
+
+
+def _is_computed(kept: Any) -> bool:
+    """Whether a value on the tape is kept, by itself or among others."""
+    if isinstance(kept, Tensor):
+        return kept.grad_fn is not None
+    if isinstance(kept, Mapping):
+        return any(_is_computed(each) for each in kept.values())
+    return isinstance(kept, list | tuple | set) and any(_is_computed(each) for each in kept)
 
 
 def _compiled() -> Iterator[tuple[type[nn.Module], str, str]]:

@@ -25,18 +25,20 @@ in steps of 8 units) `paired` was solved in seconds and `carried` was not within
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import linopy
 import numpy as np
-from linopy import LinearExpression, Model, Variable
-from xarray import DataArray
 
 from formulation.budget.cost_terms import Costs
 from formulation.budget.layer_widths import Choices
 from formulation.deadline import NEVER, Deadline
 from formulation.errors import TimeLimitReached
 from formulation.network import Array
-from formulation.solve import Program
+from formulation.solve import Program, labelled_array, new_model, total_of
+
+if TYPE_CHECKING:
+    from linopy import LinearExpression, Model, Variable
+    from xarray import DataArray
 
 SHORT = 3
 CELLS = 500_000  # pairs of widths above which `paired` would not fit a small machine
@@ -55,7 +57,7 @@ def build_budget_program(
     Columns: `keep_<layer>` (z), `carried_<producer>_<consumer>` (f) or `paired_<producer>_<consumer>` (w), over
     dimensions that bear the layers' names, with the widths as coordinates.
     """
-    model = Model()
+    model = new_model()
     keep = {
         layer: model.add_variables(coords=[(layer, own.widths)], binary=True, name=f"keep_{layer}")
         for layer, own in layers.items()
@@ -77,13 +79,13 @@ def build_budget_program(
             parts.append(add_carried(model, f"{producer}_{consumer}", *z, rate / scale))
         else:
             parts.append(add_paired(model, f"{producer}_{consumer}", *z, table / scale))
-    total = linopy.merge(parts, dim="_term") if parts else None
+    total = total_of(parts) if parts else None
     if budget is None:
         objective = total if total is not None else 0 * keep[next(iter(keep))].sum()
     else:
         whole = worth(layers)
-        objective = linopy.merge(
-            [(_over(-own.value / whole, keep[layer]) * keep[layer]).sum() for layer, own in layers.items()], dim="_term"
+        objective = total_of(
+            [(_over(-own.value / whole, keep[layer]) * keep[layer]).sum() for layer, own in layers.items()]
         )
         if total is not None:
             model.add_constraints(total <= (budget - costs.constant) / scale, name="budget")
@@ -123,8 +125,8 @@ def add_paired(model: Model, name: str, producer: Variable, consumer: Variable, 
     w = model.add_variables(lower=0.0, coords=coords, name=f"paired_{name}")
     model.add_constraints(w.sum(dim_c) - producer == 0, name=f"producer_{name}")
     model.add_constraints(w.sum(dim_p) - consumer == 0, name=f"consumer_{name}")
-    return (DataArray(table, coords=coords, dims=[dim_p, dim_c]) * w).sum()
+    return (labelled_array(table, coords, [dim_p, dim_c]) * w).sum()
 
 
 def _over(values: Array, variable: Variable) -> DataArray:
-    return DataArray(values, coords=variable.coords)
+    return labelled_array(values, variable.coords)

@@ -20,6 +20,7 @@ from formulation.errors import BudgetTooSmall, InfeasibleProgram, InvalidBudget,
 from formulation.network import Scores
 from formulation.relaxation import gate_cuts
 from formulation.score_settings import ScoreSettings
+from formulation.solve import import_linopy
 from formulation.solve.solvers import Session, open_session, require_options, require_solver
 
 WITHIN = 1e-12  # relative: a cost summed in another order
@@ -65,7 +66,9 @@ def keep_within(
     """The units of the highest total value whose cost is within the budget.
 
     The value is sum_k (sum of the kept units' scores) / N_k, as in the program's layer terms; ties within a layer go to
-    the earlier unit, between widths of one value to what the solver finds, which is the same every time.
+    the earlier unit, between widths of one value to what the solver finds, which is the same every time. Room that the
+    solver leaves, for units of no value or within the gap, is filled: the most valuable units stay that fit, then those
+    of the layers that keep the smallest parts.
 
     Args:
         scores: one per unit, by layer; their scale matters across layers, by `layer_weight`.
@@ -83,6 +86,7 @@ def keep_within(
         BudgetTooSmall: no allowed widths meet the budget; names the smallest budget that some do.
         TimeLimitReached, SolverFailed: nothing was proved to be optimal.
     """
+    import_linopy()
     start = time.monotonic()
     if not math.isfinite(budget) or not 0 <= gap < math.inf:
         raise InvalidBudget(f"budget={budget}, gap={gap}; give a finite budget and a gap of 0 or more")
@@ -101,7 +105,7 @@ def keep_within(
         found = _choose(layers, folded, settings, deadline, budget, gap)
     except InfeasibleProgram:
         raise _too_small(layers, folded, settings, deadline, budget) from None
-    where, session = found.where, found.session
+    where, session = _filled(found.where, layers, folded, budget), found.session
     value = sum(float(layers[layer].value[at]) for layer, at in where.items())
     kept = {layer: int(layers[layer].widths[at]) for layer, at in where.items()}
     return BudgetSolution(
@@ -154,6 +158,27 @@ def _choose(
         row = csr_array((np.ones(len(chosen)), ([0] * len(chosen), chosen)), shape=(1, int(ends[-1])))
         most = np.array([len(chosen) - 1.0])
         session.add_cuts("passed", gate_cuts(row, np.array([-np.inf]), most, np.zeros((1, 3), dtype=np.int64)))
+
+
+def _filled(where: Mapping[str, int], layers: Mapping[str, Choices], costs: Costs, budget: float) -> dict[str, int]:
+    """Each layer widened, a step at a time, until no step fits the budget without lowering the value."""
+    filled = dict(where)
+    left = budget + WITHIN * abs(budget) - costs.of(filled)
+    while True:
+        steps = []
+        for layer, own in layers.items():
+            at = filled[layer]
+            if at + 1 == len(own.widths):
+                continue
+            gain = float(own.value[at + 1] - own.value[at]) / int(own.widths[at + 1] - own.widths[at])
+            more = costs.step(filled, layer)
+            if gain >= 0 and more <= left:
+                steps.append((gain, -own.widths[at] / own.widths[-1], layer, more))
+        if not steps:
+            return filled
+        *_, layer, more = max(steps)
+        filled[layer] += 1
+        left -= more
 
 
 def _too_small(

@@ -42,6 +42,17 @@ class Costs:
         own = sum(float(cost[where[layer]]) for layer, cost in self.own.items())
         return self.constant + own + sum(float(table[where[p], where[c]]) for (p, c), table in self.pairs.items())
 
+    def step(self, where: Mapping[str, int], layer: str) -> float:
+        """What the next allowed width of one layer costs more."""
+        at = where[layer]
+        more = float(self.own[layer][at + 1] - self.own[layer][at])
+        for (producer, consumer), table in self.pairs.items():
+            if producer == layer:
+                more += float(table[at + 1, where[consumer]] - table[at, where[consumer]])
+            elif consumer == layer:
+                more += float(table[where[producer], at + 1] - table[where[producer], at])
+        return more
+
 
 def fold(
     costs: Iterable[CostTerm], layers: Mapping[str, Choices], grids: Mapping[str, Sequence[int]] | None = None

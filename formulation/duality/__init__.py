@@ -3,7 +3,7 @@
 No solver is needed to believe what stands here.
 """
 
-from formulation.duality.dual_bound import Lagrangian, from_duals, lagrangian
+from formulation.duality.dual_bound import Lagrangian, from_duals, lagrangian, logit_weights
 from formulation.duality.duals import DualisedBatch, dualised, proper
 from formulation.duality.exact_bound import exact_bound, exact_trivial_bound
 
@@ -15,5 +15,6 @@ __all__ = [
     "exact_trivial_bound",
     "from_duals",
     "lagrangian",
+    "logit_weights",
     "proper",
 ]

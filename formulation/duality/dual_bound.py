@@ -15,6 +15,7 @@ duals come from a solver's linear program (the weights that its duals put on an 
 loss cuts' softmax vectors into p_i); that the bound they prove is one, is plain arithmetic in float64.
 The gradient of L by a score is that score's reduced cost. The output of an unstable max-pool window may have no bound;
 the duals then cancel on it, and what a solver's tolerance leaves of them, up to NEGLECTED, is taken as 0.
+`loss_duals` has what takes the place of p and H for the squared loss.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import entr
 
 from formulation.duality.duals import DualisedBatch, dualised, proper
-from formulation.network import Array, MaxPool, Relu
+from formulation.duality.loss_duals import constants, given_of, slopes
+from formulation.network import Array, Differentiable, MaxPool, Relu
 from formulation.relaxation import (
     ACTIVE,
     NO_GATE,
@@ -34,10 +35,11 @@ from formulation.relaxation import (
     RELU_FAMILIES,
     Cuts,
     Gate,
+    ReducedBatch,
     Reduction,
     SolverDuals,
     Trace,
-    backward,
+    backward_in_all,
     forward,
     layer_weight,
     picked_inputs,
@@ -61,8 +63,8 @@ class Lagrangian:
 def from_duals(reduction: Reduction, cuts: Cuts, duals: SolverDuals) -> DualBound:
     """The dual bound in a linear program's duals.
 
-    Loss cuts are tangents of the loss, so their duals give p: p_ic = [c = y_i] + n / loss_weight times the sum of
-    dual times what the cut takes off logit c of image i.
+    Loss cuts are tangents of the loss, so their duals give its slopes a, and p: a_ic = p_ic - [c = y_i] is
+    n / loss_weight times the sum of dual times what the cut takes off logit c of image i.
 
     Args:
         reduction: the scoring set in score space, of n images.
@@ -73,8 +75,8 @@ def from_duals(reduction: Reduction, cuts: Cuts, duals: SolverDuals) -> DualBoun
     held = duals.cuts[: len(cuts)]
     pulls = np.zeros(network.classes * images)
     pulls[: cuts.on_logits.shape[1]] = np.maximum(held, 0.0) @ cuts.on_logits
-    p = pulls.reshape(network.classes, images) * (images / reduction.settings.loss_weight)
-    p[reduction.labels, np.arange(images)] += 1.0
+    made = pulls.reshape(network.classes, images) * (images / reduction.settings.loss_weight)
+    given = given_of(made, reduction.labels, reduction.settings.loss)
     gated = (cuts.source[:, 0] != NO_GATE) & (held != 0)
     layers = duals.named["sparsity"]
     families = {
@@ -83,7 +85,7 @@ def from_duals(reduction: Reduction, cuts: Cuts, duals: SolverDuals) -> DualBoun
         for family in (*RELU_FAMILIES, *POOL_FAMILIES)
         if f"{family}_{node.name}" in duals.named
     }
-    return DualBound(np.clip(p, 0.0, None), np.abs(layers), cuts.source[gated], held[gated], families)
+    return DualBound(given, np.abs(layers), cuts.source[gated], held[gated], families)
 
 
 def lagrangian(reduction: Reduction, dual_bound: DualBound) -> Lagrangian:
@@ -99,9 +101,9 @@ def lagrangian(reduction: Reduction, dual_bound: DualBound) -> Lagrangian:
         The bound in units of the objective, and L's gradient by the columns.
     """
     network, settings = reduction.network, reduction.settings
-    dual_bound = proper(dual_bound, network, reduction.settings.layer_weight)
+    dual_bound = proper(dual_bound, network, settings.layer_weight, settings.loss)
     weight = settings.image_weight(reduction.images)
-    constant = weight * float(entr(dual_bound.probabilities).sum())
+    constant = weight * constants(dual_bound.probabilities, reduction.labels, settings.loss)
     gradient = np.zeros(reduction.columns)
     for layer, share in zip(network.layers, dual_bound.layers, strict=True):
         size = layer_weight(network, layer, settings.layer_weight)
@@ -109,14 +111,39 @@ def lagrangian(reduction: Reduction, dual_bound: DualBound) -> Lagrangian:
         constant -= share * 2 * layer.units / size
     low, high = np.zeros(reduction.columns), np.ones(reduction.columns)
     for duals in dualised(reduction, dual_bound):
+        whole = network.differentiable
+        if whole is not None and duals.batch.first_order is None:
+            pulls = logit_weights(reduction, duals.batch, dual_bound)
+            made = _first_order(reduction, whole, duals.batch, pulls)
+            constant, gradient = constant + made[0], gradient + made[1]
+            continue
         piece = _Piece(reduction, duals, gradient)
-        constant += piece.add_loss(dual_bound, weight) + piece.add_cuts() + piece.add_unstable(low, high)
+        constant += piece.add_loss(dual_bound) + piece.add_cuts() + piece.add_unstable(low, high)
         gradient += piece.propagated()
     end = np.where(gradient > 0, low, high)
     # the solver's duals cancel on a column without bounds but for its tolerance, which is taken as 0
     gradient[~np.isfinite(end) & (np.abs(gradient) <= NEGLECTED)] = 0.0
     end[gradient == 0] = 0.0
     return Lagrangian(constant, gradient, constant + float(gradient @ end))
+
+
+def logit_weights(reduction: Reduction, batch: ReducedBatch, dual_bound: DualBound) -> Array:
+    """The weights that a batch's logits have in L, [classes, images].
+
+    Args:
+        reduction, batch: the scoring set and the batch of it.
+        dual_bound: `proper` duals.
+    """
+    settings = reduction.settings
+    made = slopes(dual_bound.probabilities[:, batch.where], batch.labels, settings.loss)
+    return settings.image_weight(reduction.images) * made
+
+
+def _first_order(reduction: Reduction, whole: Differentiable, batch: ReducedBatch, pulls: Array) -> tuple[float, Array]:
+    """What pulls . (o + J (s - 1)) adds to L, by one pass: its value at scores 0, and its gradient by the scores."""
+    logits, on_gates = whole.passes.pulled(batch.pixels, pulls)
+    gradient: Array = reduction.spread[reduction.network.nodes[-1].name] @ on_gates.sum(axis=0)
+    return float((pulls * logits).sum() - gradient.sum()), gradient
 
 
 class _Piece:
@@ -133,9 +160,8 @@ class _Piece:
         """The weights on a value, [activations, images], to be added to."""
         return self.weights.setdefault(value, np.zeros((self.network.size(value), self.batch.images)))
 
-    def add_loss(self, dual_bound: DualBound, weight: float) -> float:
-        pulls = weight * dual_bound.probabilities[:, self.batch.where]
-        pulls[self.batch.labels, np.arange(self.batch.images)] -= weight
+    def add_loss(self, dual_bound: DualBound) -> float:
+        pulls = logit_weights(self.reduction, self.batch, dual_bound)
         self.on(self.network.nodes[-1].name)[...] += pulls
         return float((pulls * self.at_zero.logits).sum())
 
@@ -203,6 +229,4 @@ class _Piece:
 
     def propagated(self) -> Array:
         """The gradient that the collected weights have on all columns."""
-        each = np.arange(self.batch.images)
-        found = backward(self.reduction, self.batch, self.weights, each)
-        return np.asarray(found.sum(axis=0)).ravel()
+        return backward_in_all(self.reduction, self.batch, self.weights)

@@ -10,7 +10,7 @@ import numpy as np
 from formulation.network import Array, Index, MaxPool, Network, Node
 from formulation.relaxation import POOL_FAMILIES, RELU_FAMILIES, ReducedBatch, Reduction, counted
 from formulation.solution import DualBound
-from naming import LayerWeight
+from naming import LayerWeight, ScoreLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,18 +90,22 @@ def _unstable(
     return found
 
 
-def proper(dual_bound: DualBound, network: Network, weight: LayerWeight) -> DualBound:
+def proper(
+    dual_bound: DualBound, network: Network, weight: LayerWeight, loss: ScoreLoss = "cross_entropy"
+) -> DualBound:
     """Duals with probabilities that are some and shares that sum to m: solvers reach them but for a tolerance.
 
     Args:
         dual_bound: of a solver, or stored.
         network: whose scored layers the shares are of.
         weight: how layers are weighted, which says m (`counted`).
+        loss: of `squared` any slopes are proper.
     """
-    p = np.clip(dual_bound.probabilities, 0.0, None)
-    return replace(
-        dual_bound, probabilities=p / p.sum(axis=0), layers=_summing_to(dual_bound.layers, counted(network, weight))
-    )
+    given = dual_bound.probabilities
+    if loss == "cross_entropy":
+        p = np.clip(given, 0.0, None)
+        given = p / p.sum(axis=0)
+    return replace(dual_bound, probabilities=given, layers=_summing_to(dual_bound.layers, counted(network, weight)))
 
 
 def _summing_to(shares: Array, total: int) -> Array:

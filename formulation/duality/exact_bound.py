@@ -17,13 +17,15 @@ from __future__ import annotations
 import math
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 
 from formulation.duality.duals import dualised
 from formulation.duality.enclosures import TINY, Enclosure
 from formulation.duality.exact_lagrangian import ExactLagrangian
-from formulation.network import Array
+from formulation.duality.loss_duals import exact_constants
+from formulation.network import Array, Index
 from formulation.relaxation import Reduction, counted, layer_weight
 from formulation.solution import DualBound
 
@@ -45,9 +47,9 @@ def exact_bound(reduction: Reduction, dual_bound: DualBound) -> float:
     """
     network, settings = reduction.network, reduction.settings
     weight = Enclosure.of(Fraction(settings.loss_weight) / reduction.images)
-    q, entropy = _probabilities(dual_bound.probabilities)
+    slopes, constant = _slopes_and_constant(reduction, dual_bound.probabilities)
     total = ExactLagrangian(reduction)
-    total.add(weight * entropy)
+    total.add(weight * constant)
     shares = _summing_to(dual_bound.layers, counted(network, settings.layer_weight))
     for layer, share in zip(network.layers, shares, strict=True):
         each = share / layer_weight(network, layer, settings.layer_weight)
@@ -58,7 +60,7 @@ def exact_bound(reduction: Reduction, dual_bound: DualBound) -> float:
         total.add_gradient(where, many)
     with np.errstate(over="ignore", invalid="ignore"):  # numbers out of range prove nothing, which the end sees
         for duals in dualised(reduction, dual_bound):
-            total.add_batch(duals, weight, q)
+            total.add_batch(duals, weight, slopes)
         return total.minimum()
 
 
@@ -67,6 +69,17 @@ def exact_trivial_bound(reduction: Reduction) -> float:
     network, how = reduction.network, reduction.settings.layer_weight
     terms = sorted((Fraction(-2 * k.units, layer_weight(network, k, how)) for k in network.layers), reverse=True)
     return float(Enclosure.of(sum(terms[: counted(network, how)], Fraction(0))).low)
+
+
+def _slopes_and_constant(reduction: Reduction, given: Array) -> tuple[Enclosure, Enclosure]:
+    """a of each image [outputs, images], and the sum of -l*(a), a scalar; see `loss_duals`."""
+    labels = reduction.labels
+    if reduction.settings.loss == "squared":
+        return Enclosure.exactly(given), Enclosure.of(exact_constants(given, labels.astype(float)))
+    q, entropy = _probabilities(given)
+    one_hot = np.zeros(q.middle.shape)
+    one_hot[cast(Index, labels), np.arange(reduction.images)] = 1.0
+    return q - Enclosure.exactly(one_hot), entropy
 
 
 def _probabilities(given: Array) -> tuple[Enclosure, Enclosure]:

@@ -60,9 +60,9 @@ class ExactLagrangian:
     def add(self, constant: Enclosure) -> None:
         self.constants.append(constant.total())
 
-    def add_batch(self, duals: DualisedBatch, weight: Enclosure, q: Enclosure) -> None:
-        """A batch's share of L: its images' weight in the loss, and their probabilities q [classes, images of all]."""
-        _BatchTerms(self, duals).add(weight, q)
+    def add_batch(self, duals: DualisedBatch, weight: Enclosure, slopes: Enclosure) -> None:
+        """A batch's share of L: its images' weight in the loss, and that one's slopes [classes, images of all]."""
+        _BatchTerms(self, duals).add(weight, slopes)
 
     def add_gradient(self, column: Index, values: Enclosure) -> None:
         self.gradient = self.gradient + gathered(values, column, len(self.low))
@@ -88,12 +88,9 @@ class _BatchTerms:
         self.network: Network = whole.reduction.network
         self.weights: dict[str, Enclosure] = {}
 
-    def add(self, weight: Enclosure, q: Enclosure) -> None:
+    def add(self, weight: Enclosure, slopes: Enclosure) -> None:
         """The batch's share of L."""
-        labels = np.zeros((self.network.classes, self.batch.images))
-        labels[self.batch.labels, np.arange(self.batch.images)] = 1.0
-        pulls = (q[:, self.batch.where] - Enclosure.exactly(labels)) * weight
-        self._send(self.network.nodes[-1].name, pulls)
+        self._send(self.network.nodes[-1].name, slopes[:, self.batch.where] * weight)
         for cuts in self.duals.cuts:
             self._add_cuts(cuts)
         ranges: dict[str, Enclosure] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from formulation.errors import InvalidModel, UnsupportedLayer
-from formulation.lowering.values import Bent, Made, Scaling, Units, Value
+from formulation.lowering.values import Bent, Joined, Made, Scaling, Units, Value
 from formulation.network import (
     INPUT,
     Add,
@@ -70,11 +70,14 @@ class Candidate:
 class Assembly:
     """A network in the making.
 
-    `coupled`: by layer the group that has its units; other layers are scored by the ReLU behind them.
+    `coupled`: by layer the group that has its units; other layers are scored by the ReLU behind them, but for those of
+    `unfit`, whose units cannot be removed for the reasons there.
     """
 
-    def __init__(self, shape: tuple[int, ...], coupled: Mapping[str, Group] | None = None) -> None:
-        self.coupled = coupled or {}
+    def __init__(
+        self, shape: tuple[int, ...], coupled: Mapping[str, Group] | None = None, unfit: Mapping[str, str] | None = None
+    ) -> None:
+        self.coupled, self.unfit = coupled or {}, unfit or {}
         size = int(np.prod(shape))
         self.inputs = size
         self.input = Value(INPUT, shape, np.full(size, -1), np.zeros(size, dtype=bool))
@@ -113,18 +116,19 @@ class Assembly:
         node = self._node(name, Add(), tuple(source.node for source in sources), size)
         return Value(node, shape, np.full(size, -1), np.zeros(size, dtype=bool))
 
-    def concatenate(self, name: str, sources: Sequence[Value]) -> Value:
-        """Values one after the other along the channels: each is placed into zeros, and the results are added."""
-        tails = {source.shape[1:] for source in sources}
-        if len(tails) > 1:
-            shapes = " and ".join(str(source.shape) for source in sources)
-            raise UnsupportedLayer(f"'{name}' concatenates {shapes}; they may differ in their channels alone")
-        if len(sources) == 1:
-            return sources[0]
-        ends = np.cumsum([len(source.unit) for source in sources])
-        places = [np.arange(end - len(source.unit), end) for source, end in zip(sources, ends, strict=True)]
-        shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
-        return self.merged(name, sources, places, shape)
+    def joined(self, name: str, made: Joined) -> Value:
+        """The values of several, each of them in its places among the results: placed into zeros, and added."""
+        total, placed = int(np.prod(made.shape)), []
+        if len(made.values) == 1 and len(made.values[0].unit) == total:
+            return replace(made.values[0], shape=made.shape)
+        unit, gated, offset = np.full(total, -1), np.zeros(total, dtype=bool), made.constants
+        for k, (source, place) in enumerate(zip(made.values, made.places, strict=True), start=1):
+            size = len(source.unit)
+            matrix = csr_array((np.ones(size), (place, np.arange(size))), shape=(total, size))
+            placed.append(self._node(f"{name}#{k}", Affine(matrix, offset), (source.node,), total))
+            unit[place], gated[place], offset = source.unit, source.gated, np.zeros(total)
+        node = placed[0] if len(placed) == 1 else self._node(name, Add(), tuple(placed), total)
+        return Value(node, made.shape, unit, gated)
 
     def handed_on(self, name: str, source: Value, lying: Sequence[GroupLayout]) -> Value:
         """What the layers read to which units of groups are handed on: each channel times its unit's score."""
@@ -135,17 +139,6 @@ class Assembly:
             score[each.offset : each.offset + len(numbers)] = numbers[:, None]
         node = self._node(f"{name}#gate", ChannelGate(score.ravel()), (source.node,), score.size)
         return replace(source, node=node, single=False)
-
-    def merged(self, name: str, sources: Sequence[Value], places: Sequence[Index], shape: tuple[int, ...]) -> Value:
-        """The values of several, each of them in its places among the results: placed into zeros, and added."""
-        total, placed = int(np.prod(shape)), []
-        unit, gated = np.full(total, -1), np.zeros(total, dtype=bool)
-        for k, (source, place) in enumerate(zip(sources, places, strict=True), start=1):
-            size = len(source.unit)
-            matrix = csr_array((np.ones(size), (place, np.arange(size))), shape=(total, size))
-            placed.append(self._node(f"{name}#{k}", Affine(matrix, np.zeros(total)), (source.node,), total))
-            unit[place], gated[place] = source.unit, source.gated
-        return Value(self._node(name, Add(), tuple(placed), total), shape, unit, gated)
 
     def finish(self, out: Value) -> Network:
         """The network whose logits are `out`: what they need, and scores for the layers whose ReLU is among it.
@@ -160,7 +153,7 @@ class Assembly:
         for candidate in self.candidates:
             name = candidate.layer.name
             if ((ends >= candidate.first) & (ends < candidate.end)).any():
-                self.unscored.setdefault(name, "its units are the network's outputs")
+                self.unscored[name] = "its units are the network's outputs"
             elif used.issuperset(range(candidate.first, candidate.end)):
                 position[candidate.first : candidate.end] = np.arange(first, first + candidate.layer.units)
                 layers.append(candidate.layer)
@@ -216,7 +209,7 @@ class Assembly:
         first, others = self._units, () if group is None else group.members[1:]
         if group is None or group.name == units.layer:
             layer = Layer(units.layer, int(units.index.max()) + 1, units.kernel, others)
-            self.candidates.append(Candidate(layer, first, units.refusal))
+            self.candidates.append(Candidate(layer, first, units.refusal or self.unfit.get(units.layer, "")))
         return first + units.index if group is None else np.full(len(units.index), -1)
 
     def _gated(self, name: str, source: Value) -> Value:

@@ -32,7 +32,10 @@ def require_finite(model: nn.Module, deadline: Deadline) -> None:
             bad += 0 if _is_finite(block) else int((~torch.isfinite(block)).sum())
             took = time.monotonic() - started
         if bad:
-            raise InvalidModel(f"'{name}' holds {bad} NaN or infinite values; train again or load another checkpoint")
+            remedy = "" if isinstance(tensor, nn.Parameter) else "; a mask that is added says -1e9 where it says -inf"
+            raise InvalidModel(
+                f"'{name}' holds {bad} NaN or infinite values; train again or load another checkpoint{remedy}"
+            )
 
 
 def _blocks(tensor: Tensor) -> Sequence[Tensor]:

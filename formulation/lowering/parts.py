@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,19 +98,37 @@ def moved(node: TracedNode, where: str) -> LoweringRule:
 
     What goes where is found by running the call itself on numbered values: every argument then means what torch means.
     """
+    return _moved(lambda x: _called(node, x), node.shape, where)
 
+
+def _moved(call: Callable[[Tensor], Any], one: tuple[int, ...] | None, where: str) -> LoweringRule:
     def step(source: Value) -> Made | Value:
-        positions, constants, shape = _origins(node, source.shape, where)
-        if node.shape is not None and node.shape != (1, *shape):
+        positions, constants, shape = _origins(call, source.shape, where)
+        if one is not None and one != (1, *shape):
             raise UnsupportedLayer(
-                f"'{where}' makes {node.shape} of one image and {(IMAGES, *shape)} of {IMAGES}; name the dimension, as "
+                f"'{where}' makes {one} of one image and {(IMAGES, *shape)} of {IMAGES}; name the dimension, as "
                 "in x.squeeze(-1)"
             )
         if np.array_equal(positions, np.arange(len(source.unit))) and not constants.any():
             return replace(source, shape=shape)
-        return Made(Affine(selection(positions, len(source.unit)), constants), shape, positions)
+        matrix = selection(positions, len(source.unit))
+        origin = positions if constants.any() else _filled(positions, source.unit, shape)
+        return Made(Affine(matrix, constants), shape, origin)
 
     return step
+
+
+def _filled(positions: Index, unit: Index, shape: tuple[int, ...]) -> Index:
+    """The positions, in place of -1 some position of the same channel where all of its values are of one unit.
+
+    A channel with zeros around it is its unit's as a whole: a norm behind it shifts them together.
+    """
+    if not shape or (positions >= 0).all():
+        return positions
+    channels = positions.reshape(shape[0], -1)
+    some = channels.max(axis=1, keepdims=True)
+    alike = (channels < 0) | (unit[channels] == unit[some])
+    return np.where((channels < 0) & alike.all(axis=1, keepdims=True), some, channels).reshape(-1)
 
 
 def selection(positions: Index, size: int) -> csr_array:
@@ -119,12 +137,12 @@ def selection(positions: Index, size: int) -> csr_array:
     return csr_array((np.ones(len(rows)), (rows, positions[rows])), shape=(len(positions), size))
 
 
-def _origins(node: TracedNode, shape: tuple[int, ...], where: str) -> tuple[Index, Array, tuple[int, ...]]:
+def _origins(call: Callable[[Tensor], Any], shape: tuple[int, ...], where: str) -> tuple[Index, Array, tuple[int, ...]]:
     """Which value of one image each result is, -1 for a constant; the constants, 0 elsewhere; the results' shape."""
     size = int(np.prod(shape))
     numbers = torch.arange(1, IMAGES * size + 1, dtype=torch.float64).reshape(IMAGES, *shape)
     drawn = torch.rand(IMAGES, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    constants, numbered, tried = (_through(node, x, where) for x in (torch.zeros_like(numbers), numbers, drawn))
+    constants, numbered, tried = (_through(call, x, where) for x in (torch.zeros_like(numbers), numbers, drawn))
     positions = np.rint(numbered - constants).astype(np.int64).reshape(IMAGES, -1) - 1
     flat = np.append(drawn.reshape(-1).numpy(), 0.0)
     inside = ((positions >= -1) & (positions < IMAGES * size)).all()
@@ -138,11 +156,40 @@ def _origins(node: TracedNode, shape: tuple[int, ...], where: str) -> tuple[Inde
     return first, constants[0].reshape(-1), tuple(constants.shape[1:])
 
 
-def _through(node: TracedNode, x: Tensor, where: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _through(call: Callable[[Tensor], Any], x: Tensor, where: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """What the call makes of images, by way of the call that cut them into parts where it takes one of these."""
-    (source,) = node.live_sources
-    made = recomputed(node, recomputed(source, x) if source.op is ops.PARTS else x)
+    made = call(x)
     if not isinstance(made, Tensor) or made.ndim == 0 or made.shape[0] != IMAGES:
         found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise UnsupportedLayer(f"'{where}' makes {found} of {IMAGES} images; keep the batch first")
     return made.double().numpy()
+
+
+def _called(node: TracedNode, x: Tensor) -> Any:
+    """What a call makes of the tensor behind the calls that hand on several values at once."""
+    (source,) = node.live_sources
+    return recomputed(node, _called(source, x) if makes_several(source) else x)
+
+
+def makes_several(node: TracedNode) -> bool:
+    """Whether a value is a tuple of tensors, as the parts of one are: its rule leaves the tensor as it is."""
+    return node.op is ops.PARTS or (node.op is ops.SELECT and node.shape is None)
+
+
+def each_of(node: TracedNode, where: str) -> list[LoweringRule]:
+    """The rules of the single parts that a value of several consists of."""
+    assert node.live_sources, "what makes several values reads one"
+    shape = tensor_behind(node).shape
+    assert shape is not None, "the values come of a tensor"
+    count = len(_called(node, torch.zeros(shape)))
+
+    def taking(k: int) -> Callable[[Tensor], Any]:
+        return lambda x: _called(node, x)[k]
+
+    return [_moved(taking(k), None, where) for k in range(count)]
+
+
+def tensor_behind(node: TracedNode) -> TracedNode:
+    """The tensor that the parts are of."""
+    (source,) = node.live_sources
+    return tensor_behind(source) if makes_several(source) else source

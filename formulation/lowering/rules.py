@@ -10,26 +10,38 @@ import torch
 from torch import Tensor
 
 from formulation.errors import UnsupportedLayer
-from formulation.lowering.convolutions import Kernel, bias, convolved, convolved_around, dense
+from formulation.lowering.maps.convolutions import Kernel, bias, convolved, convolved_around, dense, transposed
+from formulation.lowering.maps.pools import (
+    adaptive_average_pool,
+    adaptive_max_pool,
+    average_pool,
+    largest,
+    max_pool,
+    mean,
+    total,
+)
+from formulation.lowering.maps.resizing import resized
+from formulation.lowering.maps.trials import found_affine
 from formulation.lowering.parts import (
     bent,
     between,
     channels_scaled,
     flattened,
+    makes_several,
     moved,
     normalised,
     relu,
     scaled,
     viewed,
 )
-from formulation.lowering.pools import adaptive_average_pool, adaptive_max_pool, average_pool, max_pool, mean
-from formulation.lowering.values import LoweringRule
-from tracing import Op, TracedNode, ops
+from formulation.lowering.values import LoweringRule, Made, Value
+from tracing import Op, TracedNode, ops, recomputed
 
 RuleOf: TypeAlias = Callable[[TracedNode], LoweringRule]
 
+TRANSPOSED = "it is a transposed convolution: its units are not scored, those that it reads are"
 UNNAMED = "it calls a function with weights, so it has no layer to prune; use the torch.nn layer"
-UNREAD = (ops.CAST, ops.MOVE, ops.PARTS, ops.SELECT)  # their rules read no argument
+UNREAD = (ops.IDENTITY, ops.CAST, ops.MOVE, ops.RESIZE, ops.PARTS, ops.SELECT)  # their rules read no argument
 WINDOW = ("kernel_size", "stride", "padding")
 
 
@@ -56,6 +68,8 @@ class Rules:
     def __call__(self, node: TracedNode) -> LoweringRule:
         """The rule of a call; raises UnsupportedLayer where its op has none or it has arguments of its own."""
         made = self.by_op.get(node.op)
+        if made is None and node.op is ops.UNKNOWN and len(node.live_sources) == 1:
+            return found_affine(lambda images: recomputed(node, images), _unsupported(node))
         if made is None:
             raise _unsupported(node)
         if node.surplus and node.op not in UNREAD:
@@ -99,10 +113,21 @@ def _(node: TracedNode) -> LoweringRule:
     return lambda source: convolved(source, kernel, name, "" if node.layer else UNNAMED)
 
 
+@rule.register(ops.TRANSPOSED_CONVOLUTION)
+def _(node: TracedNode) -> LoweringRule:
+    name, weight, offset = _weights(node)
+    groups = node.argument("groups")
+    slide = [node.argument(each) for each in ("stride", "padding", "dilation", "groups")]
+    kernel = Kernel(weight.numpy(), bias(offset, weight.shape[1] * groups), *slide)
+    sides = () if node.shape is None else node.shape[2:]
+    return lambda source: transposed(source, kernel, sides, name, TRANSPOSED if node.layer else UNNAMED)
+
+
 def _weights(node: TracedNode) -> tuple[str, Tensor, Tensor | None]:
     """Name, weight and bias of a call. Units of a function with weights can be named by no layer."""
     name = node.target or node.name
-    weight, offset = node.argument("weight"), node.argument("bias")
+    held = node if node.layer is None else node.layer  # a layer may be called with more than an image
+    weight, offset = (held.argument(n) if held is node else getattr(held, n) for n in ("weight", "bias"))
     image = node.argument("input")
     if not isinstance(image, TracedNode) or not isinstance(weight, Tensor) or isinstance(offset, TracedNode):
         raise UnsupportedLayer(f"'{name}' computes its weights from activations; it cannot be lowered exactly")
@@ -118,7 +143,7 @@ def _(node: TracedNode) -> LoweringRule:
     if node.argument("weight") is not None:
         scale = scale * node.argument("weight").detach().numpy()
     shift = bias(node.argument("bias"), len(scale)) - running_mean.numpy() * scale
-    dims = (3,) if node.axes == 2 else (1, 2)
+    dims = {2: (3,), 1: (1, 2)}.get(node.axes, (1, 2, 3))
     return lambda source: normalised(source, scale, shift, dims, label(node))
 
 
@@ -144,8 +169,9 @@ def _(node: TracedNode) -> LoweringRule:
 
 @rule.register(ops.HARDTANH)
 @rule.register(ops.CLAMP)
+@rule.register(ops.CLAMP_BELOW)
 def _(node: TracedNode) -> LoweringRule:
-    low, high = _arguments(node, *(("min", "max") if node.op is ops.CLAMP else ("min_val", "max_val")))
+    low, high = _arguments(node, *(("min_val", "max_val") if node.op is ops.HARDTANH else ("min", "max")))
     if any(not isinstance(each, int | float | None) for each in (low, high)) or (low is None and high is None):
         raise UnsupportedLayer(f"'{label(node)}' clamps to tensors; give numbers")
     if low is not None and high is not None and low > high:
@@ -179,6 +205,16 @@ def _(node: TracedNode) -> LoweringRule:
     return mean(label(node), *_arguments(node, "dim", "keepdim"))
 
 
+@rule.register(ops.SUM)
+def _(node: TracedNode) -> LoweringRule:
+    return total(label(node), *_arguments(node, "dim", "keepdim"))
+
+
+@rule.register(ops.LARGEST)
+def _(node: TracedNode) -> LoweringRule:
+    return largest(label(node), *_arguments(node, "dim", "keepdim"))
+
+
 @rule.register(ops.FLATTEN)
 def _(node: TracedNode) -> LoweringRule:
     start, end = _arguments(node, "start_dim", "end_dim")
@@ -193,7 +229,22 @@ def _(node: TracedNode) -> LoweringRule:
 @rule.register(ops.MOVE)
 @rule.register(ops.SELECT)
 def _(node: TracedNode) -> LoweringRule:
+    if makes_several(node):
+        return lambda source: source
     return moved(node, label(node))
+
+
+@rule.register(ops.RESIZE)
+def _(node: TracedNode) -> LoweringRule:
+    """Where the call only moves values, as 'nearest' does, each keeps its unit, whatever the units."""
+
+    def step(source: Value) -> Made | Value:
+        try:
+            return moved(node, label(node))(source)
+        except UnsupportedLayer:
+            return resized(lambda images: recomputed(node, images), label(node))(source)
+
+    return step
 
 
 @rule.register(ops.NORMALIZE)

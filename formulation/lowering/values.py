@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -49,6 +49,10 @@ class Value:
         made: NDArray[np.bool_] = (self.unit >= 0) & ~self.gated
         return made
 
+    def behind_its_units(self) -> Value:
+        """The value as it is read where the ways of units end: what becomes of it there is no unit's any more."""
+        return replace(self, unit=np.where(self.gated, -1, self.unit), gated=np.zeros_like(self.gated))
+
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
@@ -88,6 +92,23 @@ class Made:
     shape: tuple[int, ...]
     origin: Index | None = None
     layer: Units | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Values side by side.
+
+    Attributes:
+        values: those that depend on the images.
+        places: of each of them, where its activations go.
+        shape: of the result.
+        constants: what lies elsewhere, 0 where values go.
+    """
+
+    values: list[Value]
+    places: list[Index]
+    shape: tuple[int, ...]
+    constants: Array
 
 
 LoweringRule: TypeAlias = Callable[[Value], Made | Value]

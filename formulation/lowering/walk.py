@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from formulation.deadline import NEVER, Deadline
@@ -13,18 +15,34 @@ from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
 from formulation.lowering.agreement import difference, outputs_of, random_images
 from formulation.lowering.assembly import Assembly, Group, GroupLayout
 from formulation.lowering.example_images import first_image
-from formulation.lowering.joins import concatenated, is_lowered_sum, stacked
+from formulation.lowering.joins import broadcast, factor_of_second, is_lowered_sum, side_by_side
 from formulation.lowering.pace import Pace, copied, require_finite
+from formulation.lowering.parts import each_of, makes_several, scaled
 from formulation.lowering.rules import label, rule
 from formulation.lowering.values import LoweringRule, Value
 from formulation.network import Network
-from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, first_line, ops, require_plain, trace
-from tracing.units import UnitGroup, unit_groups
+from tracing import (
+    WEIGHTED,
+    Graph,
+    KeepingFloat64,
+    TracedNode,
+    UnfitExample,
+    Untraceable,
+    first_line,
+    ops,
+    require_plain,
+    trace,
+)
+from tracing.units import UnitGroup, UnitGroups, is_weighted, token_groups, unit_groups
 
 RANDOM_IMAGES = 4
+REMEDY = "give a module whose forward takes the logits out of it"
+AS_COLUMN = ": give it as [images, 1] where it is a quantity, as logits[:, None] is"
 
 
-def lower(model: nn.Module, example_input: Any, deadline: Deadline = NEVER) -> Network:
+def lower(
+    model: nn.Module, example_input: Any, deadline: Deadline = NEVER, *, most_entries: float = math.inf
+) -> Network:
     """The network that `model` computes, in float64, as affine maps, ReLUs, max-pools and sums.
 
     A log-softmax at the output is left out: the network gives what it reads. `Network.unscored` names the layers on
@@ -34,11 +52,13 @@ def lower(model: nn.Module, example_input: Any, deadline: Deadline = NEVER) -> N
         model: in eval mode; its forward must be traceable by torch.fx.
         example_input: images [n, ...] of the shape the model takes; only the shape and one forward pass are used.
         deadline: no block of weights is read and no layer is begun behind it.
+        most_entries: of all convolutions' matrices together.
 
     Raises:
         InvalidModel: training mode, non-finite weights, a model that cannot be traced or in which nothing is scored.
         InvalidImages: no images [n, ...] of finite real numbers, or of a shape that the model does not take.
-        UnsupportedLayer: an operation that has no exact rule, by its qualified name and kind.
+        UnsupportedLayer: an operation that has no exact rule, by its qualified name and kind; matrices beyond
+            `most_entries`.
         TimeLimitReached: the deadline came first.
     """
     refuse_unusable(model)
@@ -50,10 +70,25 @@ def lower(model: nn.Module, example_input: Any, deadline: Deadline = NEVER) -> N
             graph = trace(module, example)
     except Untraceable as error:
         raise InvalidModel(str(error)) from error
+    except UnfitExample as error:
+        raise InvalidImages(str(error)) from error
+    if (entries := matrix_entries(graph)) > most_entries:
+        raise UnsupportedLayer(
+            f"its convolutions' matrices have {entries:,} entries; at most {most_entries:,.0f} may be"
+        )
     lowering = _Lowering(graph, example, deadline)
     network = lowering.run()
     _refuse_disagreement(module, example, network, deadline, normalised=lowering.log_probabilities is not None)
     return network
+
+
+def matrix_entries(graph: Graph) -> int:
+    """How many entries the matrices of a graph's convolutions have together: one for each multiply-add of an image."""
+    return sum(
+        int(np.prod(node.shape[2:])) * node.layer.weight.numel()
+        for node in graph.nodes
+        if node.op is ops.CONVOLUTION and isinstance(node.layer, WEIGHTED) and node.shape is not None
+    )
 
 
 class _Lowering:
@@ -61,11 +96,12 @@ class _Lowering:
 
     def __init__(self, graph: Graph, example: Tensor, deadline: Deadline) -> None:
         self.graph, self.deadline, self.pace = graph, deadline, Pace(deadline)
-        found = [] if graph.failure else unit_groups(graph).groups.values()
-        coupled = [group for group in found if group.coupled]
+        units = UnitGroups({}, {}, {}) if graph.failure else unit_groups(graph).joined_with(token_groups(graph))
+        coupled = [group for group in units.groups.values() if group.coupled and group.axis == 1]
         members = {layer: Group(group.name, group.members) for group in coupled for layer in group.members}
-        self.assembly = Assembly(tuple(example.shape[1:]), members)
+        self.assembly = Assembly(tuple(example.shape[1:]), members, units.reasons)
         self.ends = _ends(coupled)
+        self.last = {end.reader for group in units.groups.values() for end in group.ends if not is_weighted(end.reader)}
         self.handed_on: dict[TracedNode, Value] = {}
         self.values: dict[TracedNode, Value] = {}
         self.called: set[str] = set()
@@ -75,6 +111,7 @@ class _Lowering:
         if len(self.graph.inputs) > 1:
             second = self.graph.inputs[1].name
             raise InvalidModel(f"the model takes a second input '{second}'; it must take images alone")
+        self._require_one_tensor()
         for node in self.graph.nodes:
             self.deadline.require(f"lowering '{node.name}'")
             if any(not source.live and not source.known for source in node.sources):
@@ -91,6 +128,14 @@ class _Lowering:
             raise InvalidModel(f"the model must return one tensor of logits [images, classes]{_returned(logits, out)}")
         return self.assembly.finish(out)
 
+    def _require_one_tensor(self) -> None:
+        """Raise InvalidModel where the model returns an object of a class of its own, which no rule can take apart."""
+        made = self.graph.output.given["values"]
+        if isinstance(made, TracedNode) and made.shape is None and not self.graph.failure:
+            raise InvalidModel(
+                f"the model must return one tensor of logits [images, classes]; it returns a {made.kind}: {REMEDY}"
+            )
+
     def _layer(self, node: TracedNode) -> Value:
         assert node.layer is not None
         if node.target in self.called and node.layer.state_dict():
@@ -106,22 +151,41 @@ class _Lowering:
 
     def _function(self, node: TracedNode) -> Value:
         read = {source: self._read(node, source) for source in node.live_sources}
-        if node.op is ops.STACK:
-            return self.assembly.merged(node.name, *stacked(node, read.__getitem__))
-        if node.op is ops.CONCATENATE:
-            return self.assembly.concatenate(node.name, concatenated(node, read.__getitem__))
+        if node.op in (ops.STACK, ops.CONCATENATE):
+            return self.assembly.joined(node.name, side_by_side(node, self._items(node)))
         if is_lowered_sum(node):
-            return self.assembly.add(node.name, [read[node.argument(name)] for name in ("input", "other")])
+            return self._sum(node, *(read[node.argument(name)] for name in ("input", "other")))
         step = rule(node)
         if len(read) != 1:
             raise UnsupportedLayer(f"'{label(node)}' joins {len(read)} activations; only their sum can be lowered")
         (source,) = read.values()
         return self._apply(step, source, node.name)
 
+    def _items(self, node: TracedNode) -> list[Value | Tensor]:
+        """What a call joins, one after the other."""
+        given = node.argument("tensors")
+        if isinstance(given, TracedNode) and makes_several(given):
+            whole = self._read(node, given)
+            steps = enumerate(each_of(given, label(node)), start=1)
+            return [self._apply(step, whole, f"{node.name}#part{k}") for k, step in steps]
+        if not isinstance(given, list | tuple):
+            raise UnsupportedLayer(f"'{label(node)}' joins what is no list of tensors; give a list of activations")
+        return [self._read(node, each) if isinstance(each, TracedNode) else each for each in given]
+
+    def _sum(self, node: TracedNode, first: Value, second: Value) -> Value:
+        shape = np.broadcast_shapes(first.shape, second.shape)
+        if (factor := factor_of_second(node)) != 1:
+            size = len(second.unit)
+            second = self.assembly.place(
+                f"{node.name}#2", second, scaled(second, np.full(size, factor), np.zeros(size))
+            )
+        wide = [self._apply(lambda value: broadcast(value, shape), each, node.name) for each in (first, second)]
+        return self.assembly.add(node.name, wide)
+
     def _read(self, reader: TracedNode, made: TracedNode) -> Value:
         """What `made` became, as `reader` takes it."""
-        value = self.values[made]
-        if made.op is ops.PARTS and reader.op is not ops.SELECT:
+        value = self.values[made].behind_its_units() if reader in self.last else self.values[made]
+        if makes_several(made) and reader.op not in (ops.SELECT, ops.STACK, ops.CONCATENATE):
             raise UnsupportedLayer(f"'{reader.name}' takes all parts of '{made.name}' at once; take them one by one")
         readers = [user.name for user in self.graph.users[made]]
         if len(readers) > 1:
@@ -177,11 +241,10 @@ def _log_softmax_at_output(graph: Graph) -> TracedNode | None:
 def _returned(logits: Any, out: Value | None) -> str:
     """What came instead of logits, and what to do about it."""
     if out is not None:
-        return f"; for one image it returns {out.shape}"
-    remedy = "give a module whose forward takes the logits out of it"
+        return f"; for one image it returns {out.shape}{'' if out.shape else AS_COLUMN}"
     if isinstance(logits, dict):
-        return f"; it returns a dict of {', '.join(map(repr, logits))}: {remedy}"
-    return f"; it returns a {type(logits).__name__}: {remedy}" if isinstance(logits, list | tuple) else ""
+        return f"; it returns a dict of {', '.join(map(repr, logits))}: {REMEDY}"
+    return f"; it returns a {type(logits).__name__}: {REMEDY}" if isinstance(logits, list | tuple) else ""
 
 
 def refuse_unusable(model: nn.Module) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from formulation.deadline import Deadline
+from formulation.masks.budgets import Branch, MaskBudget, Region, Rows, rows_of
+from formulation.masks.checks import lagrangian_of_region, size_of
 from formulation.masks.cutting_planes import CuttingPlanes, Relaxed
-from formulation.masks.mask_budgets import Branch, MaskBudget, Region, Rows, rows_of
-from formulation.masks.mask_checks import lagrangian_of_region, size_of
 from formulation.masks.mask_solution import Ending
 from formulation.masks.mask_swaps import MaskSearch, rounded
 from formulation.network import Array
@@ -111,8 +111,8 @@ class Branching:
         return made
 
     def _rows(self, region: Region) -> Rows:
-        expansion = self.planes.pool.problem.expansion
-        return rows_of(expansion.network, self.budget, expansion.mask, region)
+        problem = self.planes.pool.problem
+        return rows_of(problem.network, self.budget, problem.mask, region)
 
     def _moved(self, node: OpenRegion, step: Branch) -> OpenRegion:
         """One side of a branch, with what the node's own duals prove of it."""
@@ -127,7 +127,7 @@ class Branching:
         unit = int(free.argmax())
         if free[unit] > FREE:
             return Branch("unit", unit, 0, False)
-        network = self.planes.pool.problem.expansion.network
+        network = self.planes.pool.problem.network
         products = {layer for limit in self.budget.costs for term in limit.terms if None not in term[:2]
                     for layer in term[:2]}  # fmt: skip
         widest: tuple[float, Branch | None] = (0.0, None)
@@ -150,9 +150,9 @@ class Branching:
             made.region, made.scores, within=False, until=self.threshold, gap=NODE_GAP, rounds=NODE_ROUNDS,
             accurate=min(NODE_GAP, SHARE * self.gap) * size_of(self.threshold),
         )  # fmt: skip
-        expansion = self.planes.pool.problem.expansion
+        problem = self.planes.pool.problem
         scores = made.scores if found.scores is None else np.clip(found.scores, made.region.lower, made.region.upper)
-        self.search.offer(rounded(expansion.network, self.budget, expansion.mask, scores, self.smallest))
+        self.search.offer(rounded(problem.network, self.budget, problem.mask, scores, self.smallest))
         return proved_node(made, found, scores)
 
 

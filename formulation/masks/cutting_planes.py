@@ -14,10 +14,11 @@ import numpy as np
 
 from formulation.deadline import Deadline
 from formulation.errors import TimeLimitReached
-from formulation.masks.dual_cuts import DualCut, dual_cut
-from formulation.masks.inner_refit import InnerAnswer, InnerProblem
-from formulation.masks.mask_budgets import MaskBudget, Region, Rows, rows_of
-from formulation.masks.mask_checks import lagrangian_of_region, size_of
+from formulation.masks.budgets import MaskBudget, Region, Rows, rows_of
+from formulation.masks.checks import lagrangian_of_region, size_of
+from formulation.masks.inner_problem.dual_cuts import DualCut
+from formulation.masks.inner_problem.inner_refit import InnerAnswer
+from formulation.masks.inner_problem.joint_problem import MaskProblem
 from formulation.masks.master_program import PRICE, Master
 from formulation.network import Array
 from formulation.score_settings import ScoreSettings
@@ -34,29 +35,24 @@ DEARER = 1e3
 class CutPool:
     """Every cut so far with the duals behind it, and the weights' changes of the last point, where the next begins."""
 
-    problem: InnerProblem
+    problem: MaskProblem
     cuts: list[DualCut] = field(default_factory=list)
     duals: list[Array] = field(default_factory=list)
     changes: tuple[Array, ...] | None = None
 
     def solve(self, scores: Array, tolerance: float, enough: float = np.inf) -> InnerAnswer:
-        """The inner problem at some scores, as `InnerProblem.solve`; its cut is kept."""
-        found = self.problem.solve(scores, tolerance, self._start(scores), enough)
-        self.cuts.append(dual_cut(self.problem.expansion, self.problem.loss, found.duals, self.problem.refit_weight))
-        self.duals.append(found.duals)
+        """The inner problem at some scores, as `InnerProblem.solve`; its cuts are kept."""
+        start = None if self.changes is None else self.problem.start(self.changes, scores)
+        found = self.problem.solve(scores, tolerance, start, enough)
+        for duals in self.problem.proofs(found):
+            self.cuts.append(self.problem.cut(duals))
+            self.duals.append(duals)
         self.changes = found.changes
         return found
 
-    def _start(self, scores: Array) -> tuple[Array, ...] | None:
-        """The last changes, as far as the scores leave room for them."""
-        if self.changes is None:
-            return None
-        readings = self.problem.expansion.readings
-        return tuple(c * (r.kept(scores) > 0) for c, r in zip(self.changes, readings, strict=True))
-
-    def below(self, scores: Array) -> float:
-        """The highest of the cuts at some scores."""
-        return max((cut.at(scores) for cut in self.cuts), default=-np.inf)
+    def below(self, scores: Array, first: int = 0) -> float:
+        """The highest of the cuts at some scores, of those from the first on."""
+        return max((cut.at(scores) for cut in self.cuts[first:]), default=-np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +108,8 @@ class CuttingPlanes:
             rounds: of the master program, at most.
             accurate: the largest tolerance of an inner answer, absolute.
         """
-        expansion = self.pool.problem.expansion
-        rows = rows_of(expansion.network, self.budget, expansion.mask, region)
+        problem = self.pool.problem
+        rows = rows_of(problem.network, self.budget, problem.mask, region)
         best = Relaxed(start, np.inf, -np.inf, np.zeros(0), np.zeros(len(rows.most)), 0)
         if start is not None and within:
             objective = self.pool.solve(start, accurate).objective
@@ -152,8 +148,9 @@ class CuttingPlanes:
             if best.scores is not None:
                 point = best.scores + step * (answer.scores - best.scores)
             tolerance = max(min(accurate, EXACT * max(min(best.objective, until) - best.bound, 0.0)), 1e-12)
+            before = len(self.pool.cuts)
             found = self.pool.solve(point, tolerance)
-            step = STEP if self.pool.cuts[-1].at(answer.scores) > answer.bound + 1e-12 else 1.0
+            step = STEP if self.pool.below(answer.scores, before) > answer.bound + 1e-12 else 1.0
             best = _better(best, point, found.objective) if within else replace(best, scores=point)
         return best
 
@@ -161,7 +158,7 @@ class CuttingPlanes:
         """The master of the region, on the one that is open where only bounds differ."""
         master = self.master
         if master is None or price != master.price or not _same(rows, master.rows):
-            master = self.master = Master(self.pool.problem.expansion.network, rows, price, self.settings)
+            master = self.master = Master(self.pool.problem.network, rows, price, self.settings)
         master.restrict(region)
         return master
 

@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from formulation.deadline import Deadline
-from formulation.errors import InvalidImages, InvalidSetting, InvalidSolution
+from formulation.deadline import NEVER, Deadline
 from formulation.masks.branching import Branching, OpenRegion
-from formulation.masks.budget_conflicts import Widths, require_feasible
+from formulation.masks.budgets import MaskBudget, Region, Widths, admits, require_feasible, require_layers, rows_of
+from formulation.masks.checks import first_order, objective_at, objectives_at, relative_to, size_of, verify_mask
 from formulation.masks.cutting_planes import CutPool, CuttingPlanes, Relaxed
-from formulation.masks.dual_cuts import make_loss
-from formulation.masks.expansion import Expansion, expand
-from formulation.masks.inner_refit import InnerProblem
-from formulation.masks.mask_budgets import MaskBudget, Region, admits, require_layers
-from formulation.masks.mask_checks import objective_at, relative_to, size_of, verify_mask
+from formulation.masks.feasible_mask import feasible_mask
+from formulation.masks.inner_problem.joint_problem import JointProblem, MaskProblem
+from formulation.masks.mask_inputs import read_classes, read_mask, read_starts, require_kinds
 from formulation.masks.mask_solution import (
     Ending,
     Leaf,
@@ -30,8 +28,9 @@ from formulation.masks.mask_solution import (
     MaskSolution,
 )
 from formulation.masks.mask_swaps import MaskSearch, rounded
-from formulation.network import Array, Network
-from formulation.scoring_data import images_digest, read_scoring_data
+from formulation.network import Array
+from formulation.scoring_data import images_digest
+from formulation.solve import import_linopy
 from formulation.solve.solvers import require_solvable
 
 ROOT_ROUNDS = 400
@@ -63,8 +62,10 @@ def choose_mask(
 
     Args:
         model: a torch module in eval mode that takes images in pixel units and returns logits.
-        images: [n, ...] pixels.
-        labels: [n] whole numbers; only `loss=labels` makes use of them.
+        images: [n, ...] pixels; or a DataLoader or any iterable of (images, labels), read whole; of images alone where
+            labels are given, or not read.
+        labels: [n] whole numbers, None where they are beside the images; only `loss=labels` makes use of them, and with
+            `loss=squared` they may be missing, or quantities, and the network may have one output.
         budget: what the mask may keep.
         settings: see `MaskSettings`.
         mask: the mask so far, around which the network is linearised; everything is kept by default.
@@ -81,26 +82,19 @@ def choose_mask(
         TimeLimitReached: the time limit passed before anything was proved.
         SolverFailed, CheckFailed: never masks in silence.
     """
+    import_linopy()
     started = time.perf_counter()
-    _require_kinds(budget, settings)
+    require_kinds(budget, settings)
     deadline = Deadline.after(settings.time_limit)
     require_solvable(settings.for_solver())
-    network, pixels, classes = read_scoring_data(model, images, labels, held, deadline)
-    if classes.min() < 0 or classes.max() >= network.classes:
-        raise InvalidImages(
-            f"labels run from {classes.min()} to {classes.max()}; the network has classes 0 to {network.classes - 1}"
-        )
+    network, pixels, classes = read_classes(model, images, labels, settings, held, deadline)
     require_layers(network, budget)
     base = np.ones(network.score_count) if mask is None else read_mask(network, mask)
     smallest = require_feasible(network, budget, base)
-    expansion = expand(network, pixels, base, deadline)
-    loss = make_loss(settings.loss, expansion.dense, classes, settings.temperature)
-    problem = InnerProblem.of(expansion, loss, settings.refit_weight)
-    begun = [read_mask(network, each) for each in starts]
-    run = _Run(problem, budget, settings, deadline, smallest, progress)
-    found = run.solve(begun)
+    problem = first_order(network, pixels, classes, base, settings, deadline)
+    begun = read_starts(network, starts)
     hashes = network.digest(), images_digest(pixels, classes)
-    solution = _solution(run, found, hashes, time.perf_counter() - started)
+    solution = solve_masks(problem, budget, settings, begun, smallest, deadline, progress, hashes)
     verify_mask(network, pixels, classes, solution)
     certificate = replace(solution.certificate, checked=True, seconds=time.perf_counter() - started)
     return replace(solution, certificate=certificate)
@@ -124,39 +118,38 @@ def objective_of(
     Raises:
         InvalidModel, InvalidImages, InvalidSolution, UnsupportedLayer: before any work.
     """
-    network, pixels, classes = read_scoring_data(model, images, labels, held)
-    expansion = expand(network, pixels)
-    loss = make_loss(settings.loss, expansion.dense, classes, settings.temperature)
-    problem = InnerProblem.of(expansion, loss, settings.refit_weight)
+    network, pixels, classes = read_classes(model, images, labels, settings, held, NEVER)
+    problem = first_order(network, pixels, classes, np.ones(network.score_count), settings)
     return problem.solve(read_mask(network, masks), FINAL).objective
 
 
-def _require_kinds(budget: Any, settings: Any) -> None:
-    if not isinstance(settings, MaskSettings):
-        raise InvalidSetting(f"settings is {type(settings).__name__}; give MaskSettings(...)")
-    if not isinstance(budget, MaskBudget):
-        raise InvalidSetting(f"budget is {type(budget).__name__}; give MaskBudget(...)")
-
-
-def read_mask(network: Network, mask: Mapping[str, ArrayLike]) -> Array:
-    """A mask as one vector of 0 and 1.
+def solve_masks(
+    problem: MaskProblem,
+    budget: MaskBudget,
+    settings: MaskSettings,
+    starts: Sequence[Array],
+    smallest: Widths,
+    deadline: Deadline,
+    progress: MaskProgress | None,
+    hashes: tuple[str, str],
+) -> MaskSolution:
+    """The best mask found and its proof, unchecked.
 
     Args:
-        network: whose units it keeps.
-        mask: by layer; layers that are not named are kept.
+        problem: the program without its budget.
+        budget, settings, progress: as for `choose_mask`.
+        starts: masks to begin the search with, each [units].
+        smallest: widths that the budget admits.
+        deadline: of the call.
+        hashes: of the network and of the images, for the certificate.
 
     Raises:
-        InvalidSolution: another layer, another number of units, or values that are neither 0 nor 1.
+        TimeLimitReached: the time limit passed before anything was proved.
+        SolverFailed: as the sessions do.
     """
-    given = {name: np.ones(units) for name, units in network.units.items()}
-    for name, values in mask.items():
-        array = np.asarray(values, dtype=float)
-        if name not in given or array.shape != given[name].shape or not np.isin(array, (0.0, 1.0)).all():
-            raise InvalidSolution(
-                f"the mask of '{name}' is no mask of a scored layer with as many units; layers: {dict(network.units)}"
-            )
-        given[name] = array
-    return network.stack(given)
+    started = time.perf_counter()
+    run = _Run(problem, budget, settings, deadline, smallest, progress)
+    return _solution(run, run.solve(starts), hashes, started)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +161,11 @@ class _Found:
 
 
 class _Run:
-    """One call after its images were expanded: the relaxation, the search, and the branching."""
+    """The relaxation, the search, and the branching."""
 
     def __init__(
         self,
-        problem: InnerProblem,
+        problem: MaskProblem,
         budget: MaskBudget,
         settings: MaskSettings,
         deadline: Deadline,
@@ -185,16 +178,12 @@ class _Run:
         self.planes = CuttingPlanes(self.pool, budget, settings.for_solver(), deadline, told=progress)
         self.search = MaskSearch(self.pool, budget, deadline)
 
-    @property
-    def expansion(self) -> Expansion:
-        return self.problem.expansion
-
     def solve(self, starts: Sequence[Array]) -> _Found:
-        network, base, settings = self.expansion.network, self.expansion.mask, self.settings
+        network, base, settings = self.problem.network, self.problem.mask, self.settings
         for start in starts:
             if admits(network, self.budget, base, start):
                 self.search.offer(start)
-        worst = self.problem.loss.values(self.expansion.logits_at(np.zeros(self.expansion.units))).mean()
+        nothing = self.problem.unchanged_loss(np.zeros(network.score_count))
         first = self._first()
         region = Region.whole(network)
         gap = max(ROOT_GAP, ROOT_SHARE * settings.gap) if settings.integer else settings.gap
@@ -202,7 +191,7 @@ class _Run:
             self.planes.deadline = self.deadline.earlier((1 - ROOT_TIME) * self.deadline.remaining())
         relaxed = self.planes.relax(
             region, first, within=first is not None, until=np.inf, gap=gap, rounds=ROOT_ROUNDS,
-            accurate=ACCURATE * float(worst),
+            accurate=ACCURATE * nothing,
         )  # fmt: skip
         self.planes.told = None  # what follows is of parts of it
         self.planes.deadline = self.deadline
@@ -212,6 +201,9 @@ class _Run:
         self.search.offer(rounded(network, self.budget, base, scores, self.smallest))
         if self.search.best is None:
             self.search.offer(rounded(network, self.budget, base, base + scores, self.smallest))
+        if self.search.best is None:
+            solver = settings.for_solver()
+            self.search.offer(feasible_mask(network, self.budget, base, solver, self.deadline))
         self.search.swap(settings.swaps)
         root = OpenRegion((), region, relaxed.bound, relaxed.weights, relaxed.rows, np.clip(scores, 0.0, 1.0))
         if not settings.integer:
@@ -223,13 +215,16 @@ class _Run:
 
     def _first(self) -> Array | None:
         """Scores that keep the budget: the best mask so far mixed with equal scores where those keep it."""
-        network, base = self.expansion.network, self.expansion.mask
+        network, base = self.problem.network, self.problem.mask
         if self.budget.changes is None and not self.budget.costs and self.budget.units is None:
             asked = {
                 name: self.budget.counts.get(name, self.budget.at_most.get(name, units))
                 for name, units in network.units.items()
             }
-            return network.stack({name: np.full(units, asked[name] / units) for name, units in network.units.items()})
+            equal = network.stack({name: np.full(units, asked[name] / units) for name, units in network.units.items()})
+            rows = rows_of(network, self.budget, base, Region.whole(network))
+            if np.all(rows.matrix @ equal <= rows.most + 1e-9):
+                return equal
         if self.search.best is not None:
             return self.search.best.mask
         return rounded(network, self.budget, base, base, self.smallest)
@@ -240,17 +235,16 @@ class _Run:
         return "optimal" if closed else "node_limit" if self.deadline.leaves(0.0) else "time_limit"
 
 
-def _solution(run: _Run, found: _Found, hashes: tuple[str, str], seconds: float) -> MaskSolution:
+def _solution(run: _Run, found: _Found, hashes: tuple[str, str], started: float) -> MaskSolution:
     assert run.search.best is not None
-    problem, chosen = run.problem, run.search.best.mask
-    expansion, network = problem.expansion, problem.expansion.network
+    problem, chosen, network = run.problem, run.search.best.mask, run.problem.network
     answer = problem.solve(chosen, FINAL * size_of(run.search.best.objective), run.search.best.answer.changes)
-    changes = {each.name: made for each, made in zip(expansion.readings, answer.changes, strict=True)}
+    changes = problem.named(answer.changes)
     proof = _proof(run, found.leaves)
     objective = objective_at(problem, chosen, changes)
     bound = min(min(node.bound for node in found.leaves), objective)
     gap = relative_to(objective, bound)
-    masks, base = ({n: v > 0.5 for n, v in network.unstack(each).items()} for each in (chosen, expansion.mask))
+    masks, base = ({n: v > 0.5 for n, v in network.unstack(each).items()} for each in (chosen, problem.mask))
     master = run.planes.master
     certificate = MaskCertificate(
         status=found.status if gap > run.settings.gap else "optimal",
@@ -259,21 +253,24 @@ def _solution(run: _Run, found: _Found, hashes: tuple[str, str], seconds: float)
         gap=gap,
         relaxation=found.relaxed.bound,
         relaxed_objective=found.relaxed.objective if math.isfinite(found.relaxed.objective) else objective,
-        unchanged_loss=float(problem.loss.values(expansion.logits_at(chosen)).mean()),
+        unchanged_loss=problem.unchanged_loss(chosen),
         rounds=found.relaxed.rounds,
         nodes=found.nodes,
         cuts=len(proof.duals),
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
         solver=run.settings.solver,
         solver_version="" if master is None else master.session.version,
         model_hash=hashes[0],
         images_hash=hashes[1],
-        images=expansion.images,
+        images=problem.images,
         units={name: int(mask.sum()) for name, mask in masks.items()},
         settings=run.settings.to_dict(),
         budget=run.budget.to_dict(),
-        notes=_notes(expansion, run.settings),
+        notes=_notes(problem, run.settings),
     )
+    if isinstance(problem, JointProblem):
+        each = dict(zip(problem.names, objectives_at(problem, chosen, changes), strict=True))
+        certificate = replace(certificate, over=problem.over, objectives=each)
     scores = network.unstack(np.clip(chosen if found.relaxed.scores is None else found.relaxed.scores, 0.0, 1.0))
     return MaskSolution(masks, scores, certificate, proof, base, changes)
 
@@ -287,11 +284,13 @@ def _proof(run: _Run, leaves: Sequence[OpenRegion]) -> MaskProof:
     return MaskProof(np.array([run.pool.duals[k] for k in used]), made)
 
 
-def _notes(expansion: Expansion, settings: MaskSettings) -> tuple[str, ...]:
+def _notes(problem: MaskProblem, settings: MaskSettings) -> tuple[str, ...]:
     notes = ["the bound is of the network linearised at the mask so far, with the weights' changes priced"]
     if math.isfinite(settings.refit_weight):
-        read = set(np.concatenate([np.zeros(0, dtype=int), *(each.owner for each in expansion.readings)]).tolist())
-        left = [name for name, where in expansion.network.score_slices.items() if where.start not in read]
+        problems = problem.problems if isinstance(problem, JointProblem) else (problem,)
+        owners = (reading.owner for each in problems for reading in each.expansion.readings)
+        read = set(np.concatenate([np.zeros(0, dtype=int), *owners]).tolist())
+        left = [name for name, where in problem.network.score_slices.items() if where.start not in read]
         if left:
             notes.append(f"no dense layer reads {', '.join(left)}: the weights behind it do not change")
     return tuple(notes)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formulation.errors import InvalidSetting, InvalidSolution
-from formulation.masks.dual_cuts import LossName
-from formulation.masks.mask_budgets import Branch, MaskBudget
+from formulation.masks.budgets import Branch, MaskBudget
+from formulation.masks.inner_problem.dual_cuts import LossName
+from formulation.masks.inner_problem.joint_problem import Over
 from formulation.network import Array, Scores
 from formulation.score_settings import ScoreSettings
 from formulation.solution import UNREADABLE, arrays_under, read_arrays
@@ -28,7 +29,8 @@ class MaskSettings:
     """Settings of one mask program.
 
     Attributes:
-        loss: `labels`, `softened` (the dense network's own answers at a temperature) or `squared` (its logits).
+        loss: `labels`, `softened` (the dense network's own answers at a temperature) or `squared` (half the squared
+            distance to its logits; the `squared` of `ScoreSettings` is the mean squared error against targets).
         temperature: T > 0 of `softened`.
         refit_weight: r > 0, what a change of a surviving weight costs; infinite: no weight changes, the first-order
             program of the `linear` gate.
@@ -136,6 +138,8 @@ class MaskCertificate:
         rounds, nodes, cuts: of the cutting planes, regions that were looked at, cuts behind the proof.
         units: kept, by layer.
         notes: what a reader must know.
+        over: `mean` or `worst` where the mask is one for several data sets, otherwise empty.
+        objectives: then, of each data set by its name, without its weight.
     """
 
     status: Ending
@@ -159,6 +163,8 @@ class MaskCertificate:
     budget: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     checked: bool = False
+    over: Over | Literal[""] = ""
+    objectives: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values."""
@@ -175,7 +181,8 @@ class MaskSolution:
         certificate: what is proved.
         proof: the duals behind it.
         base: the mask so far, around which the network was linearised.
-        changes: U of each dense layer that reads units, by its node's name, [outputs, columns].
+        changes: U of each dense layer that reads units, by its node's name, [outputs, columns]; of a mask for several
+            data sets by `<data set>/<node>`.
     """
 
     masks: dict[str, NDArray[np.bool_]]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from formulation.deadline import Deadline
+from formulation.masks.budgets import MaskBudget, admits, moves, reference, taken_away, within
+from formulation.masks.checks import size_of
 from formulation.masks.cutting_planes import CutPool
-from formulation.masks.inner_refit import InnerAnswer
-from formulation.masks.mask_budgets import MaskBudget, admits, within
-from formulation.masks.mask_checks import size_of
+from formulation.masks.inner_problem.inner_refit import InnerAnswer
 from formulation.network import Array, Network
 
 BETTER = 1e-7  # relative: a smaller gain is none
@@ -73,6 +73,9 @@ def rounded(network: Network, budget: MaskBudget, base: Array, scores: Array, sm
         made[where.start + order[name][: widths[name]]] = 1.0
     if admits(network, budget, base, made):
         return made
+    away = taken_away(network, budget.distances, scores, made)
+    if away is not None and admits(network, budget, base, away):
+        return away
     return _with_few_changes(network, budget, base, scores, (widths, smallest))
 
 
@@ -89,6 +92,8 @@ def _with_few_changes(
             for _ in range(widths[name], int(made[where].sum())):
                 kept = np.where(made[where] == 1, scores[where], np.inf)
                 made[where.start + int(kept.argmin())] = 0.0
+        away = taken_away(network, budget.distances, scores, made)
+        made = made if away is None else away
         if not admits(network, budget, base, made):
             continue
         while True:
@@ -171,7 +176,7 @@ class MaskSearch:
 
     def _neighbours(self, chosen: Array) -> tuple[Array, Array, Array]:
         """Units that may leave and come, NEITHER last, and which pairs the budget admits."""
-        network, base = self.pool.problem.expansion.network, self.pool.problem.expansion.mask
+        network, base = self.pool.problem.network, self.pool.problem.mask
         leaving = np.append(np.flatnonzero(chosen == 1), NEITHER)
         coming = np.append(np.flatnonzero(chosen == 0), NEITHER)
         names = list(network.units)
@@ -192,6 +197,10 @@ class MaskSearch:
             come = np.where(coming == NEITHER, 0.0, 1 - 2 * base[coming])
             differing = np.abs(chosen - base).sum() + gone[:, None] + come[None, :]
             allowed &= differing <= self.budget.changes + 0.5
+        for away, gains in zip(self.budget.distances, moves(network, self.budget.distances, chosen), strict=True):
+            gain = np.append(gains, 0.0)  # NEITHER is the last
+            differing = np.abs(chosen - reference(network, away)).sum() + gain[leaving][:, None] + gain[coming][None, :]
+            allowed &= differing >= away.units - 0.5
         return leaving, coming, allowed
 
     def _below(self, chosen: Array, leaving: Array, coming: Array) -> Array:

@@ -8,7 +8,7 @@ price,
                 A s - excess <= b
                 lower <= s <= upper,  excess >= 0
 
-The duals mu of the cuts (they sum to 1) and lambda of the rows are all that a proof needs: see `mask_checks`.
+The duals mu of the cuts (they sum to 1) and lambda of the rows are all that a proof needs: see `checks.leaf_bounds`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from linopy import Model
 from scipy.sparse import csr_array
-from xarray import DataArray
 
 from formulation.errors import SolverFailed
-from formulation.masks.dual_cuts import DualCut
-from formulation.masks.mask_budgets import Region, Rows
+from formulation.masks.budgets import Region, Rows
+from formulation.masks.inner_problem.dual_cuts import DualCut
 from formulation.network import Array, Network
 from formulation.relaxation import Cuts, gate_cuts
 from formulation.score_settings import ScoreSettings
-from formulation.solve import Program, linear_expression
+from formulation.solve import Program, labelled_array, linear_expression, new_model
 from formulation.solve.solvers import HighsSession, Session, open_session
 
 LEAST = 1e-3  # s: the shortest time limit that a solver is given
@@ -70,7 +68,7 @@ class Master:
         self._region: Region | None = None
 
     def _written(self) -> Program:
-        model, network = Model(), self.network
+        model, network = new_model(), self.network
         labels = [
             model.add_variables(lower=0.0, upper=1.0, coords=[(name, np.arange(units))], name=f"score_{name}")
             for name, units in network.units.items()
@@ -82,7 +80,7 @@ class Master:
         count = len(self.rows.most)
         matrix = np.hstack([self.rows.matrix, np.zeros((count, 1)), -np.ones((count, 1))])
         left = linear_expression(model, csr_array(matrix), columns, np.zeros(count), "row")
-        right = DataArray(self.rows.most, dims=["row"], coords={"row": np.arange(count)})
+        right = labelled_array(self.rows.most, [("row", np.arange(count))])
         model.add_constraints(left <= right, name="budget")
         model.add_objective(theta + self.price * excess, sense="min")
         return Program(model, columns, 0.0)

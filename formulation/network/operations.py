@@ -18,6 +18,7 @@ from formulation.errors import InvalidModel
 Array: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
 Matrix: TypeAlias = Array | csr_array
+Labels: TypeAlias = Index | Array  # [images] classes; or [images, outputs] quantities, which the squared loss reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,9 @@ class Affine:
 
     def apply(self, h: Array) -> Array:
         """W h + b for h [inputs, images]."""
-        return self.weight @ h + self.bias[:, None]
+        made: Array = self.weight @ h
+        made += self.bias[:, None]
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +104,14 @@ class GatedPasses(Protocol):
     def gated(self, pixels: Array, gates: Array) -> Array:
         """Logits [classes, images] at gates [gates], for pixels [inputs, images]."""
 
-    def jacobian(self, pixels: Array) -> tuple[Array, Array]:
-        """o [classes, images] and J [images, classes, gates]."""
+    def jacobian(self, pixels: Array, *, margins: bool = False) -> tuple[Array, Array]:
+        """o [classes, images] and J [images, classes, gates]; of `margins` J less its last class, a pass fewer."""
 
     def along(self, pixels: Array, step: Array) -> Array:
         """o_i + J_i step, [classes, images], for a step [gates], by another way than `jacobian`."""
 
-    def pulled(self, pixels: Array, weights: Array) -> Array:
-        """weights_i J_i, [images, gates], for weights on the logits [classes, images]."""
+    def pulled(self, pixels: Array, weights: Array) -> tuple[Array, Array]:
+        """o [classes, images] and weights_i J_i [images, gates], for weights on the logits [classes, images]."""
 
     def digest(self) -> str:
         """SHA-256 over all that the passes depend on."""

@@ -6,12 +6,13 @@ No solver and no linopy here.
 
 from formulation.relaxation.bounds import Box, input_box, propagate
 from formulation.relaxation.cut_coefficients import coefficients_of_cuts, cuts_at_once, picked_inputs, read_coefficients
-from formulation.relaxation.cuts import NO_GATE, Cuts, SolverDuals, gate_cuts, stack_cuts
+from formulation.relaxation.cuts import NO_GATE, Cuts, SolverDuals, gate_cuts, stack_cuts, stack_priced
 from formulation.relaxation.forms import Encoding, Form, plan_network
 from formulation.relaxation.gates import ACTIVE, NO_PICK, UNSTABLE, Gate, PoolGate
 from formulation.relaxation.inequalities import (
     POOL_FAMILIES,
     RELU_FAMILIES,
+    Products,
     one_is_picked,
     pool_duals,
     pool_inequalities,
@@ -20,9 +21,16 @@ from formulation.relaxation.inequalities import (
     split_relu_inequalities,
 )
 from formulation.relaxation.jacobians import with_jacobians
-from formulation.relaxation.loss import cross_entropy, groups, lifted_loss_cuts, tangent_loss_cuts, tangents
-from formulation.relaxation.propagation import Trace, backward, forward, nominal_gate_inputs, pool_gate_of, relu_gate_of
-from formulation.relaxation.reduction import ReducedBatch, Reduction, reduce
+from formulation.relaxation.loss import (
+    cross_entropy,
+    groups,
+    image_losses,
+    lifted_loss_cuts,
+    tangent_loss_cuts,
+    tangents,
+)
+from formulation.relaxation.propagation import Trace, backward, backward_in_all, forward, nominal_gate_inputs
+from formulation.relaxation.reduction import ReducedBatch, Reduction, pool_gate_of, reduce, relu_gate_of
 from formulation.relaxation.sparsity import counted, layer_weight, preference, sparsity
 
 __all__ = [
@@ -38,11 +46,13 @@ __all__ = [
     "Form",
     "Gate",
     "PoolGate",
+    "Products",
     "ReducedBatch",
     "Reduction",
     "SolverDuals",
     "Trace",
     "backward",
+    "backward_in_all",
     "coefficients_of_cuts",
     "counted",
     "cross_entropy",
@@ -50,6 +60,7 @@ __all__ = [
     "forward",
     "gate_cuts",
     "groups",
+    "image_losses",
     "input_box",
     "layer_weight",
     "lifted_loss_cuts",
@@ -70,6 +81,7 @@ __all__ = [
     "sparsity",
     "split_relu_inequalities",
     "stack_cuts",
+    "stack_priced",
     "tangent_loss_cuts",
     "tangents",
     "with_jacobians",

@@ -11,7 +11,7 @@ behind a gate anywhere in [min(0, a), max(0, a)], what a channel gate hands on i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -44,10 +44,22 @@ class Box:
     lower: Array
     upper: Array
 
+    @staticmethod
+    def at(point: Array) -> Box:
+        """The box of a point alone."""
+        return Box(point, point)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether both bounds are one array, which is then computed once."""
+        return self.lower is self.upper
+
     def checked(self, name: str) -> Box:
         """Itself; raises InvalidBounds where it is not finite or inverted."""
-        if not (np.isfinite(self.lower).all() and np.isfinite(self.upper).all()):
+        if not (np.isfinite(self.lower).all() and (self.is_point or np.isfinite(self.upper).all())):
             raise InvalidBounds(f"bounds of '{name}' are not finite; look for extreme weights or pixels")
+        if self.is_point:
+            return self
         worst = float(np.max(self.lower - self.upper, initial=0.0))
         if worst > 0:
             raise InvalidBounds(f"bounds of '{name}' are inverted by {worst:.3g}; the weights span too many magnitudes")
@@ -62,7 +74,9 @@ def input_box(pixels: Array, radius: float, pixel_range: tuple[float, float]) ->
         radius: half of the box's width, in pixel units; at 0 nothing is clipped.
         pixel_range: the least and the largest value of a pixel.
     """
-    centre = np.clip(pixels, *pixel_range) if radius > 0 else pixels
+    if radius == 0:
+        return Box.at(pixels)
+    centre = np.clip(pixels, *pixel_range)
     return Box(centre - radius, centre + radius)
 
 
@@ -86,9 +100,9 @@ def propagate(network: Network, box: Box, *, valid: bool) -> Mapping[str, Box]:
             case Relu():
                 made = _relu(node.op, *sources, valid=valid)
             case MaxPool():
-                made = Box(node.op.apply(sources[0].lower), node.op.apply(sources[0].upper))
+                made = _by_bound(node.op.apply, sources)
             case Add():
-                made = Box(np.sum([b.lower for b in sources], axis=0), np.sum([b.upper for b in sources], axis=0))
+                made = _by_bound(lambda *bounds: np.sum(bounds, axis=0), sources)
             case ChannelGate(score):
                 made = _handed_on(score, *sources, valid=valid)
             case Shift():
@@ -101,15 +115,20 @@ def propagate(network: Network, box: Box, *, valid: bool) -> Mapping[str, Box]:
     return boxes
 
 
+def _by_bound(increasing: Callable[..., Array], boxes: Sequence[Box]) -> Box:
+    """The box of an increasing function of values in boxes."""
+    least = increasing(*(box.lower for box in boxes))
+    return Box(least, least if all(box.is_point for box in boxes) else increasing(*(box.upper for box in boxes)))
+
+
 def _affine(op: Affine, box: Box) -> Box:
     """[W+ l - W- u + b, W+ u - W- l + b], widened by what its sums round, W+ and W- the parts of W by sign.
 
     Where nothing varies the value itself; where every term is 0 exactly 0, so that no phase is left open for nothing.
     """
     low, high = box.lower, box.upper
-    if np.array_equal(low, high):
-        value = op.apply(low)
-        return Box(value, value)
+    if box.is_point or np.array_equal(low, high):
+        return Box.at(op.apply(low))
     plus, minus = _by_sign(op.weight)
     terms = op.weight.shape[1] if isinstance(op.weight, np.ndarray) else int(np.diff(op.weight.indptr).max(initial=0))
     rounding = (terms + 4) * EPSILON  # a sum of k products is off by at most about k eps of their absolute sum
@@ -137,14 +156,14 @@ def _by_sign(weight: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _relu(op: Relu, box: Box, *, valid: bool) -> Box:
-    lower = np.maximum(box.lower, 0.0)
-    if valid:
-        lower[op.score >= 0] = 0.0
-    return Box(lower, np.maximum(box.upper, 0.0))
+    made = _by_bound(lambda bound: np.maximum(bound, 0.0), [box])
+    return Box(np.where((op.score >= 0)[:, None], 0.0, made.lower), made.upper) if valid else made
 
 
 def _handed_on(score: Index, box: Box, *, valid: bool) -> Box:
-    acted = ((score >= 0) & valid)[:, None]
+    if not valid:
+        return box
+    acted = (score >= 0)[:, None]
     lower = np.where(acted, np.minimum(box.lower, 0.0), box.lower)
     return Box(lower, np.where(acted, np.maximum(box.upper, 0.0), box.upper))
 
@@ -152,7 +171,7 @@ def _handed_on(score: Index, box: Box, *, valid: bool) -> Box:
 def _shift(op: Shift, box: Box, *, valid: bool) -> Box:
     amount = op.amount[:, None]
     if not valid:
-        return Box(box.lower + amount, box.upper + amount)
+        return _by_bound(lambda bound: bound + amount, [box])
     always = (op.score < 0)[:, None]
     low = np.where(always, amount, np.minimum(amount, 0.0))
     return Box(box.lower + low, box.upper + np.where(always, amount, np.maximum(amount, 0.0)))

@@ -12,8 +12,8 @@ from scipy.sparse import csr_array, vstack
 from formulation.network import INPUT, Affine, ChannelGate, Index, MaxPool, Network, Relu
 from formulation.relaxation.cuts import padded
 from formulation.relaxation.gates import ACTIVE
-from formulation.relaxation.propagation import backward, pool_gate_of, relu_gate_of
-from formulation.relaxation.reduction import ReducedBatch, Reduction
+from formulation.relaxation.propagation import backward
+from formulation.relaxation.reduction import ReducedBatch, Reduction, pool_gate_of, relu_gate_of
 
 SPARSE = 0.3  # share of weights up to which a pass stays on sparse ones
 CUT_NUMBERS = 2**23  # cuts times activations propagated backwards at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
@@ -31,6 +32,13 @@ class Cuts:
 
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
+
+    def at(self, rows: Index) -> Cuts:
+        """Some of the cuts."""
+        return Cuts(
+            csr_array(self.matrix[rows]), self.lower[rows], self.upper[rows], self.source[rows],
+            csr_array(self.on_logits[rows]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +89,21 @@ def stack_cuts(blocks: Sequence[Cuts], width: int) -> Cuts:
         np.concatenate([b.source for b in blocks]),
         csr_array(vstack([padded(b.on_logits, logits) for b in blocks], format="csr")),
     )
+
+
+def stack_priced(blocks: Sequence[Cuts], duals: SolverDuals, width: int) -> tuple[Cuts, SolverDuals]:
+    """The cuts that have a dual other than 0 as one block, and the duals on them alone.
+
+    Args:
+        blocks: in the order in which the solver was given them.
+        duals: of the solver, on all of them.
+        width: columns of the result.
+    """
+    ends = np.cumsum([0, *(len(block) for block in blocks)])
+    held = [np.flatnonzero(duals.cuts[first:end]) for first, end in pairwise(ends)]
+    some = [block.at(rows) for block, rows in zip(blocks, held, strict=True) if len(rows)]
+    each = np.flatnonzero(duals.cuts[: ends[-1]])
+    return stack_cuts(some, width), SolverDuals(duals.cuts[each], duals.named)
 
 
 def padded(matrix: csr_array, width: int) -> csr_array:

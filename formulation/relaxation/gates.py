@@ -97,13 +97,8 @@ def pattern(centre: Array) -> Gate:
     Departs from the paper: a semantics of our own, at radius 0.
     """
     is_open = centre > 0
-    return Gate(
-        np.where(is_open, ACTIVE, INACTIVE).astype(np.int8),
-        cap=np.maximum(centre, 0.0),
-        big_m=np.zeros_like(centre),
-        lower=np.where(is_open, 0.0, -np.inf),
-        upper=np.where(is_open, np.inf, 0.0),
-    )
+    kept = linear(centre)
+    return replace(kept, lower=np.where(is_open, 0.0, -np.inf), upper=np.where(is_open, np.inf, 0.0))
 
 
 def linear(centre: Array) -> Gate:
@@ -116,9 +111,9 @@ def linear(centre: Array) -> Gate:
     Departs from the paper: a semantics of our own, at radius 0. Taylor scores (Molchanov et al., 2017) expand the loss
     itself, unit by unit; here the loss stays exact and the units are scored together.
     """
-    kept = pattern(centre)
-    free = np.full_like(centre, np.inf)
-    return replace(kept, lower=-free, upper=free)
+    state = np.where(centre > 0, ACTIVE, INACTIVE).astype(np.int8)
+    low, high = _free(centre)
+    return Gate(state, np.maximum(centre, 0.0), _everywhere(0.0, centre), low, high)
 
 
 def handed_on(centre: Array) -> Gate:
@@ -127,8 +122,19 @@ def handed_on(centre: Array) -> Gate:
     It has no phase that could be fixed, so `pattern` and `linear` take it alike; the others take it apart into ReLUs
     (`with_relu_gates`).
     """
-    free = np.full_like(centre, np.inf)
-    return Gate(np.full(centre.shape, ACTIVE, dtype=np.int8), centre, np.zeros_like(centre), lower=-free, upper=free)
+    active = np.full(centre.shape, ACTIVE, dtype=np.int8)
+    low, high = _free(centre)
+    return Gate(active, centre, _everywhere(0.0, centre), low, high)
+
+
+def _everywhere(value: float, like: Array) -> Array:
+    """One value in the shape of an array, without its memory; not to be written to."""
+    return np.broadcast_to(np.float64(value), like.shape)
+
+
+def _free(like: Array) -> tuple[Array, Array]:
+    """Lower and upper bounds that no value breaks."""
+    return _everywhere(-np.inf, like), _everywhere(np.inf, like)
 
 
 def exact(valid: Box, score: Index) -> Gate:
@@ -194,3 +200,17 @@ def pool_gate(name: GateName, op: MaxPool, box: Box) -> PoolGate:
     above = slack if name == "published" else np.inf
     top = largest[:, 0] if name == "exact" else np.full(pick.shape, np.inf)
     return PoolGate(pick, slack, np.where(needed, 0.0, -np.inf), np.where(needed, above, np.inf), top)
+
+
+def picked_members(pick: Index, windows: Index) -> Index:
+    """The input that each window of a max-pool picks; any input where unstable.
+
+    Args:
+        pick: positions in the windows, [outputs, images].
+        windows: [outputs, size of the largest window], positions in what the max-pool reads.
+
+    Returns:
+        [outputs, images].
+    """
+    found: Index = np.take_along_axis(windows, np.maximum(pick, 0), axis=1)
+    return np.maximum(found, 0)

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack
 
 from formulation.network import (
@@ -36,8 +37,9 @@ from formulation.network import (
     Shift,
     per_activation,
 )
-from formulation.relaxation.gates import ACTIVE, NO_PICK, Gate, PoolGate
-from formulation.relaxation.reduction import ReducedBatch, Reduction
+from formulation.relaxation.first_order import Effects
+from formulation.relaxation.gates import ACTIVE, NO_PICK, PoolGate, picked_members
+from formulation.relaxation.reduction import ReducedBatch, Reduction, pool_gate_of, relu_gate_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ def forward(reduction: Reduction, batch: ReducedBatch, point: Array, *, follow: 
     """
     network = reduction.network
     scores = point[: reduction.scores]
-    if batch.first_order is not None:
+    if batch.first_order is not None and not batch.gates:
         return Trace(batch.first_order.at(scores), {}, {})
     values: dict[str, Array] = {INPUT: batch.pixels}
     read, cut_values = {}, {}
@@ -108,30 +110,6 @@ def forward(reduction: Reduction, batch: ReducedBatch, point: Array, *, follow: 
     return Trace(values[network.nodes[-1].name], read, cut_values)
 
 
-def relu_gate_of(batch: ReducedBatch, name: str) -> Gate:
-    """The phases and bounds of a ReLU in a batch.
-
-    Args:
-        batch: of the scoring set.
-        name: the ReLU's.
-    """
-    gate = batch.gates[name]
-    assert isinstance(gate, Gate)
-    return gate
-
-
-def pool_gate_of(batch: ReducedBatch, name: str) -> PoolGate:
-    """The picks and bounds of a max-pool in a batch.
-
-    Args:
-        batch: of the scoring set.
-        name: the max-pool's.
-    """
-    gate = batch.gates[name]
-    assert isinstance(gate, PoolGate)
-    return gate
-
-
 def _unstable_relus(batch: ReducedBatch, name: str, gated: Array, values: Array, point: Array, follow: bool) -> None:
     if name not in batch.unstable:
         return
@@ -146,15 +124,9 @@ def _unstable_relus(batch: ReducedBatch, name: str, gated: Array, values: Array,
 def _stable_windows(gate: PoolGate, windows: Index, h: Array) -> tuple[Array, Array]:
     """h_pick - h_j of every window, and h_pick, 0 where unstable."""
     stable = gate.pick != NO_PICK
-    picked = np.take_along_axis(h, _picked(gate.pick, windows), axis=0)
+    picked = np.take_along_axis(h, picked_members(gate.pick, windows), axis=0)
     differences = np.where((windows >= 0)[:, :, None] & stable[:, None], picked[:, None] - h[windows], 0.0)
     return differences, np.where(stable, picked, 0.0)
-
-
-def _picked(pick: Index, windows: Index) -> Index:
-    """The input that each window picks, [outputs, images]; any input where unstable."""
-    found: Index = np.take_along_axis(windows, np.maximum(pick, 0), axis=1)
-    return np.maximum(found, 0)
 
 
 def _unstable_windows(
@@ -181,9 +153,59 @@ def backward(reduction: Reduction, batch: ReducedBatch, weights: dict[str, Array
         weights: per value (a node's name) the weight of each activation in each sum, [activations, sums]; consumed.
         image: the image, within the batch, that each sum is about.
     """
-    sums = len(image)
-    if batch.first_order is not None:
-        return csr_array(batch.first_order.pulled(weights[reduction.network.nodes[-1].name], image))
+    last = reduction.network.nodes[-1].name
+    if batch.first_order is not None and set(weights) == {last}:
+        return csr_array(batch.first_order.pulled(weights[last], image))
+    on_scores, own = _sent_back(reduction, batch, weights, image, {})
+    on_own = _assembled(own, (len(image), reduction.columns - reduction.scores), reduction.scores)
+    return csr_array(hstack([csr_array(on_scores.T), on_own], format="csr"))
+
+
+def backward_in_all(reduction: Reduction, batch: ReducedBatch, weights: dict[str, Array]) -> Array:
+    """Coefficients [columns] of the sum over the images of a batch of weighted sums of their values.
+
+    Args:
+        reduction, batch: the scoring set and the batch of it.
+        weights: per value the weight of each activation in each image's sum, [activations, images]; consumed.
+    """
+    made, last = np.zeros(reduction.columns), reduction.network.nodes[-1].name
+    if batch.first_order is not None and set(weights) == {last}:
+        made[: reduction.scores] = batch.first_order.summed(weights[last], np.zeros(batch.images, dtype=np.int64))[0]
+        return made
+    on_scores, own = _sent_back(reduction, batch, weights, np.arange(batch.images), {})
+    made[: reduction.scores] = on_scores.sum(axis=1)
+    for _, column, coefficient in own:
+        np.add.at(made, column, coefficient)
+    return made
+
+
+def backward_to_scores(
+    reduction: Reduction, batch: ReducedBatch, weights: dict[str, Array], effects: Mapping[str, Effects]
+) -> Array:
+    """Coefficients [images, scores] of one weighted sum of values for each image of a batch where nothing is unstable.
+
+    Args:
+        reduction, batch: the scoring set and the batch of it.
+        weights: per value the weight of each activation in each image's sum, [activations, images]; consumed.
+        effects: of the batch; weights on their maps are sent back no further.
+    """
+    return _sent_back(reduction, batch, weights, np.arange(batch.images), effects)[0].T
+
+
+def _sent_back(
+    reduction: Reduction,
+    batch: ReducedBatch,
+    weights: dict[str, Array],
+    image: Index,
+    effects: Mapping[str, Effects],
+) -> tuple[Array, list[tuple[Index, Index, Array]]]:
+    """Coefficients of scores [scores, sums], and (row, column, coefficient) of unstable activations' columns."""
+    sums, every = len(image), np.array_equal(image, np.arange(batch.images))
+
+    def of_sums(values: NDArray[Any]) -> NDArray[Any]:
+        """Of [activations, images] the image of each sum, [activations, sums]."""
+        return values if every else np.take(values, image, axis=1)
+
     on_scores = np.zeros((reduction.scores, sums))
     own: list[tuple[Index, Index, Array]] = []
     for node in reversed(reduction.network.nodes):
@@ -191,6 +213,8 @@ def backward(reduction: Reduction, batch: ReducedBatch, weights: dict[str, Array
         if a is None:
             continue
         match node.op:
+            case Affine() if node.name in effects:
+                effects[node.name].add_to(on_scores, a)
             case Affine(weight):
                 if node.source != INPUT:  # the product is most of the work, and nobody reads it there
                     _send(weights, node.source, weight.T @ a)
@@ -204,24 +228,22 @@ def backward(reduction: Reduction, batch: ReducedBatch, weights: dict[str, Array
                 gate = relu_gate_of(batch, node.name)
                 own += _own_columns(batch, node.name, a, image)
                 is_open = gate.state == ACTIVE
-                cap = np.where(is_open, gate.cap, 0.0)
-                on_scores += reduction.spread[node.name] @ (np.take(cap, image, axis=1) * a)
+                through = np.where(of_sums(is_open), a, 0.0)
+                on_scores += reduction.spread[node.name] @ (of_sums(gate.cap) * through)
                 if not _reads_input(reduction.network, node.source):
-                    _send(weights, node.source, np.where(np.take(is_open, image, axis=1), a, 0.0))
+                    _send(weights, node.source, through)
             case MaxPool(windows):
                 own += _own_columns(batch, node.name, a, image)
-                pick = pool_gate_of(batch, node.name).pick[:, image]
+                pick = of_sums(pool_gate_of(batch, node.name).pick)
                 chosen = np.where(pick == NO_PICK, 0.0, a)
                 back = np.zeros((reduction.network.size(node.source), sums))
-                np.add.at(back, (_picked(pick, windows), np.arange(sums)[None, :]), chosen)
+                np.add.at(back, (picked_members(pick, windows), np.arange(sums)[None, :]), chosen)
                 _send(weights, node.source, back)
             case Differentiable(_, passes):
-                on_scores += reduction.spread[node.name] @ passes.pulled(batch.pixels[:, image], a).T
+                on_scores += reduction.spread[node.name] @ passes.pulled(batch.pixels[:, image], a)[1].T
             case _:
                 assert_never(node.op)
-    on_own = _assembled(own, (sums, reduction.columns - reduction.scores), reduction.scores)
-    shared = csr_array(on_scores.T)
-    return csr_array(hstack([shared, on_own], format="csr"))
+    return on_scores, own
 
 
 def _reads_input(network: Network, value: str) -> bool:

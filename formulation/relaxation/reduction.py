@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -31,7 +32,7 @@ from formulation.network import (
     Array,
     ChannelGate,
     Differentiable,
-    Index,
+    Labels,
     MaxPool,
     Network,
     Relu,
@@ -58,12 +59,12 @@ class ReducedBatch:
         gates: phases, picks and bounds of each ReLU and max-pool node.
         nominal: what each of these nodes reads in the unpruned network, [activations, images].
         unstable: the columns of each node with unstable activations, images counted within the batch.
-        first_order: the logits as a whole where they are held (`linear`); gates and nominal values are empty then.
+        first_order: the logits as a whole where they are held; of `linear` gates and nominal values are empty then.
     """
 
     first: int
     pixels: Array
-    labels: Index
+    labels: Labels
     gates: Mapping[str, Gate | PoolGate]
     nominal: Mapping[str, Array]
     unstable: Mapping[str, Unstable]
@@ -73,10 +74,38 @@ class ReducedBatch:
     def images(self) -> int:
         return len(self.labels)
 
+    def with_logits_alone(self, logits: FirstOrder) -> ReducedBatch:
+        """The batch with logits to first order, and no gate."""
+        return replace(self, gates={}, nominal={}, first_order=logits)
+
     @property
     def where(self) -> slice:
         """Its place among all images."""
         return slice(self.first, self.first + self.images)
+
+
+def relu_gate_of(batch: ReducedBatch, name: str) -> Gate:
+    """The phases and bounds of a ReLU in a batch.
+
+    Args:
+        batch: of the scoring set.
+        name: the ReLU's.
+    """
+    gate = batch.gates[name]
+    assert isinstance(gate, Gate)
+    return gate
+
+
+def pool_gate_of(batch: ReducedBatch, name: str) -> PoolGate:
+    """The picks and bounds of a max-pool in a batch.
+
+    Args:
+        batch: of the scoring set.
+        name: the max-pool's.
+    """
+    gate = batch.gates[name]
+    assert isinstance(gate, PoolGate)
+    return gate
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +114,7 @@ class Reduction:
 
     Attributes:
         network: the lowered network.
-        pixels, labels: [inputs, images], [images].
+        pixels, labels: [inputs, images], and [images] or targets [images, outputs].
         settings: gate semantics, radius and pixel range are read.
         starts: first image and first unstable column of each batch.
         columns: number of all columns; the scores come first.
@@ -97,7 +126,7 @@ class Reduction:
 
     network: Network
     pixels: Array
-    labels: Index
+    labels: Labels
     settings: ScoreSettings
     starts: tuple[tuple[int, int], ...]
     columns: int
@@ -116,6 +145,17 @@ class Reduction:
         return self.network.score_count
 
     @property
+    def is_kept(self) -> bool:
+        """Whether the batches stay in memory between passes."""
+        return self._kept is not None
+
+    @property
+    def largest_batch(self) -> int:
+        """Images of the largest batch."""
+        firsts = [first for first, _ in self.starts] + [self.images]
+        return max(end - first for first, end in pairwise(firsts))
+
+    @property
     def batches(self) -> Iterator[ReducedBatch]:
         """The batches in order; made again in every pass where they are too many to keep."""
         if self._kept is not None:
@@ -130,7 +170,7 @@ class Reduction:
 def reduce(
     network: Network,
     pixels: Array,
-    labels: Index,
+    labels: Labels,
     settings: ScoreSettings,
     *,
     batch_size: int | None = None,
@@ -142,7 +182,7 @@ def reduce(
     Args:
         network: the lowered network; its channel gates become ReLUs where the gate semantics knows no others.
         pixels: [inputs, images].
-        labels: [images].
+        labels: [images], or targets [images, outputs].
         settings: gate semantics, radius and pixel range are read.
         batch_size: images treated at once; by default as many as keep a batch's largest value in a few megabytes.
         kept_numbers: how many numbers of gates may stay in memory between passes.
@@ -160,6 +200,9 @@ def reduce(
     column, unstable = network.score_count, 0
     starts, batches, longest = [], [], 0.0
     for first in range(0, len(labels), size):
+        if not keep and settings.gate in FIRST_ORDER:
+            starts.append((first, column))  # nothing is unstable, so the gates wait for the first pass
+            continue
         deadline.require(f"reducing image {first + 1} of {len(labels)}", longest)
         started, where = time.monotonic(), slice(first, first + size)
         batch = _part(network, pixels[:, where], labels[where], first, column, settings)
@@ -219,8 +262,7 @@ def gates(
     """The gate of each ReLU and max-pool node and what it reads in the unpruned network, for pixels [inputs, n]."""
     if network.differentiable is not None:
         return {}, {}
-    point = Box(pixels, pixels)
-    nominal = propagate(network, point, valid=False)
+    nominal = propagate(network, Box.at(pixels), valid=False)
     boxes = nominal
     if settings.radius > 0 or settings.gate == "exact":
         box = input_box(pixels, settings.radius, settings.pixel_range)
@@ -240,7 +282,7 @@ def gates(
 
 
 def _part(
-    network: Network, pixels: Array, labels: Index, first: int, column: int, settings: ScoreSettings
+    network: Network, pixels: Array, labels: Labels, first: int, column: int, settings: ScoreSettings
 ) -> ReducedBatch:
     made, nominal = gates(network, pixels, settings)
     unstable = {}

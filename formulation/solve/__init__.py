@@ -4,7 +4,15 @@ state.
 Solvers answer through `formulation.solve.solvers`.
 """
 
-from formulation.solve.constraints import add_max_pool, add_split_relu, linear_expression
+from formulation.solve.constraints import (
+    add_max_pool,
+    add_split_relu,
+    import_linopy,
+    labelled_array,
+    linear_expression,
+    new_model,
+    total_of,
+)
 from formulation.solve.outer_approximation import solve
 from formulation.solve.program import Program, build_program
 from formulation.solve.result import SolveResult, require_closed
@@ -18,7 +26,11 @@ __all__ = [
     "add_max_pool",
     "add_split_relu",
     "build_program",
+    "import_linopy",
+    "labelled_array",
     "linear_expression",
+    "new_model",
     "require_closed",
     "solve",
+    "total_of",
 ]

@@ -1,17 +1,20 @@
-"""Constraints of linopy, whole arrays at a time: those of unstable ReLUs and windows, and of the sparsity term."""
+"""Constraints of linopy, whole arrays at a time: those of unstable ReLUs and windows, and of the sparsity term.
+
+linopy, xarray and pandas take a second to import, and are imported when a program is first written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import linopy
 import numpy as np
-from linopy import LinearExpression, Model, Variable
-from scipy.sparse import csr_array
-from xarray import DataArray, Dataset
+from scipy.sparse import csr_array, hstack
 
 from formulation.network import Array, Index, Network
 from formulation.relaxation import (
+    Form,
+    Products,
     counted,
     layer_weight,
     one_is_picked,
@@ -21,8 +24,46 @@ from formulation.relaxation import (
 )
 from naming import LayerWeight
 
-# linopy's legacy arithmetic aligns mismatched coordinates in silence; v1 raises. It is an option of the whole process.
-linopy.options["semantics"] = "v1"
+if TYPE_CHECKING:
+    from linopy import LinearExpression, Model, Variable
+    from xarray import DataArray
+
+
+def import_linopy() -> None:
+    """Import whatever writes programs: outside of a time limit, where it is called before the clock starts."""
+    import dask.array  # noqa: F401  (xarray imports it with its first array: seconds, in the middle of a call)
+    import linopy
+
+    # linopy's legacy arithmetic aligns mismatched coordinates in silence; v1 raises. An option of the whole process.
+    linopy.options["semantics"] = "v1"
+
+
+def new_model() -> Model:
+    """A linopy model without variables."""
+    import_linopy()
+    from linopy import Model
+
+    return Model()
+
+
+def labelled_array(values: Array, coords: Any, dims: Sequence[str] | None = None) -> DataArray:
+    """Values over the coordinates of variables, as xarray has them.
+
+    Args:
+        values: in the shape of the coordinates.
+        coords: a name and positions for each dimension, or the coordinates of a variable.
+        dims: the names of the dimensions, where the coordinates do not say their order.
+    """
+    from xarray import DataArray
+
+    return DataArray(values, coords=coords, dims=dims)
+
+
+def total_of(terms: Sequence[Any]) -> LinearExpression:
+    """The sum of expressions of one model."""
+    from linopy import merge
+
+    return merge(terms, dim="_term")
 
 
 def linear_expression(model: Model, matrix: csr_array, labels: Index, constant: Array, dim: str) -> LinearExpression:
@@ -35,6 +76,9 @@ def linear_expression(model: Model, matrix: csr_array, labels: Index, constant: 
         constant: [k].
         dim: the name of the expression's dimension, of length k.
     """
+    from linopy import LinearExpression
+    from xarray import Dataset
+
     matrix = csr_array(matrix, copy=True)
     matrix.eliminate_zeros()
     rows, terms = matrix.shape[0], np.diff(matrix.indptr)
@@ -51,11 +95,10 @@ def linear_expression(model: Model, matrix: csr_array, labels: Index, constant: 
 def add_relu(
     model: Model,
     name: str,
+    symbols: Mapping[str, Form],
+    labels: Index,
     *,
-    y: LinearExpression,
-    score: LinearExpression,
-    hidden: Variable,
-    open_: Variable,
+    dim: str,
     cap: Array,
     big_m: Array,
     cut: bool,
@@ -65,14 +108,32 @@ def add_relu(
     Args:
         model: changed in place.
         name: of the layer; the constraints are named `<family>_<name>`, see `relaxation.inequalities`.
-        y, score, hidden, open_: pre-activation, score of its unit, activation and phase, over one shared dimension.
+        symbols: `h`, `open`, `y` and `s`: activation, phase, pre-activation and score of its unit, as forms.
+        labels: linopy's labels of the forms' columns.
+        dim: the name of the dimension.
         cap: u+ per activation.
         big_m: M per activation, negative.
         cut: add the valid inequality.
     """
-    u, m = _along(hidden, cap), _along(hidden, big_m)
-    for family, constraint in relu_inequalities(hidden, open_, y, score, u, m, cut=cut):
-        model.add_constraints(constraint, name=f"{family}_{name}")
+    h, active, y, s = (Products.of(symbol) for symbol in ("h", "open", "y", "s"))
+    for family, stated in relu_inequalities(h, active, y, s, cap, big_m, cut=cut):
+        rows = _total(stated, symbols, (len(cap), len(labels)))
+        left = linear_expression(model, rows.matrix, labels, np.zeros(len(cap)), dim)
+        right = labelled_array(-rows.constant, [(dim, np.arange(len(cap)))])
+        model.add_constraints(left, ">=", right, name=f"{family}_{name}")
+
+
+def _total(stated: Products, symbols: Mapping[str, Form], shape: tuple[int, int]) -> Form:
+    """A sum of products of forms and numbers as forms, in one: linopy takes many times as long to add expressions."""
+    matrix, constant = csr_array(shape), np.zeros(shape[0])
+    for symbol, numbers in stated.each:
+        factor = np.broadcast_to(numbers, shape[0])
+        if symbol:
+            form = symbols[symbol].widened(shape[1]).scaled(factor)
+            matrix, constant = csr_array(matrix + form.matrix), constant + form.constant
+        else:
+            constant = constant + factor
+    return Form(matrix, constant)
 
 
 def add_split_relu(
@@ -126,18 +187,42 @@ def add_max_pool(
 
 def _along(variable: Variable, values: Array) -> DataArray:
     """Values over the dimensions of a variable."""
-    return DataArray(values, dims=variable.dims, coords=variable.coords)
+    return labelled_array(values, variable.coords, variable.dims)
 
 
-def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> LinearExpression:
-    """Add q, p and, over the layers, p_k >= t_k - q for the variables `score_<layer>`; returns m q + sum_k p_k."""
-    each = np.arange(len(network.layers))
+def costs_of(model: Model, labels: Index, costs: Array) -> LinearExpression:
+    """The sum of variables times their costs, written at once.
+
+    Args:
+        model: that holds the variables.
+        labels: [columns], linopy's labels of the variables.
+        costs: [columns].
+    """
+    return linear_expression(model, csr_array(costs[None, :]), labels, np.zeros(1), "objective").sum()
+
+
+def add_sparsity(model: Model, network: Network, weight: LayerWeight) -> tuple[Index, Array]:
+    """Add q, p and, over the layers, p_k >= t_k - q for the variables `score_<layer>`.
+
+    Args:
+        model: changed in place.
+        network: whose layers are counted.
+        weight: how they are weighted.
+
+    Returns:
+        The labels of q and p, and their costs, of which the sparsity term m q + sum_k p_k is the sum.
+    """
+    count = len(network.layers)
     units = np.array([layer.units for layer in network.layers])
     share = 1 / np.array([layer_weight(network, layer, weight) for layer in network.layers])
-    labels = np.concatenate([model.variables[f"score_{layer.name}"].labels.values for layer in network.layers])
-    shares = csr_array((np.repeat(share, units), (np.repeat(each, units), np.arange(len(labels)))))
+    scores = np.concatenate([model.variables[f"score_{layer.name}"].labels.values for layer in network.layers])
     level = model.add_variables(name="level")
-    excess = model.add_variables(lower=0.0, coords=[("layer", each)], name="excess")
-    terms = linear_expression(model, shares, labels, -2 * units * share, "layer")
-    model.add_constraints(excess + level >= terms, name="sparsity")
-    return linopy.merge([counted(network, weight) * level, excess.sum()], dim="_term")
+    excess = model.add_variables(lower=0.0, coords=[("layer", np.arange(count))], name="excess")
+    added = np.append(level.labels.values, excess.labels.values)
+    each = np.repeat(np.arange(count), units)
+    shares = csr_array((np.repeat(share, units), (each, np.arange(len(scores)))), shape=(count, len(scores)))
+    left = hstack([-shares, csr_array(np.ones((count, 1))), csr_array(np.eye(count))], format="csr")
+    right = labelled_array(-2 * units * share, [("layer", np.arange(count))])
+    terms = linear_expression(model, csr_array(left), np.concatenate([scores, added]), np.zeros(count), "layer")
+    model.add_constraints(terms, ">=", right, name="sparsity")
+    return added, np.append(float(counted(network, weight)), np.ones(count))

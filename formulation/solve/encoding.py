@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from linopy import LinearExpression, Model
 from scipy.sparse import csr_array
-from xarray import DataArray
 
 from formulation.network import Array, Index, MaxPool, Node, Relu, Unstable
 from formulation.relaxation import (
@@ -21,7 +20,10 @@ from formulation.relaxation import (
     forward,
     read_coefficients,
 )
-from formulation.solve.constraints import add_max_pool, add_relu, linear_expression
+from formulation.solve.constraints import add_max_pool, add_relu, labelled_array, linear_expression
+
+if TYPE_CHECKING:
+    from linopy import LinearExpression, Model
 
 
 def encodings(reduction: Reduction) -> list[Encoding]:
@@ -48,11 +50,11 @@ def add_variables(model: Model, made: Encoding, labels: Index, *, whole_phases: 
     phase = {"binary": True} if whole_phases else {"lower": 0.0, "upper": 1.0}
     coords = [(_dim(made), np.arange(len(columns)))]
     if isinstance(made.node.op, Relu):
-        hidden = model.add_variables(0.0, DataArray(made.cap, coords=coords), name=f"hidden_{name}")
+        hidden = model.add_variables(0.0, labelled_array(made.cap, coords), name=f"hidden_{name}")
         open_ = model.add_variables(coords=coords, name=f"open_{name}", **phase)
         labels[columns.phase[:, 0]] = open_.labels.values
     else:
-        lower, upper = DataArray(made.low, coords=coords), DataArray(made.cap, coords=coords)
+        lower, upper = labelled_array(made.low, coords), labelled_array(made.cap, coords)
         hidden = model.add_variables(lower, upper, name=f"out_{name}")
         members = [(f"member_{name}", np.arange(len(columns.members[0])))]
         pick = model.add_variables(coords=members, name=f"pick_{name}", **phase)
@@ -75,13 +77,14 @@ def add_inequalities(model: Model, made: Encoding, labels: Index) -> None:
 
     if isinstance(made.node.op, Relu):
         score = made.node.op.score[columns.activation]
-        acted = score >= 0
-        add_relu(
-            model, name, y=expression(made.read, _dim(made)),
-            score=expression(ones(each[acted], score[acted], np.where(acted, 0.0, 1.0)), _dim(made)),
-            hidden=variables[f"hidden_{name}"], open_=variables[f"open_{name}"],
-            cap=made.cap, big_m=made.big_m, cut=made.cut,
-        )  # fmt: skip
+        acted, none = score >= 0, np.zeros(len(each))
+        symbols = {
+            "h": ones(each, columns.value, none),
+            "open": ones(each, columns.phase[:, 0], none),
+            "y": made.read,
+            "s": ones(each[acted], score[acted], np.where(acted, 0.0, 1.0)),
+        }
+        add_relu(model, name, symbols, labels, dim=_dim(made), cap=made.cap, big_m=made.big_m, cut=made.cut)
         return
     window, place = columns.members
     members = f"member_{name}"

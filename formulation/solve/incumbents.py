@@ -8,7 +8,7 @@ import numpy as np
 
 from formulation.deadline import Deadline
 from formulation.network import Array
-from formulation.relaxation import Reduction, cross_entropy, sparsity
+from formulation.relaxation import Reduction, image_losses, sparsity
 from formulation.score_settings import ScoreSettings
 from formulation.solve.separation import TangentPoint, complete
 
@@ -17,12 +17,12 @@ AT_BOUND = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Incumbent:
-    """A feasible point, its logits and its true objective."""
+    """A feasible point, its logits, its true objective and the mean loss and the sparsity term in it."""
 
     point: Array
     logits: Array
     objective: float
-    cross_entropy: float
+    loss: float
     sparsity: float
 
 
@@ -35,7 +35,7 @@ def incumbent_at(reduction: Reduction, settings: ScoreSettings, point: Array, lo
         point: [columns], feasible.
         logits: [classes, images], at the point.
     """
-    loss = float(cross_entropy(logits, reduction.labels).mean())
+    loss = float(image_losses(logits, reduction.labels, settings.loss).mean())
     term = sparsity(reduction.network, point[: reduction.scores], settings.layer_weight)
     return Incumbent(point, logits, settings.objective(loss, term), loss, term)
 

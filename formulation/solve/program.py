@@ -11,19 +11,18 @@ subject to  theta >= mean loss of its group of images      (loss cuts, added whi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import dask.array  # noqa: F401  (xarray imports it with its first array: seconds, in the middle of a call)
-import linopy
 import numpy as np
-from linopy import Model
-from scipy.sparse import csr_array
-from xarray import DataArray
 
 from formulation.network import Index
 from formulation.relaxation import Cuts, Reduction, groups, preference
 from formulation.score_settings import ScoreSettings
-from formulation.solve.constraints import add_sparsity, linear_expression
+from formulation.solve.constraints import add_sparsity, costs_of, labelled_array, linear_expression, new_model
 from formulation.solve.encoding import add_inequalities, add_variables, encodings
+
+if TYPE_CHECKING:
+    from linopy import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Program:
             if len(finite):
                 dim = f"{name}{'_least' if sign == '>=' else '_most'}"
                 lhs = linear_expression(self.model, cuts.matrix[finite], labels, np.zeros(len(finite)), dim)
-                rhs = DataArray(bound[finite], dims=[dim], coords={dim: np.arange(len(finite))})
+                rhs = labelled_array(bound[finite], [(dim, np.arange(len(finite)))])
                 self.model.add_constraints(lhs, sign, rhs, name=dim)
 
 
@@ -60,7 +59,7 @@ def build_program(reduction: Reduction, settings: ScoreSettings, *, integer: boo
         settings: loss weight, layer weight, form of the cuts, and what `integer` restricts.
         integer: restrict `open` and `pick` (unless relaxed) and the scores (where asked for) to whole numbers.
     """
-    model = Model()
+    model = new_model()
     network = reduction.network
     labels = np.zeros(reduction.columns, dtype=np.int64)
     for name, where in network.score_slices.items():
@@ -76,18 +75,15 @@ def build_program(reduction: Reduction, settings: ScoreSettings, *, integer: boo
     weights = np.bincount(groups(reduction.images, settings.cuts)) / reduction.images
     coords = [("group", np.arange(len(weights)))]
     theta = model.add_variables(lower=0.0, coords=coords, name="theta")
-    objective = (settings.loss_weight * DataArray(weights, coords=coords) * theta).sum()
     columns = [labels, theta.labels.values]
     if settings.cuts == "lifted":
         coords = [("group", np.arange(reduction.images)), ("class", np.arange(network.classes))]
         mass = model.add_variables(lower=0.0, upper=1.0, coords=coords, name="mass")
         model.add_constraints(mass.sum("class") <= 1, name="mass")
         columns.append(mass.labels.values.ravel())
-    terms = [objective, add_sparsity(model, network, settings.layer_weight)]
-    if settings.break_ties:
-        costs = csr_array(preference(network, settings.gap)[None, :])
-        terms.append(linear_expression(model, costs, labels[: reduction.scores], np.zeros(1), "preference").sum())
-    total = linopy.merge(terms, dim="_term")
-    model.add_objective(total, sense="min")
-    preferred = float(preference(network, settings.gap).sum()) if settings.break_ties else 0.0
-    return Program(model, np.concatenate(columns), preferred)
+    added, counts = add_sparsity(model, network, settings.layer_weight)
+    preferred = preference(network, settings.gap) if settings.break_ties else np.zeros(reduction.scores)
+    priced = np.concatenate([theta.labels.values, added, labels[: reduction.scores]])
+    costs = np.concatenate([settings.loss_weight * weights, counts, preferred])
+    model.add_objective(costs_of(model, priced, costs), sense="min")
+    return Program(model, np.concatenate(columns), float(preferred.sum()))

@@ -37,8 +37,8 @@ class ProvedBound:
 
         Args:
             reduction: the scoring set in score space.
-            cuts: those that the duals speak of.
-            duals: of a solver, on the relaxed program with these cuts.
+            cuts: all with a dual other than 0, or more.
+            duals: of a solver, on the relaxed program: those of these cuts.
         """
         dual_bound = from_duals(reduction, cuts, duals)
         made = lagrangian(reduction, dual_bound)

@@ -17,7 +17,7 @@ import numpy as np
 from formulation.deadline import Aftermath, Deadline
 from formulation.errors import SolverFailed, TimeLimitReached
 from formulation.network import Array
-from formulation.relaxation import Cuts, Reduction, SolverDuals, sparsity, stack_cuts
+from formulation.relaxation import Cuts, Reduction, SolverDuals, sparsity, stack_cuts, stack_priced
 from formulation.score_settings import ScoreSettings
 from formulation.solution import Phase, Round, Status, relative_gap
 from formulation.solve.incumbents import Incumbent, drawn_towards, incumbent_at, snapped, whole_point
@@ -31,7 +31,7 @@ from formulation.solve.solvers import Answer, HighsSession, open_session
 # Measured on FC-3, FC-4 and LeNet-5 with 10 to 1,000 images: more cuts at once cost more than the rounds they save, and
 # for few images more loss cuts are worth theirs. Shares are of the way from a round's point to the incumbent.
 FEW = 20
-CUTS_PER_ROUND, CUTS_OF_FEW = 250, 90
+CUTS_PER_ROUND, CUTS_OF_FEW = 120, 90
 SHARES, SHARES_OF_FEW = (0.0, 0.5), (0.0, 0.2, 0.4, 0.6, 0.8)
 PATIENCE = 20  # rounds without a new cut and without progress before the search counts as stalled
 IDLE_SHARE = 1e-3  # progress is a bound or an incumbent better by more than this share of the gap asked for
@@ -163,7 +163,7 @@ class Search:
             return
         (duals, blocks), self.duals = self.duals, None
         started = time.perf_counter()
-        proved = self.proved.raised_by(self.reduction, stack_cuts(self.pool[:blocks], self.width), duals)
+        proved = self.proved.raised_by(self.reduction, *stack_priced(self.pool[:blocks], duals, self.width))
         self.clock.dual_bound_seconds = time.perf_counter() - started
         require_proved(self.bound, proved, self.session.name)
         self.bound = proved

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from formulation.deadline import Aftermath, Deadline
 
-MOST_SLOWDOWN = 5.0  # one hiccup in a pass of milliseconds says nothing about a busy machine
+MOST_SLOWDOWN = 5.0
+HICCUP = 0.25  # s: that a pass takes longer by less than this says little about a busy machine
 WRITING = 0.2  # s: what linopy takes for a small program, until it has been measured
 LATE = 0.04  # of the time limit, by which the last dual bound may pass its time
 DUAL_BOUND = 3.0  # a dual bound takes about so many times a pass forwards; until one has been measured
@@ -42,7 +43,7 @@ class SearchClock:
     def afterwards(self) -> float:
         """Seconds that what follows the search will take, on a machine as busy as it was in the last pass."""
         after = self.aftermath
-        slowdown = min(max(1.0, self.last_pass / self.first_pass), MOST_SLOWDOWN)
+        slowdown = min(max(1.0, (self.last_pass + HICCUP) / (self.first_pass + HICCUP)), MOST_SLOWDOWN)
         return slowdown * (after.seconds + after.passes * self.first_pass + after.dual_bounds * self.dual_bound_seconds)
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from formulation.deadline import NEVER, Deadline
@@ -42,7 +43,7 @@ class Inspection:
         logits: [classes, images].
         step: the largest step in [0, 1] from the unpruned network towards the point that breaks no cut.
         violation: the largest violation of any cut.
-        cuts: cuts that the point breaks, the most violated of each batch.
+        cuts: cuts that the point breaks, those of each batch that the way to it meets first.
         loss_cuts: under the loss at the points asked for; none where the deadline came before all of them were made.
         seconds: of the passes forwards.
         cut_short: cuts are missing for want of time.
@@ -63,6 +64,26 @@ class TangentPoint:
 
     point: Array
     logits: Array
+
+
+def first_of(values: Array, ties: Array, limit: int) -> NDArray[np.bool_]:
+    """The entries with the largest values, at most so many; of equal ones those with the larger second value.
+
+    Args:
+        values, ties: [n].
+        limit: how many.
+
+    Returns:
+        Which they are, [n].
+    """
+    if len(values) <= limit:
+        return np.ones(len(values), dtype=bool)
+    least = np.partition(values, -limit)[-limit]
+    # Windows whose members are all equal give any number of cuts that are met at once.
+    near = np.flatnonzero(values >= least)
+    taken = np.zeros(len(values), dtype=bool)
+    taken[near[np.lexsort((-ties[near], -values[near]))[:limit]]] = True
+    return taken
 
 
 class Separation:
@@ -113,7 +134,7 @@ class Separation:
                     pace.loss_cut = pace.lap() / batch.images
                 else:
                     pace.short = made.incomplete = True
-            found += self._worst(batch, excess, trace, point, quota, spare)
+            found += self._met_first(batch, excess, trace, point, quota, spare)
         stacked = stack_cuts(found, reduction.columns)
         return Inspection(logits, step, violation, stacked, made.finish(logits), pace.seconds, pace.short)
 
@@ -137,23 +158,37 @@ class Separation:
         room = np.maximum(TOLERANCE - sign * (start - bound), 0.0)
         return float(np.min(room / (sign * (end - start))))
 
-    def _worst(
+    def _met_first(
         self, batch: ReducedBatch, excess: dict[str, Array], trace: Trace, point: Array, limit: int, spare: Deadline
     ) -> list[Cuts]:
-        """The cuts of a batch that are broken most and were not given yet, as many as there is time for."""
+        """The broken cuts of a batch that are met first and were not given yet, as many as there is time for."""
         if not limit or not excess:
             return []
         broken = {name: np.flatnonzero(e > TOLERANCE) for name, e in excess.items()}
         broken = {name: np.setdiff1d(b, self.cuts_given(batch, name), assume_unique=True) for name, b in broken.items()}
-        sizes = np.concatenate([excess[name].ravel()[b] for name, b in broken.items()])
-        smallest = TOLERANCE if len(sizes) <= limit else float(np.partition(sizes, -limit)[-limit])
+        beyond = {
+            name: self._beyond(batch, name, b, excess[name], trace.cut_values[name]) for name, b in broken.items()
+        }
+        size = np.concatenate([excess[name].ravel()[b] for name, b in broken.items()])
+        taken = first_of(np.concatenate(list(beyond.values())), size, limit)
+        parts = np.split(taken, np.cumsum([len(b) for b in broken.values()])[:-1])
         found = []
-        for name, b in broken.items():
-            b = b[excess[name].ravel()[b] >= smallest]
+        for (name, b), part in zip(broken.items(), parts, strict=True):
+            b = b[part]
             for some in self._pace.blocks(b, cuts_at_once(self._reduction.network), spare):
                 self._given[batch.first, name] = np.concatenate([self.cuts_given(batch, name), some])
                 found.append(self._cuts(batch, name, np.unravel_index(some, excess[name].shape), trace, point))
         return found
+
+    def _beyond(self, batch: ReducedBatch, name: str, cuts: Index, excess: Array, end: Array) -> Array:
+        """The share of the way from the unpruned network to the point that lies beyond each broken cut.
+
+        Those met first cut off the most of the way; by how much the point breaks a cut says little, for answers lie far
+        outside at first.
+        """
+        start = nominal_gate_inputs(batch, self._reduction.network, name)
+        made: Array = excess.ravel()[cuts] / np.abs(end.ravel()[cuts] - start.ravel()[cuts])
+        return made
 
     def cuts_given(self, batch: ReducedBatch, name: str) -> Index:
         return self._given.get((batch.first, name), np.zeros(0, dtype=np.int64))

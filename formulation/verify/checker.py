@@ -15,8 +15,8 @@ import numpy as np
 
 from formulation.duality import exact_trivial_bound
 from formulation.errors import CheckFailed, InvalidSolution
-from formulation.network import Array, Index, Network
-from formulation.relaxation import Reduction, cross_entropy, reduce, sparsity
+from formulation.network import Array, Labels, Network
+from formulation.relaxation import Reduction, image_losses, reduce, sparsity
 from formulation.score_settings import ScoreSettings
 from formulation.scoring_data import require_fit
 from formulation.solution import Certificate, Solution
@@ -103,13 +103,13 @@ def prove_bound(model: Any, images: Any, labels: Any, solution: Solution, *, exa
     return stored_lagrangian(reduction, solution.dual_bound).bound
 
 
-def verify(network: Network, pixels: Array, labels: Index, solution: Solution, *, exact: bool = False) -> Verdict:
+def verify(network: Network, pixels: Array, labels: Labels, solution: Solution, *, exact: bool = False) -> Verdict:
     """`check` for a lowered network and flattened images.
 
     Args:
         network: as lowered from the model.
         pixels: [inputs, images], in [0, 1].
-        labels: [images], classes.
+        labels: [images], classes; or targets [images, outputs].
         solution: to be checked.
         exact: compute the bound with outward rounding too.
 
@@ -127,14 +127,16 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution, *
         raise CheckFailed(
             f"the solution violates {where} by {largest:.3g} (tolerance {TOLERANCE:g}); do not use these scores"
         )
-    loss = float(cross_entropy(logits, labels).mean())
+    losses = image_losses(logits, labels, settings.loss)
+    loss = float(losses.mean())
     term = sparsity(network, network.stack(scores), settings.layer_weight)
     objective = settings.objective(loss, term)
     gap = max(0.0, objective - claimed.bound) / max(1.0, abs(objective))
-    scale = max(1.0, abs(objective), settings.loss_weight * float(np.abs(logits).max(initial=0.0)))
+    scale = max(1.0, abs(objective), settings.loss_weight * _magnitude(logits, losses, settings))
     slack = FIGURES * scale
     _agree("objective", claimed.objective, objective, slack)
-    _agree("cross-entropy", claimed.cross_entropy, loss, slack)
+    name = "cross-entropy" if settings.loss == "cross_entropy" else "mean squared error"
+    _agree(name, claimed.cross_entropy, loss, slack)
     _agree("sparsity", claimed.sparsity, term, slack)
     _agree("gap", claimed.gap, gap, slack)
     if claimed.largest_residual is not None:
@@ -158,6 +160,15 @@ def verify(network: Network, pixels: Array, labels: Index, solution: Solution, *
     )
 
 
+def _magnitude(logits: Array, losses: Array, settings: ScoreSettings) -> float:
+    """What the terms of an image's loss come to at most: logits, or their products with errors."""
+    largest = float(np.abs(logits).max(initial=0.0))
+    if settings.loss == "cross_entropy":
+        return largest
+    errors = float(np.sqrt(len(logits) * losses.max(initial=0.0)))
+    return max(1.0, largest, errors) * errors
+
+
 def _require_sizes(reduction: Reduction, claimed: Certificate) -> None:
     sizes = {"images": reduction.images, "columns": reduction.columns, "unstable": reduction.unstable}
     for what, found in sizes.items():
@@ -166,12 +177,12 @@ def _require_sizes(reduction: Reduction, claimed: Certificate) -> None:
 
 
 def _require_better_than_ones(
-    network: Network, pixels: Array, labels: Index, settings: ScoreSettings, claimed: Certificate, slack: float
+    network: Network, pixels: Array, labels: Labels, settings: ScoreSettings, claimed: Certificate, slack: float
 ) -> None:
     """A call that ends by a limit returns scores only where they beat "every unit is critical"."""
     if claimed.status == "optimal":
         return
-    loss = float(cross_entropy(network.evaluate(pixels), labels).mean())
+    loss = float(image_losses(network.evaluate(pixels), labels, settings.loss).mean())
     ones = settings.objective(loss, sparsity(network, np.ones(network.score_count), settings.layer_weight))
     if not claimed.objective < ones - slack:
         raise CheckFailed(

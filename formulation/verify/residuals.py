@@ -95,10 +95,10 @@ def _pass_forward(
     settings: ScoreSettings,
 ) -> tuple[Array, list[Residual]]:
     """`measure_residuals` for one batch of the images."""
-    bounds = propagate(
-        network, input_box(pixels, settings.radius, settings.pixel_range), valid=settings.gate == "exact"
-    )
-    centres = propagate(network, Box(pixels, pixels), valid=False)
+    bounds = centres = propagate(network, Box.at(pixels), valid=False)
+    if settings.radius > 0 or settings.gate == "exact":
+        box = input_box(pixels, settings.radius, settings.pixel_range)
+        bounds = propagate(network, box, valid=settings.gate == "exact")
     residuals = _of_scores(scores, settings)
     stacked = network.stack(scores)
     values = {INPUT: pixels}

@@ -9,17 +9,17 @@ import numpy as np
 
 from formulation.duality import Lagrangian, exact_bound, lagrangian
 from formulation.errors import InvalidSolution
-from formulation.network import Array, Index, MaxPool, Network, Relu, Scores, with_relu_gates
+from formulation.network import Array, Labels, MaxPool, Network, Relu, Scores, with_relu_gates
 from formulation.relaxation import Reduction, reduce
 from formulation.score_settings import ScoreSettings
-from formulation.scoring_data import images_digest, read_scoring_data, require_fit
+from formulation.scoring_data import images_digest, read_program_data, require_fit
 from formulation.solution import Certificate, DualBound, Solution
-from naming import FIRST_ORDER
+from naming import FIRST_ORDER, ScoreLoss
 
 TOLERANCE = 1e-6  # by which a score may leave [0, 1], and of the objective
 
 
-def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[Network, Array, Index]:
+def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[Network, Array, Labels]:
     """The lowered network, pixels and labels that a solution was made for.
 
     Args:
@@ -27,19 +27,20 @@ def lowered(model: Any, images: Any, labels: Any, solution: Solution) -> tuple[N
         solution: whose certificate names them by their digests.
 
     Returns:
-        The network, pixels [inputs, images] and labels [images].
+        The network, pixels [inputs, images] and labels [images], or targets [images, outputs].
 
     Raises:
         InvalidSolution: another model or other images than the certificate names.
     """
     asked = stored_settings(solution.certificate)
-    network, pixels, classes = read_scoring_data(
-        model, images, labels, asked.held, gate=asked.gate, derivatives=asked.derivatives
-    )
+    network, pixels, classes = read_program_data(model, images, labels, asked)
     if network.digest() != solution.certificate.model_hash:
         raise InvalidSolution("the solution was made for another network (model_hash differs); score this one")
     if images_digest(pixels, classes) != solution.certificate.images_hash:
-        raise InvalidSolution("the solution was made for other images or labels (images_hash differs); score these")
+        raise InvalidSolution(
+            "the solution was made for other images or labels, or in another order (images_hash differs); score these, "
+            "and give a DataLoader that does not shuffle"
+        )
     return network, pixels, classes
 
 
@@ -71,7 +72,7 @@ def stored_reduction(model: Any, images: Any, labels: Any, solution: Solution) -
     if solution.dual_bound is not None:
         # A cut's node is counted in the network of the reduced program.
         reduced = network if settings.gate in FIRST_ORDER else with_relu_gates(network)
-        _require_dual_bound(reduced, len(classes), solution.dual_bound)
+        _require_dual_bound(reduced, len(classes), solution.dual_bound, settings.loss)
     return reduce(network, pixels, classes, settings)
 
 
@@ -111,7 +112,7 @@ def stored_lagrangian(reduction: Reduction, dual_bound: DualBound) -> Lagrangian
     Raises:
         InvalidSolution: the duals do not fit the program.
     """
-    _require_dual_bound(reduction.network, reduction.images, dual_bound)
+    _require_dual_bound(reduction.network, reduction.images, dual_bound, reduction.settings.loss)
     try:
         return lagrangian(reduction, dual_bound)
     except (IndexError, KeyError, ValueError, TypeError) as error:
@@ -120,14 +121,14 @@ def stored_lagrangian(reduction: Reduction, dual_bound: DualBound) -> Lagrangian
 
 def stored_exact_bound(reduction: Reduction, dual_bound: DualBound) -> float:
     """What stored duals prove with outward rounding; raises InvalidSolution where they do not fit the program."""
-    _require_dual_bound(reduction.network, reduction.images, dual_bound)
+    _require_dual_bound(reduction.network, reduction.images, dual_bound, reduction.settings.loss)
     try:
         return exact_bound(reduction, dual_bound)
     except (IndexError, KeyError, ValueError, TypeError) as error:
         raise InvalidSolution(f"the dual bound is damaged ({error}); score again") from error
 
 
-def _require_dual_bound(network: Network, images: int, dual_bound: DualBound) -> None:
+def _require_dual_bound(network: Network, images: int, dual_bound: DualBound, loss: ScoreLoss) -> None:
     """Raise InvalidSolution for duals of another form; what is left of it shows where they are used."""
     try:
         count = len(dual_bound.cut_duals)
@@ -142,7 +143,8 @@ def _require_dual_bound(network: Network, images: int, dual_bound: DualBound) ->
         fit = fit and bool((dual_bound.cuts[:, [0, 2]] < (len(network.nodes), images)).all())
         numbers = (dual_bound.probabilities, dual_bound.layers, dual_bound.cut_duals, *dual_bound.unstable.values())
         fit = fit and all(bool(np.isfinite(values).all()) for values in numbers)
-        fit = fit and bool((np.clip(dual_bound.probabilities, 0.0, None).sum(axis=0) > 0).all())
+        if loss == "cross_entropy":
+            fit = fit and bool((np.clip(dual_bound.probabilities, 0.0, None).sum(axis=0) > 0).all())
     except (TypeError, AttributeError, ValueError, IndexError):
         fit = False
     if not fit:

@@ -122,6 +122,15 @@ def test_weights_that_lie_across_in_memory_or_are_a_single_number_are_tested_too
         require_finite(model, NEVER)
 
 
+def test_a_mask_of_infinite_numbers_is_told_of_a_finite_one() -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(3))
+    with pytest.raises(InvalidModel, match=r"'mask' holds 3 NaN or infinite values.*says -1e9 where it says -inf"):
+        require_finite(model, NEVER)
+    model.mask.clamp_(min=-1e9)
+    require_finite(model, NEVER)
+
+
 def slow(width: int = 1500, images: int = 200) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     layers = (nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))

@@ -90,17 +90,6 @@ def test_a_torch_module_is_embedded_through_lower(layers, shape):
     np.testing.assert_allclose(outputs.solution.values, module(image[None])[0].detach().numpy(), atol=CLOSE)
 
 
-def test_the_example_of_the_guide_runs():
-    code = (ROOT / "docs" / "guides" / "embedding.md").read_text().split("```python\n")[1].split("```")[0]
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10)).eval()
-    given = {"module": module, "example": torch.rand(1, 64), "masks": {"0": np.arange(6) < 4}}
-    exec(code, given)
-    assert given["model"].status == "ok"
-    reached = given["network"].evaluate(given["x"].solution.values[:, None], {"0": np.arange(6) < 4})[:, 0]
-    np.testing.assert_allclose(given["outputs"].solution.values, reached, atol=CLOSE)
-
-
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_the_optimum_is_reached_by_the_network_itself_and_beaten_by_no_sample(case):
     for seed in range(3):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from formulation import InvalidImages, InvalidModel, score
-from formulation.scoring_data import flatten_images, images_digest
+from formulation import InvalidImages, InvalidModel, InvalidSolution, check, lower, score
+from formulation.scoring_data import flatten_images, images_digest, read_scoring_data
 from tests.formulation.cases import dense
 from tests.formulation.paper_settings import paper_settings
 
@@ -31,8 +33,9 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "labels as logits": (GOOD, torch.eye(3), r"one row per image; .* as labels\.argmax\(1\) does"),
     "labels as a column, with the remedy": (GOOD, [[0], [1], [2]], r"as labels\.reshape\(-1\) does"),
     "labels in bfloat16": (GOOD, torch.ones(3).bfloat16(), "float64; give whole numbers, the class of each image"),
-    "labels as floats": (GOOD, [0.0, 1.0, 2.0], "float64; give whole numbers"),
-    "labels as booleans": (GOOD, [True, False, True], "bool"),
+    "labels as floats": (GOOD, [0.0, 1.0, 2.0], r"float64; give whole numbers.*, as labels\.long\(\) does"),
+    "quantities as labels": (GOOD, [0.3, 1.2, 2.0], "the loss is the cross-entropy over classes"),
+    "labels as booleans": (GOOD, [True, False, True], r"bool; .* as labels\.long\(\) does"),
     "empty set": (GOOD[:0], torch.zeros(0, dtype=torch.int64), "empty"),
     "one number": (np.array(1.0), [0], "empty or has no batch"),
     "NaN pixel": (with_pixel(float("nan")), [0, 1, 2], "image 1 holds NaN or infinite"),
@@ -68,6 +71,68 @@ def test_images_of_any_type_and_on_the_tape_are_scored_as_their_numbers(images: 
     found = score(dense().model, images, [0, 1, 2], paper_settings(radius=0))
     assert found.certificate.images_hash == expected.certificate.images_hash
     assert found.certificate.objective == expected.certificate.objective
+
+
+LABELS = torch.tensor([0, 1, 2])
+AMOUNTS = torch.tensor([[0.5], [1.5], [2.5]])
+BATCHES: dict[str, Callable[[], Any]] = {
+    "images and labels": lambda: DataLoader(TensorDataset(GOOD, LABELS), batch_size=2),
+    "images and quantities": lambda: DataLoader(TensorDataset(GOOD, AMOUNTS), batch_size=2),
+    "images alone": lambda: DataLoader(TensorDataset(GOOD), batch_size=2),
+    "tensors": lambda: iter(GOOD.split(2)),
+    "pairs in a list": lambda: [(GOOD[:2], LABELS[:2]), (GOOD[2:], LABELS[2:])],
+    "lists in a list": lambda: list(DataLoader(TensorDataset(GOOD, LABELS), batch_size=2)),
+    "an array": lambda: GOOD,
+    "a list of images": lambda: list(GOOD),
+    "a list of numbers": GOOD.tolist,
+}
+
+
+@pytest.mark.parametrize("data", BATCHES)
+def test_batches_are_gathered_also_where_no_loss_reads_labels_or_these_are_given_apart(data: str) -> None:
+    expected = flatten_images(GOOD)
+    _, pixels, classes = read_scoring_data(dense().model, BATCHES[data](), None, (), labelled=False)
+    np.testing.assert_allclose(pixels, expected)
+    labelled = "labels" in data or data in ("pairs in a list", "lists in a list")
+    assert classes.tolist() == ([0, 1, 2] if labelled else [0, 0, 0])
+    if labelled or data == "images and quantities":
+        with pytest.raises(InvalidImages, match="labels are given too; give labels=None"):
+            read_scoring_data(dense().model, BATCHES[data](), LABELS, ())
+    else:
+        _, pixels, classes = read_scoring_data(dense().model, BATCHES[data](), LABELS, ())
+        np.testing.assert_allclose(pixels, expected)
+        assert classes.tolist() == [0, 1, 2]
+
+
+def test_a_check_on_images_in_another_order_names_the_loader_that_shuffles() -> None:
+    found = score(dense().model, GOOD, LABELS, paper_settings(radius=0))
+    with pytest.raises(InvalidSolution, match=r"in another order .* a DataLoader that does not shuffle"):
+        check(dense().model, [(GOOD.flip(0), LABELS.flip(0))], None, found)
+
+
+def test_a_loader_of_images_and_labels_is_scored_as_the_tensors() -> None:
+    labels = torch.tensor([0, 1, 2])
+    expected = score(dense().model, GOOD, labels, paper_settings(radius=0))
+    for data in (DataLoader(TensorDataset(GOOD, labels), batch_size=2), [(GOOD[:2].numpy(), [0, 1]), (GOOD[2:], [2])]):
+        found = score(dense().model, data, None, paper_settings(radius=0))
+        assert found.certificate.images_hash == expected.certificate.images_hash
+        check(dense().model, data, None, found)
+        assert lower(dense().model, data).units == lower(dense().model, GOOD).units
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (GOOD, "labels are missing"),
+        ([], "hold no batches"),
+        ([GOOD], "hold no batches"),
+        ([(GOOD, [0, 1, 2]), (GOOD[..., :1], [0, 1, 2])], "cannot be put together"),
+    ],
+)
+def test_data_without_labels_or_of_several_sizes_are_refused_in_one_line(data: object, says: str) -> None:
+    with pytest.raises(InvalidImages, match=says) as refusal:
+        score(dense().model, data, None, paper_settings(radius=0))
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def one_output(*behind: nn.Module) -> nn.Module:

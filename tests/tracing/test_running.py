@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +42,7 @@ def test_some_readers_may_get_another_value() -> None:
     graph = trace(model, images[:1])
     (relu,) = [node for node in graph.nodes if node.op is ops.RELU]
     (second,) = graph.calls(ops.LINEAR)["second"]
-    instead = {relu: Instead(torch.zeros_like, frozenset([second]))}
+    instead = {relu: [Instead(torch.zeros_like, frozenset([second]))]}
     found = run(graph, {graph.inputs[0]: images}, keep={graph.output}, instead=instead)[graph.output]
     torch.testing.assert_close(found, torch.relu(model.first(images)) + model.second.bias)
 
@@ -52,3 +55,21 @@ def test_what_is_kept_is_not_written_over_by_what_reads_it() -> None:
     kept = run(graph, {graph.inputs[0]: images}, keep={linear})
     assert torch.equal(kept[linear], model[0](images))
     assert (kept[linear] < 0).any()
+
+
+@pytest.mark.parametrize(
+    "written", [lambda h: h.detach(), torch.detach, lambda h: h.clone().detach_(), lambda h: h.clone().data]
+)
+def test_values_that_the_forward_detaches_still_have_their_derivative(written: Callable[[Tensor], Tensor]) -> None:
+    class Detached(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(torch.tanh(written(torch.tanh(input))))
+
+    model, images = Detached(3, 2), torch.rand(5, 3).requires_grad_()
+    graph = trace(model, images[:1].detach())
+    made = run(graph, {graph.inputs[0]: images}, keep={graph.output})[graph.output]
+    (slopes,) = torch.autograd.grad(made.sum(), images)
+    inner = torch.tanh(images.detach())
+    expected = model.weight.sum(0) * (1 - torch.tanh(inner) ** 2) * (1 - inner**2)
+    torch.testing.assert_close(slopes, expected)
+    assert torch.equal(made, model(images.detach()))

@@ -13,7 +13,7 @@ from tracing import ops
 from tracing.table import TABLE, of_layer
 
 ROOT = Path(__file__).resolve().parents[2]
-LAYERS = [target for target in TABLE if isinstance(target, type) and TABLE[target].op is not ops.MOVE]
+LAYERS = [target for target in TABLE if isinstance(target, type) and TABLE[target].op not in (ops.MOVE, ops.RESIZE)]
 
 
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
@@ -21,8 +21,8 @@ def test_a_layer_class_takes_its_parameters_under_the_names_of_its_op(kind: type
     taken = set(inspect.signature(kind).parameters) - {"device", "dtype"}
     sizes = {"in_features", "out_features", "in_channels", "out_channels", "num_features", "p", "inplace"}
     other = {"num_parameters", "init", "min_value", "max_value"}  # of a weight, and names that are no longer used
-    tracking = {"momentum", "affine", "track_running_stats", "args", "kwargs"}
-    of_weights = {"kernel_size"} if "weight" in TABLE[kind].op.parameters else set()
+    tracking = {"momentum", "affine", "track_running_stats", "args", "kwargs", "process_group"}
+    of_weights = {"kernel_size", "padding_mode"} if "weight" in TABLE[kind].op.parameters else set()
     assert taken - sizes - other - tracking - of_weights <= set(TABLE[kind].op.parameters)
 
 

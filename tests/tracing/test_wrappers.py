@@ -81,6 +81,11 @@ def test_other_modules_without_readable_layers_are_refused() -> None:
     kept[1].seen = kept(IMAGES)
     with pytest.raises(Untraceable, match=r"keeps the computed tensor 'seen'.* set model\.get_submodule\('1'\)\.seen"):
         trace(kept, IMAGES)
+    kept[1].seen, kept[1].all_seen = None, {"logits": [kept(IMAGES)]}
+    with pytest.raises(Untraceable, match="keeps the computed tensor 'all_seen'"):
+        trace(kept, IMAGES)
+    with pytest.raises(Untraceable, match=r"the model is a OrderedDict: give a torch\.nn\.Module"):
+        require_plain(plain().state_dict())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

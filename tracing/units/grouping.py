@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from tracing import ops
 from tracing.errors import Unfollowable
 from tracing.graph import Graph, TracedNode
@@ -21,7 +23,7 @@ from tracing.units.layouts import Ties, find_ties
 from tracing.units.op_rules import is_norm, is_relu, is_weighted, joined, span_after, weighs
 from tracing.units.positions import End, Reader, ends_way, positions_after, shape_of
 
-BENT = (ops.LEAKY_RELU, ops.RELU6, ops.PRELU, ops.HARDTANH, ops.CLAMP)
+BENT = (ops.LEAKY_RELU, ops.RELU6, ops.PRELU, ops.HARDTANH, ops.CLAMP, ops.CLAMP_BELOW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +33,21 @@ class UnitGroup:
     Attributes:
         name: of the first layer that makes them, in the order of the calls.
         units: how many there are.
-        layers: those that make them, the first one first: sums tie the others to it.
+        rows: where they lie in what the layers make, those of the first one first: sums tie the others to it. An
+            attention head has rows of queries, keys and values.
         depthwise: the depthwise convolutions on the way; their inputs and their outputs lie alike, as a BatchNorm's.
         norms: the BatchNorms on the way.
         readers: the layers that read them, with their columns.
         ends: where the ways end; a gate on a unit multiplies what is handed on there.
         gate: the ReLU that alone reads the group's only layer; None where there is none, or several layers.
-        summed: a way ends in a sum with other values, or in a function with weights: every unit needs its own place.
+        summed: a way ends in a sum with other values, in a function with weights or where units are laid out anew:
+            every unit needs its own place.
         axis: of every value on the way, along which the units lie: 1, or -1 for those on tokens.
     """
 
     name: str
     units: int
-    layers: tuple[str, ...]
+    rows: tuple[Reader, ...]
     depthwise: tuple[Reader, ...]
     norms: tuple[Reader, ...]
     readers: tuple[Reader, ...]
@@ -51,6 +55,11 @@ class UnitGroup:
     gate: TracedNode | None
     summed: bool
     axis: int = 1
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that make them, the first one first."""
+        return tuple(dict.fromkeys(each.layer for each in self.rows))
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -79,7 +88,7 @@ class UnitGroups:
 
     def joined_with(self, others: UnitGroups) -> UnitGroups:
         """These and others, whose layers have no groups here: what is said of them there goes before."""
-        reasons = {name: why for name, why in self.reasons.items() if name not in others.groups}
+        reasons = {name: why for name, why in self.reasons.items() if name not in others.owner}
         return UnitGroups(
             {**self.groups, **others.groups}, {**self.owner, **others.owner}, {**reasons, **others.reasons}
         )
@@ -145,17 +154,19 @@ def _followed(graph: Graph, ties: Ties, layers: Sequence[str], *, tied: bool) ->
     way = Way(graph, layers[0], ties.layers, positions_after)
     for start in starts:
         way.require_own_weight(start)
+        way.require_own_bias(start)
     way.walk(starts)
     coupled = tied or bool(ungated)
     if coupled and way.summed:
         raise Unfollowable(
             f"layer {layers[0]!r} is gated by no ReLU: {ungated or 'others are tied to it'}, and its units end in a "
-            f"sum with values that are no units of one group, so its units cannot be removed"
+            f"sum with values that are no units of one group, in a shift from 0 or where they are laid out anew, so "
+            f"they cannot be removed"
         )
     return UnitGroup(
         name=layers[0],
         units=shape_of(starts[0])[1],
-        layers=tuple(layers),
+        rows=tuple(Reader(name, 1) for name in layers),
         depthwise=tuple(dict.fromkeys(way.depthwise)),
         norms=tuple(dict.fromkeys(way.norms)),
         readers=tuple(dict.fromkeys(way.readers)),
@@ -175,9 +186,14 @@ class Way:
     """Follows the units of some layers from value to value: what is on their way, and where it ends."""
 
     def __init__(
-        self, graph: Graph, layer: str, ties: Collection[TracedNode], after: Callable[..., Iterator[Reader]]
+        self,
+        graph: Graph,
+        layer: str,
+        ties: Collection[TracedNode],
+        after: Callable[..., Iterator[Reader]],
+        ends: Callable[[TracedNode, TracedNode], bool] = ends_way,
     ) -> None:
-        self.graph, self.layer, self.ties, self.after = graph, layer, ties, after
+        self.graph, self.layer, self.ties, self.after, self.ends_way = graph, layer, ties, after, ends
         self.depthwise: list[Reader] = []
         self.norms: list[Reader] = []
         self.readers: list[Reader] = []
@@ -186,15 +202,16 @@ class Way:
         self.calls = graph.calls(ops.LINEAR, ops.CONVOLUTION, ops.BATCH_NORM)
         self.constants = [node for node in graph.nodes if node.op is ops.CONSTANT]
 
-    def walk(self, starts: Sequence[TracedNode]) -> None:
-        """Follow the units from the calls that make them."""
-        pending = [(start, Reader(start.target, 1)) for start in starts]  # where the units are, and how they lie there
+    def walk(self, starts: Sequence[TracedNode], span: int = 1) -> None:
+        """Follow the units from the calls that make them, as so many entries each."""
+        # Where the units are, and how they lie there.
+        pending = [(start, Reader(start.target or start.name, span)) for start in starts]
         seen = set(pending)
         while pending:
             source, lying = pending.pop(0)
             for node in self.graph.users[source]:
                 self._require_alone(source, node)
-                if node not in self.ties and ends_way(source, node):
+                if node not in self.ties and self.ends_way(source, node):
                     self.summed = True
                     self.ends.append(End(source, node, lying))
                 for here in self.after(self.layer, source, node, lying, self.ties):
@@ -219,7 +236,9 @@ class Way:
         return True
 
     def _require_alone(self, source: TracedNode, node: TracedNode) -> None:
-        if node.in_place and node.argument("input") is source and len(self.graph.users[source]) > 1:
+        # An op that the table does not know has no names for what it reads.
+        written = node.argument("input") if "input" in node.op.parameters else source
+        if node.in_place and written is source and len(self.graph.users[source]) > 1:
             raise Unfollowable(
                 f"layer {self.layer!r}: {node.where} writes over {source.name!r}, which other operations read too; use "
                 f"inplace=False"
@@ -231,6 +250,17 @@ class Way:
         if len(calls) > 1:
             raise Unfollowable(
                 f"layer {node.target!r} is called {len(calls)} times: shared layers cannot be pruned; use two"
+            )
+
+    def require_own_bias(self, touched: TracedNode) -> None:
+        """Raise Unfollowable where other layers hold the bias too: they would lose the removed units' entries."""
+        assert touched.layer is not None, "only layers are cut"
+        bias = touched.layer.bias
+        names = self.graph.holders(bias if isinstance(bias, Tensor) else None)
+        if len(names) > 1:
+            raise Unfollowable(
+                f"layer {self.layer!r}: the bias of {touched.target!r} is shared by {' and '.join(names)}, so its "
+                f"units cannot be cut; give it its own bias"
             )
 
     def require_own_weight(self, touched: TracedNode) -> None:

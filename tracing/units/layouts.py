@@ -9,21 +9,9 @@ from torch import Tensor
 
 from tracing import ops
 from tracing.graph import Graph, TracedNode
-from tracing.units.op_rules import is_depthwise, is_sum, is_weighted, joined, span_after
-
-NOBODY = ""  # the layer of entries that are no layer's units, such as pixels
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The units of one layer, side by side on axis 1, each as `span` entries."""
-
-    layer: str
-    units: int
-    span: int = 1
-
-
-Layout = tuple[Segment, ...]
+from tracing.units.op_rules import is_depthwise, is_sum, is_weighted, joined, operands, span_after
+from tracing.units.products import product_of_units
+from tracing.units.segments import NOBODY, Layout, Segment, is_units, lie_alike, widened
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +19,8 @@ class Ties:
     """What ties units together.
 
     Attributes:
-        layers: of each sum and depthwise convolution that ties units those layers whose units it ties or carries on.
+        layers: of each sum, product and depthwise convolution that ties units, and of what lies before a product, those
+            layers whose units it ties or carries on.
         groups: the layers of each group, in the order of their calls; a layer that nothing ties is a group of its own.
     """
 
@@ -44,11 +33,13 @@ def find_ties(graph: Graph, untied: Collection[TracedNode] = ()) -> Ties:
 
     A sum of two values of one layout ties the layers that lie in one place of both: unit j of the one and unit j of
     the other are kept or removed together. A depthwise convolution makes no units of its own: it carries those that
-    it reads, as a BatchNorm does. Entries that are no units (the images, what mixes units) tie nothing.
+    it reads, as a BatchNorm does. A product ties as a sum does, also where one operand repeats along the pixels
+    (squeeze-and-excitation, gated linear units); what that operand becomes on its way there need not keep 0. Entries
+    that are no units (the images, what mixes units) tie nothing.
 
     Args:
         graph: of the whole module.
-        untied: sums and depthwise convolutions that are taken to tie nothing.
+        untied: sums, products and depthwise convolutions that are taken to tie nothing.
     """
     calls = graph.calls(ops.LINEAR, ops.CONVOLUTION)
     layouts: dict[TracedNode, Layout] = {}
@@ -60,16 +51,21 @@ def find_ties(graph: Graph, untied: Collection[TracedNode] = ()) -> Ties:
             layer = parent[layer]
         return layer
 
+    def tie(nodes: Iterable[TracedNode], pairs: Collection[tuple[str, str]]) -> None:
+        ties.update(dict.fromkeys(nodes, frozenset(layer for pair in pairs for layer in pair)))
+        for first, second in pairs:
+            parent[root(second)] = root(first)
+
     for node in graph.nodes:
         layout = _layout(node, layouts, untied)
-        if layout is None and _makes_units(node) and len(calls[node.target]) == 1:
+        if layout is not None and (is_sum(node) or is_depthwise(node)) and node.live:
+            tie([node], _tied(node, layouts))
+        elif layout is None and _makes_units(node) and len(calls[node.target]) == 1:
             parent[node.target] = node.target
             layout = (Segment(node.target, _width(node)),)
-        elif layout is not None and (is_sum(node) or is_depthwise(node)) and node.live:
-            pairs = _tied(node, layouts)
-            ties[node] = frozenset(layer for pair in pairs for layer in pair)
-            for first, second in pairs:
-                parent[root(second)] = root(first)
+        elif layout is None and node not in untied and (product := product_of_units(graph, node, layouts)):
+            tie([node, *product.between], _pairs(*product.layouts))
+            layout = product.layouts[0]
         layouts[node] = layout or ((Segment(NOBODY, _width(node)),) if _width(node) else ())
     grouped: dict[str, list[str]] = {}
     for layer in parent:
@@ -88,9 +84,9 @@ def _layout(node: TracedNode, layouts: Mapping[TracedNode, Layout], untied: Coll
     if not node.live or not _width(node):
         return None
     if is_sum(node):
-        first, second = (layouts[each] for each in _operands(node))
-        known = all(_is_units(each) for each in (first, second))
-        return first if node not in untied and known and _fits(node) and _alike(first, second) else None
+        first, second = (layouts[each] for each in operands(node))
+        known = all(is_units(each) for each in (first, second))
+        return first if node not in untied and known and _fits(node) and lie_alike(first, second) else None
     if (parts := joined(node)) is not None:
         return tuple(segment for part in parts for segment in _part(part, layouts))
     if len(node.live_sources) != 1:
@@ -99,12 +95,12 @@ def _layout(node: TracedNode, layouts: Mapping[TracedNode, Layout], untied: Coll
     if not _width(source):
         return None
     if is_depthwise(node):
-        carried = node not in untied and _is_units(layouts[source])
-        return _widened(layouts[source], _width(node) // _width(source)) if carried else None
+        carried = node not in untied and is_units(layouts[source])
+        return widened(layouts[source], _width(node) // _width(source)) if carried else None
     if is_weighted(node):
         return None
     factor = span_after(source, node)
-    return None if factor is None else _widened(layouts[source], factor)
+    return None if factor is None else widened(layouts[source], factor)
 
 
 def _part(part: TracedNode | Tensor, layouts: Mapping[TracedNode, Layout]) -> Layout:
@@ -113,38 +109,22 @@ def _part(part: TracedNode | Tensor, layouts: Mapping[TracedNode, Layout]) -> La
     return (Segment(NOBODY, part.shape[1]),)
 
 
-def _operands(node: TracedNode) -> tuple[TracedNode, TracedNode]:
-    first, second = node.argument("input"), node.argument("other")
-    assert isinstance(first, TracedNode)
-    assert isinstance(second, TracedNode)
-    return first, second
-
-
 def _tied(node: TracedNode, layouts: Mapping[TracedNode, Layout]) -> list[tuple[str, str]]:
     """The layers that a sum ties, pair by pair; those that a depthwise convolution carries, each with itself."""
     if not is_sum(node):
         (source,) = node.live_sources
-        return [(each.layer, each.layer) for each in layouts[source]]
-    first, second = (layouts[each] for each in _operands(node))
+        return _pairs(layouts[source], layouts[source])
+    first, second = operands(node)
+    return _pairs(layouts[first], layouts[second])
+
+
+def _pairs(first: Layout, second: Layout) -> list[tuple[str, str]]:
     return [(one.layer, other.layer) for one, other in zip(first, second, strict=True)]
 
 
 def _fits(node: TracedNode) -> bool:
     """Whether a sum repeats neither operand along an axis."""
-    return all(each.shape == node.shape for each in _operands(node))
-
-
-def _is_units(layout: Iterable[Segment]) -> bool:
-    return all(segment.layer != NOBODY for segment in layout)
-
-
-def _alike(first: Layout, second: Layout) -> bool:
-    """Whether unit j of a segment of the one lies where unit j of one of the other does."""
-    return [(each.units, each.span) for each in first] == [(each.units, each.span) for each in second]
-
-
-def _widened(layout: Layout, factor: int) -> Layout:
-    return tuple(Segment(each.layer, each.units, each.span * factor) for each in layout)
+    return all(each.shape == node.shape for each in operands(node))
 
 
 def _width(node: TracedNode) -> int:

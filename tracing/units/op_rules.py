@@ -13,6 +13,17 @@ from tracing.graph import Graph, TracedNode
 from tracing.recomputing import recomputed, tried
 
 WINDOWED = (ops.MAX_POOL, ops.AVERAGE_POOL, ops.ADAPTIVE_MAX_POOL, ops.ADAPTIVE_AVERAGE_POOL)
+REDUCTIONS = (ops.MEAN, ops.SUM, ops.LARGEST)
+# What may lay units out otherwise than in order along axis 1: there their way ends, and each keeps its own place.
+SCATTERING = (
+    *(ops.MOVE, ops.SELECT, ops.PARTS, ops.STACK, ops.CONCATENATE, ops.FLATTEN, ops.RESHAPE, ops.RESIZE),
+    *(ops.TRANSPOSED_CONVOLUTION, *REDUCTIONS),
+)
+# What may make something else of 0, by constants of its own.
+SHIFTING = (
+    *(ops.ADD, ops.SUBTRACT, ops.MULTIPLY, ops.DIVIDE, ops.NORMALIZE, ops.BATCH_NORM),
+    *(ops.CLAMP, ops.CLAMP_BELOW, ops.HARDTANH),
+)
 
 
 def is_weighted(node: TracedNode) -> bool:
@@ -41,6 +52,57 @@ def is_sum(node: TracedNode) -> bool:
     if node.op is not ops.ADD or node.surplus or node.argument("alpha") != 1:
         return False
     return all(isinstance(node.argument(name), TracedNode) for name in ("input", "other"))
+
+
+def is_shift(source: TracedNode, node: TracedNode) -> bool:
+    """Whether the node makes something else of the source's 0: the values that it adds stay where units are gone.
+
+    Args:
+        source: the value that units lie in.
+        node: a call that reads it.
+    """
+    if node.op not in SHIFTING or node.live_sources != (source,):
+        return False
+    if "other" in node.op.parameters and not _is_once(node, source):
+        return False
+    divided = node.op is ops.DIVIDE and node.argument("input") is not source
+    return not divided and span_after(source, node) is None
+
+
+def scatters(source: TracedNode, node: TracedNode) -> bool:
+    """Whether the node takes the source's entries elsewhere than side by side along axis 1, or several as one.
+
+    Args:
+        source: the value that units lie in.
+        node: a call that reads it.
+    """
+    if node.op in (ops.ADD, ops.SUBTRACT):
+        return len(node.live_sources) == 2 and not is_sum(node)
+    return node.op in SCATTERING and joined(node) is None and span_after(source, node) is None
+
+
+def is_product(node: TracedNode) -> bool:
+    """Whether the node multiplies activations that have as many entries on axis 1, each as it is."""
+    if node.op is not ops.MULTIPLY or node.surplus:
+        return False
+    shapes = [each.shape for each in operands(node) if each.live and each.shape is not None]
+    if len(shapes) != 2 or any(len(shape) < 2 for shape in shapes):
+        return False
+    one, other = shapes
+    return len(one) == len(other) and one[:2] == other[:2]
+
+
+def operands(node: TracedNode) -> tuple[TracedNode, ...]:
+    """Those of the two operands of a sum or a product that are nodes."""
+    given = (node.argument(name) for name in ("input", "other"))
+    return tuple(each for each in given if isinstance(each, TracedNode))
+
+
+def keeps_apart(source: TracedNode, node: TracedNode) -> bool:
+    """Whether the node leaves each of the source's entries of axis 1 in its place, whatever becomes of 0."""
+    if is_weighted(node) or node.live_sources != (source,):
+        return False
+    return span_after(source, node) == 1 or (source.shape == node.shape and tried(node, 1) is not None)
 
 
 def reads_as_image(node: TracedNode, source: TracedNode) -> bool:
@@ -85,13 +147,16 @@ def span_after(source: TracedNode, node: TracedNode) -> int | None:
         return 1 if alone and (node.op is ops.MULTIPLY or node.argument("input") is source) else None
     if node.op is ops.ADD:
         return 1 if any(_is_zero(node.argument(name)) for name in ("input", "other")) else None  # as sum() starts
-    if node.op in (ops.HARDTANH, ops.CLAMP):
-        ends = [node.argument(name) for name in (("min", "max") if node.op is ops.CLAMP else ("min_val", "max_val"))]
+    if node.op in (ops.HARDTANH, ops.CLAMP, ops.CLAMP_BELOW):
+        names = ("min_val", "max_val") if node.op is ops.HARDTANH else ("min", "max")
+        ends = [node.argument(name) for name in names]
         low, high = (0 if end is None else end for end in ends)
         return 1 if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0 <= high else None
     if node.op in (ops.MOVE, ops.SELECT):
         return _span_moved(source, node)
-    if node.op is ops.MEAN:
+    if node.op is ops.RESIZE:
+        return 1 if len(before) == len(after) and before[:2] == after[:2] else None
+    if node.op in REDUCTIONS:
         return 1 if _means_behind_channels(node, len(before)) else None
     if node.op in (ops.FLATTEN, ops.RESHAPE):
         if after[:2] == before[:2]:

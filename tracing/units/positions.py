@@ -11,7 +11,7 @@ from torch import Tensor
 from tracing import ops
 from tracing.errors import Unfollowable
 from tracing.graph import TracedNode
-from tracing.units.op_rules import is_sum, is_weighted, joined, reads_as_image, span_after
+from tracing.units.op_rules import is_shift, is_sum, is_weighted, joined, reads_as_image, scatters, span_after
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def positions_after(
         source: the value that they lie in.
         node: a call that reads it.
         lying: where they lie.
-        ties: sums whose operands hold the units of one group in one place, and depthwise convolutions of units: their
-            ways go on behind them.
+        ties: sums and products whose operands hold the units of one group in one place, what lies before products, and
+            depthwise convolutions of units: their ways go on behind them.
 
     Raises:
         Unfollowable: the call mixes units, moves them from 0, or hands them to the network's output.
@@ -84,8 +84,15 @@ def positions_after(
 
 
 def ends_way(source: TracedNode, node: TracedNode) -> bool:
-    """Whether the units' way from `source` ends at a call that is no layer: a sum, or a function with weights."""
-    return is_sum(node) or reads_as_image(node, source)
+    """Whether the units' way from `source` ends at a call that is no layer whose columns can be cut.
+
+    Such are a sum, a function with weights, a transposed convolution, and whatever does not leave units side by side:
+    a shuffle, a slice, a mean over channels. What is removed hands on 0 there, in its own place; so it does where a
+    constant is added, which stays.
+    """
+    if is_sum(node) or reads_as_image(node, source):
+        return True
+    return scatters(source, node) or is_shift(source, node)
 
 
 def shape_of(node: TracedNode) -> tuple[int, ...]:

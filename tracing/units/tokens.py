@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+import torch
+
 from tracing import ops
 from tracing.errors import Unfollowable
 from tracing.graph import Graph, TracedNode
-from tracing.recomputing import tried
+from tracing.recomputing import recomputed, tried
 from tracing.units.grouping import UnitGroup, UnitGroups, Way
 from tracing.units.op_rules import is_weighted
 from tracing.units.positions import Reader, ends_way, shape_of
+
+TOKENWISE = (ops.MEAN, ops.SELECT, ops.MOVE, ops.RESHAPE, ops.FLATTEN)
 
 
 def token_groups(graph: Graph) -> UnitGroups:
@@ -37,17 +41,19 @@ def token_groups(graph: Graph) -> UnitGroups:
 
 
 def _followed(graph: Graph, name: str, call: TracedNode) -> UnitGroup:
-    way = Way(graph, name, (), positions_on_tokens)
+    way = Way(graph, name, (), positions_on_tokens, ends_way_of_tokens)
     way.require_own_weight(call)
+    way.require_own_bias(call)
     way.walk([call])
     if way.summed:
         raise Unfollowable(
-            f"layer {name!r}: its units on tokens end in a sum with other values; leave this layer out of the masks"
+            f"layer {name!r}: its units on tokens end in a sum with other values, or where they are laid out anew; "
+            "leave this layer out of the masks"
         )
     return UnitGroup(
         name=name,
         units=shape_of(call)[-1],
-        layers=(name,),
+        rows=(Reader(name, 1),),
         depthwise=(),
         norms=(),
         readers=tuple(dict.fromkeys(way.readers)),
@@ -72,7 +78,10 @@ def positions_on_tokens(
     """
     if node.op is ops.OUTPUT:
         raise Unfollowable(f"layer {layer!r} reaches the model's output through {source.name!r}: nothing reads it")
-    if ends_way(source, node):
+    if keeps_last_axis(source, node):
+        yield Reader(node.target or node.name, lying.span, lying.offset)
+        return
+    if ends_way_of_tokens(source, node):
         return
     trial = tried(node, len(shape_of(source)) - 1) if node.op is ops.UNKNOWN else None
     if (is_weighted(node) and node.op is ops.LINEAR) or node.op.unitwise or (trial is not None and trial.keeps_zero):
@@ -82,3 +91,23 @@ def positions_on_tokens(
             f"layer {layer!r}: its units on tokens cannot be followed through {node.where}; leave this layer out of "
             "the masks"
         )
+
+
+def ends_way_of_tokens(source: TracedNode, node: TracedNode) -> bool:
+    """`ends_way` for units on the last axis, which what takes or averages tokens leaves as it is."""
+    return ends_way(source, node) and not keeps_last_axis(source, node)
+
+
+def keeps_last_axis(source: TracedNode, node: TracedNode) -> bool:
+    """Whether the node takes, moves or averages tokens, and leaves the last axis as it is: found by trying it."""
+    before, after = source.shape, node.shape
+    if node.op not in TOKENWISE or node.live_sources != (source,) or before is None or after is None:
+        return False
+    numbers = torch.arange(1.0, before[-1] + 1, dtype=torch.float64)
+    made = recomputed(node, numbers.expand(before).clone())
+    return (
+        made.ndim > 1
+        and made.shape[0] == before[0]
+        and made.shape[-1] == len(numbers)
+        and torch.allclose(made, numbers.expand(made.shape), rtol=1e-12)
+    )

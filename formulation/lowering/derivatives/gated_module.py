@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from formulation.lowering.derivatives.constant_convolutions import ConstantConvolutions
 from formulation.lowering.derivatives.explicit_attention import ExplicitAttention
+from formulation.lowering.derivatives.gated_units import GatedUnits, GatePlace
 from formulation.lowering.derivatives.unit_layouts import IMAGES
-from formulation.lowering.derivatives.unit_ways import GatedUnits, GatePlace
 from formulation.network import Array
 from tracing import Graph, Instead, KeepingFloat64, TracedNode, run
 
-AT_ONCE = 2**24  # numbers that the values of a batch hold together
+AT_ONCE = 2**26  # numbers that the values of a batch hold together
 # torch counts levels of dual numbers for the whole process, and knows one.
 _ONE_AT_A_TIME = threading.Lock()
 # torch leaves both without types.
@@ -41,12 +41,14 @@ class GatedModule:
         logits: the node that makes them.
         units: which have gates, and where these act.
         shape: of one image.
+        identity: SHA-256 over all that the passes depend on, see `digest_of_passes`.
     """
 
     graph: Graph
     logits: TracedNode
     units: GatedUnits
     shape: tuple[int, ...]
+    identity: str
 
     @property
     def size(self) -> int:
@@ -59,16 +61,17 @@ class GatedModule:
                 [self._forward(x, torch.from_numpy(gates).expand(len(x), -1)).T for x in self._parts(pixels)]
             )
 
-    def jacobian(self, pixels: Array) -> tuple[Array, Array]:
-        """Logits and their derivatives: a pass backwards for each class, see `GatedPasses`."""
+    def jacobian(self, pixels: Array, *, margins: bool = False) -> tuple[Array, Array]:
+        """Logits and their derivatives: a pass backwards for each class, or margin, see `GatedPasses`."""
         logits, found = [], []
         for x in self._parts(pixels):
             gates = torch.ones(len(x), self.size, dtype=torch.float64, requires_grad=True)
             made = self._forward(x, gates)
             classes = made.shape[1]
-            each = np.empty((len(x), classes, self.size))
-            for label in range(classes):
-                (slopes,) = torch.autograd.grad(made[:, label].sum(), gates, retain_graph=label < classes - 1)
+            asked = made - made[:, -1:] if margins else made
+            each, passes = np.zeros((len(x), classes, self.size)), classes - margins
+            for label in range(passes):
+                (slopes,) = torch.autograd.grad(asked[:, label].sum(), gates, retain_graph=label < passes - 1)
                 each[:, label] = slopes.numpy()
             logits.append(made.detach().T)
             found.append(each)
@@ -82,34 +85,30 @@ class GatedModule:
         direction = torch.from_numpy(step)
         return _joined([self._along(x, direction).T for x in self._parts(pixels)])
 
-    def pulled(self, pixels: Array, weights: Array) -> Array:
-        """Weighted derivatives: a pass backwards, see `GatedPasses`."""
-        found, first = [], 0
+    def pulled(self, pixels: Array, weights: Array) -> tuple[Array, Array]:
+        """Logits and their weighted derivatives: a pass backwards, see `GatedPasses`."""
+        logits, found, first = [], [], 0
         for x in self._parts(pixels):
             gates = torch.ones(len(x), self.size, dtype=torch.float64, requires_grad=True)
             some = torch.from_numpy(np.ascontiguousarray(weights[:, first : first + len(x)].T))
-            (slopes,) = torch.autograd.grad((self._forward(x, gates) * some).sum(), gates)
+            made = self._forward(x, gates)
+            (slopes,) = torch.autograd.grad((made * some).sum(), gates)
+            logits.append(made.detach().T)
             found.append(slopes.numpy())
             first += len(x)
-        return np.concatenate(found)
+        return _joined(logits), np.concatenate(found)
 
     def digest(self) -> str:
-        """SHA-256 over the calls, the layers, their weights and plain attributes, and the gates; see `GatedPasses`."""
-        sha = hashlib.sha256(f"{self.graph.module.code}{self.graph.module}{self.shape}".encode())
-        for name, value in sorted(self.graph.module.state_dict().items()):
-            sha.update(f"{name}{tuple(value.shape)}".encode() + value.detach().contiguous().numpy().tobytes())
-        for name, layer in self.graph.module.named_modules():
-            plain = {key: held for key, held in vars(layer).items() if key != "training" and _plain(held)}
-            sha.update(f"{name}{sorted(plain.items())}".encode())
-        for source, place in self.units.places.items():
-            readers = sorted(node.name for node in place.readers)
-            sha.update(f"{source.name}{place.axis}{readers}".encode() + place.gate.tobytes())
-        return sha.hexdigest()
+        """Of the module as it was read; see `GatedPasses`."""
+        return self.identity
 
     def _forward(self, images: Tensor, gates: Tensor) -> Tensor:
         """Logits [n, classes] for images [n, ...] and gates [n, size]."""
         padded = torch.cat([gates, gates.new_ones(len(gates), 1)], 1)  # NO_UNIT reads the last one
-        instead = {node: Instead(_Factor(padded, place), place.readers) for node, place in self.units.places.items()}
+        instead = {
+            node: [Instead(_Factor(padded, place), place.readers) for place in places]
+            for node, places in self.units.places.items()
+        }
         with _differentiably():
             made = run(
                 self.graph,
@@ -168,14 +167,8 @@ class _Factor:
 
 @contextmanager
 def _differentiably() -> Iterator[None]:
-    with KeepingFloat64(), ExplicitAttention():
+    with KeepingFloat64(), ExplicitAttention(), ConstantConvolutions():
         yield
-
-
-def _plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(_plain(each) for each in value)
-    return value is None or isinstance(value, int | float | str)
 
 
 def _joined(parts: list[Tensor]) -> Array:

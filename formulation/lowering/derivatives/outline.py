@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from formulation.errors import InvalidModel, UnsupportedLayer
+from formulation.lowering.derivatives.network_reading import LOWERED_ENTRIES
 from formulation.lowering.derivatives.whole_network import differentiable
 from formulation.lowering.walk import lower
+from formulation.network import Network
 from naming import GateName
 
 
@@ -21,7 +23,7 @@ class Outline:
     """The units of every scored layer by its name, and the other layers, each with the reason.
 
     `tied`: the layers that make or carry the same units as a scored one, by its name.
-    `first_order`: the network cannot be lowered, and its derivatives are torch's.
+    `first_order`: the network is not lowered, and its derivatives are torch's.
     """
 
     units: Mapping[str, int]
@@ -48,11 +50,17 @@ def outline(model: nn.Module, example_input: Any, gate: GateName = "linear") -> 
         for layer in hollow.modules():
             if isinstance(layer, nn.Conv1d | nn.Conv2d):
                 layer.weight.zero_()
-    try:
-        network = lower(hollow, example_input)
-    except (UnsupportedLayer, InvalidModel):
-        if gate != "linear":
-            raise
-        network = differentiable(hollow, example_input, compared=False)
+    network = _read(hollow, example_input) if gate == "linear" else lower(hollow, example_input)
     tied = {each.name: each.others for each in network.layers if each.others}
     return Outline(network.units, network.unscored, tied, network.differentiable is not None)
+
+
+def _read(hollow: nn.Module, example_input: Any) -> Network:
+    """As `read_network` does, without trying what is differentiated on images."""
+    try:
+        return lower(hollow, example_input, most_entries=LOWERED_ENTRIES)
+    except (UnsupportedLayer, InvalidModel):
+        try:
+            return differentiable(hollow, example_input, compared=False)
+        except (UnsupportedLayer, InvalidModel):
+            return lower(hollow, example_input)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from formulation.network import NO_UNIT, Index
 from tracing import TracedNode, ops, recomputed, tried
+from tracing.units import is_shift, scatters
 
 IMAGES = 2  # of the example that the graph was traced on
 POOLS = (ops.MAX_POOL, ops.AVERAGE_POOL, ops.ADAPTIVE_MAX_POOL, ops.ADAPTIVE_AVERAGE_POOL)
@@ -60,6 +61,8 @@ def lying_after(node: TracedNode, source: TracedNode, lying: UnitLayout) -> Unit
     before, after = source.shape, node.shape
     if before is None or after is None or len(after) < 2 or after[0] != IMAGES:
         return None
+    if lying.axis == 1 and lying.acted.all() and (is_shift(source, node) or scatters(source, node)):
+        return None  # a removed unit hands on 0 there, whatever becomes of it
     if before == after:
         if (node.op.unitwise or node.op in (*CLAMPS, *SCALINGS)) and node.op is not ops.UNKNOWN:
             if node.op in CLIPS and lying.acted.any():

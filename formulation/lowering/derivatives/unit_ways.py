@@ -14,61 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from formulation.lowering.derivatives.unit_layouts import IMAGES, UnitLayout, lying_after, lying_joined
-from formulation.network import NO_UNIT, Index, Layer
+from formulation.network import NO_UNIT, Layer
 from tracing import WEIGHTED, Graph, TracedNode, ops
-from tracing.units import unit_groups
 
 ARITHMETIC = (ops.ADD, ops.SUBTRACT, ops.MULTIPLY, ops.DIVIDE)
 SOFTMAXES = ("softmax", "Softmax", "Softmax2d")
 
 
-@dataclass(frozen=True, eq=False)
-class GatePlace:
-    """Where gates act: on the entries of an axis of a value, for some of its readers; NO_UNIT where none does."""
-
-    axis: int
-    gate: Index
-    readers: frozenset[TracedNode]
-
-
-@dataclass(frozen=True, eq=False)
-class GatedUnits:
-    """The layers whose units have gates, one after the other, where these act, and why other layers have none."""
-
-    layers: tuple[Layer, ...]
-    places: Mapping[TracedNode, GatePlace]
-    unscored: Mapping[str, str]
-
-
-def gated_units(graph: Graph, logits: TracedNode) -> GatedUnits:
-    """The units of every Linear and convolution whose ways lead through an activation function to the logits.
-
-    Args:
-        graph: traced on `IMAGES` images.
-        logits: the node that makes them.
-    """
-    ways = _Ways(graph, logits)
-    for node in graph.nodes:
-        if node in ways.wanted and node.live and node.op is not ops.INPUT:
-            ways.follow(node)
-    return ways.finished(logits, _tied(graph))
-
-
-def _tied(graph: Graph) -> dict[str, str]:
-    """Layers that share their units with others, each with the reason why none of them has a score of its own."""
-    found = {}
-    for group in unit_groups(graph).groups.values():
-        for name in group.members if len(group.members) > 1 else ():
-            others = " and ".join(repr(each) for each in group.members if each != name)
-            found[name] = (
-                f"its units are tied to those of {others} by a sum or a depthwise convolution; one score for all of "
-                "them needs a network that lowers"
-            )
-    return found
-
-
 @dataclass(frozen=True)
-class _Maker:
+class Maker:
     """A layer that makes units, numbered from `first` on."""
 
     layer: Layer
@@ -79,14 +33,46 @@ class _Maker:
         return self.first + self.layer.units
 
 
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """The ways of units from layers to what mixes them.
+
+    Attributes:
+        makers: by name, the layers whose units can each have a gate behind an activation function.
+        ends: by value where ways end: how units lie in it, and which of its readers end them.
+        unscored: why other layers' units cannot; the output layer is none of them.
+        scaled: the layers whose units go through a product or quotient with other values.
+    """
+
+    makers: Mapping[str, Maker]
+    ends: Mapping[TracedNode, tuple[UnitLayout, frozenset[TracedNode]]]
+    unscored: Mapping[str, str]
+    scaled: frozenset[str]
+
+
+def unit_ways(graph: Graph, logits: TracedNode) -> Ways:
+    """The ways of the units of every Linear and convolution through an activation function towards the logits.
+
+    Args:
+        graph: traced on `IMAGES` images.
+        logits: the node that makes them.
+    """
+    ways = _Ways(graph, logits)
+    for node in graph.nodes:
+        if node in ways.wanted and node.live and node.op is not ops.INPUT:
+            ways.follow(node)
+    return ways.finished(logits)
+
+
 class _Ways:
     """The ways as far as they have been followed."""
 
     def __init__(self, graph: Graph, logits: TracedNode) -> None:
         self.graph, self.wanted = graph, graph.before(logits) | {logits}
         self.lying: dict[TracedNode, UnitLayout] = {}
-        self.makers: list[_Maker] = []
+        self.makers: list[Maker] = []
         self.refused: dict[str, str] = {}
+        self.scaled: set[str] = set()
         self.ends: dict[TracedNode, set[TracedNode]] = {}
 
     def follow(self, node: TracedNode) -> None:
@@ -121,7 +107,7 @@ class _Ways:
             return None
         first = self.makers[-1].end if self.makers else 0
         kernel = 1 if node.op is ops.LINEAR else int(np.prod(layer.weight.shape[2:]))
-        self.makers.append(_Maker(Layer(name, units, kernel), first))
+        self.makers.append(Maker(Layer(name, units, kernel), first))
         return UnitLayout(axis, np.arange(first, first + units), np.zeros(units, dtype=bool))
 
     def _unfit(self, node: TracedNode, name: str, shape: tuple[int, ...]) -> str:
@@ -165,6 +151,7 @@ class _Ways:
         for side in (left, right):
             if side is not carrier and side in self.lying:
                 self._refuse(self.lying[side], f"its units scale those of others in '{node.name}', and go with these")
+        self.scaled |= {maker.layer.name for maker in self._makers_in(self.lying[carrier])}
         return self.lying[carrier]
 
     def _end(self, source: TracedNode, node: TracedNode) -> None:
@@ -177,35 +164,28 @@ class _Ways:
         for maker in self._makers_in(lying):
             self.refused.setdefault(maker.layer.name, reason)
 
-    def _makers_in(self, lying: UnitLayout) -> list[_Maker]:
+    def _makers_in(self, lying: UnitLayout) -> list[Maker]:
         units = lying.unit[lying.unit != NO_UNIT]
         return [each for each in self.makers if ((units >= each.first) & (units < each.end)).any()]
 
-    def finished(self, logits: TracedNode, tied: Mapping[str, str]) -> GatedUnits:
-        """The gates of all layers that are left, numbered one after the other; those of `tied` have none."""
+    def finished(self, logits: TracedNode) -> Ways:
+        """All layers whose units have a gate on each of their ways."""
         outputs = set()
         if (last := self.lying.get(logits)) is not None:
             outputs = {maker.layer.name for maker in self._makers_in(last)}
         ended = np.concatenate([np.zeros(0, np.int64), *(self.lying[source].unit for source in self.ends)])
-        position, layers, count = np.full((self.makers[-1].end if self.makers else 0) + 1, NO_UNIT), [], 0
-        unscored = {name: reason for name, reason in {**tied, **self.refused}.items() if name not in outputs}
+        unscored = {name: reason for name, reason in self.refused.items() if name not in outputs}
+        makers = {}
         for maker in self.makers:
             name = maker.layer.name
             if name in outputs or name in unscored:
                 continue
-            if not np.isin(np.arange(maker.first, maker.end), ended).all():
+            if np.isin(np.arange(maker.first, maker.end), ended).all():
+                makers[name] = maker
+            else:
                 unscored[name] = "its units do not all reach the logits"
-                continue
-            position[maker.first : maker.end] = np.arange(count, count + maker.layer.units)
-            layers.append(maker.layer)
-            count += maker.layer.units
         for name in self.graph.calls(ops.LINEAR, ops.CONVOLUTION):
-            known = name in outputs or name in unscored or name in {layer.name for layer in layers}
-            if not known:
+            if name not in {*outputs, *unscored, *makers}:
                 unscored[name] = "its units do not reach the logits"
-        places = {}
-        for source, readers in self.ends.items():
-            gate = position[self.lying[source].unit]
-            if (gate != NO_UNIT).any():
-                places[source] = GatePlace(self.lying[source].axis, gate, frozenset(readers))
-        return GatedUnits(tuple(layers), places, unscored)
+        ends = {source: (self.lying[source], frozenset(readers)) for source, readers in self.ends.items()}
+        return Ways(makers, ends, unscored, frozenset(self.scaled))

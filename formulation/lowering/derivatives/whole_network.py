@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from formulation.deadline import NEVER, Deadline
 from formulation.errors import InvalidImages, InvalidModel, UnsupportedLayer
 from formulation.lowering.agreement import difference, outputs_of, random_images
+from formulation.lowering.derivatives.folded_norms import fold_batch_norms
 from formulation.lowering.derivatives.gated_module import GatedModule
+from formulation.lowering.derivatives.gated_units import gated_units
+from formulation.lowering.derivatives.passes_digest import digest_of_passes
 from formulation.lowering.derivatives.unit_layouts import IMAGES
-from formulation.lowering.derivatives.unit_ways import SOFTMAXES, gated_units
+from formulation.lowering.derivatives.unit_ways import SOFTMAXES
 from formulation.lowering.example_images import first_image
 from formulation.lowering.pace import copied, require_finite
-from formulation.lowering.walk import refuse_unusable
-from formulation.network import INPUT, Differentiable, Network, Node
-from tracing import Graph, KeepingFloat64, TracedNode, Untraceable, ops, trace
+from formulation.lowering.walk import AS_COLUMN, REMEDY, refuse_unusable
+from formulation.network import INPUT, Array, Differentiable, Network, Node
+from tracing import Graph, KeepingFloat64, TracedNode, UnfitExample, Untraceable, ops, trace
 
 RANDOM_IMAGES = 3
 NAMED = 5  # layers that a refusal names, at most
@@ -54,6 +57,8 @@ def differentiable(
             graph = trace(module, example.repeat(IMAGES, *[1] * (example.ndim - 1)))
     except Untraceable as error:
         raise InvalidModel(str(error)) from error
+    except UnfitExample as error:
+        raise InvalidImages(str(error)) from error
     if len(graph.inputs) > 1 and not graph.failure:
         raise InvalidModel(f"the model takes a second input '{graph.inputs[1].name}'; it must take images alone")
     if graph.failure:
@@ -63,10 +68,13 @@ def differentiable(
     if not units.layers:
         named = [f"'{name}': {reason}" for name, reason in list(units.unscored.items())[:NAMED]]
         raise InvalidModel(f"nothing to score: {'; '.join(named) or 'the model has no Linear or convolution to score'}")
-    passes = GatedModule(graph, logits, units, tuple(example.shape[1:]))
-    if compared:
+    shape = tuple(example.shape[1:])
+    passes = GatedModule(graph, logits, units, shape, digest_of_passes(graph, units, shape))
+    tried = _images_and_outputs(module, example) if compared else None
+    fold_batch_norms(graph, units.places)  # what the module returns is known, and what it is called
+    if tried is not None:
         deadline.require("comparing the gated network with the model")
-        _refuse_other_logits(module, example, passes, normalised=logits is not graph.output.given["values"])
+        _refuse_other_logits(module, *tried, passes, normalised=logits is not graph.output.given["values"])
     op = Differentiable(np.arange(passes.size), passes)
     assert logits.shape is not None, "found to be logits"
     node = Node(logits.name, op, (INPUT,), logits.shape[1])
@@ -84,14 +92,21 @@ def _logits_of(graph: Graph) -> TracedNode:
         if node.live and node.shape[0] == IMAGES:
             return node
     found = f"; for {IMAGES} images it returns {node.shape}" if isinstance(node, TracedNode) else ""
-    remedy = "give a module whose forward takes the logits out of it"
-    raise InvalidModel(f"the model must return one tensor of logits [images, classes]{found}; {remedy}")
+    number = isinstance(node, TracedNode) and node.shape == (IMAGES,)
+    remedy = AS_COLUMN if number else f"; {REMEDY}"
+    raise InvalidModel(f"the model must return one tensor of logits [images, classes]{found}{remedy}")
 
 
-def _refuse_other_logits(module: nn.Module, example: Tensor, passes: GatedModule, *, normalised: bool) -> None:
-    """Compare on the example and on random images, several at once and one by one."""
+def _images_and_outputs(module: nn.Module, example: Tensor) -> tuple[Tensor, Array]:
+    """The example and random images, and what the module returns for them one by one, [outputs, images]."""
     images = torch.cat([example, random_images(example, RANDOM_IMAGES)])
-    outputs = np.concatenate([outputs_of(module, image[None]) for image in images], axis=1)
+    return images, np.concatenate([outputs_of(module, image[None]) for image in images], axis=1)
+
+
+def _refuse_other_logits(
+    module: nn.Module, images: Tensor, outputs: Array, passes: GatedModule, *, normalised: bool
+) -> None:
+    """Compare what gates at 1 make of all images at once with what the module made of each."""
     logits = passes.gated(images.flatten(1).numpy().T, np.ones(passes.size))
     if worst := difference(logits, outputs, normalised=normalised):
         raise UnsupportedLayer(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import highspy
@@ -14,6 +16,7 @@ from formulation.relaxation import Cuts, SolverDuals
 from formulation.score_settings import ScoreSettings
 from formulation.solve.program import Program
 from formulation.solve.solvers.allowed_options import require_allowed
+from formulation.solve.solvers.cut_rows import CutRows
 from formulation.solve.solvers.session import Answer
 from naming import did_you_mean
 
@@ -29,6 +32,7 @@ class HighsSession:
         self.name, self.version = "highs", ".".join(map(str, highs_version()))
         self._highs = highspy.Highs()
         set_options(self._highs, settings)
+        self._presolve = str(self._highs.getOptionValue("presolve")[1])
         # HiGHS refuses to run where an earlier session of this thread set another number of solver threads
         self._highs.resetGlobalScheduler(True)
         matrices = program.model.matrices
@@ -42,7 +46,7 @@ class HighsSession:
             name: order[np.searchsorted(matrices.clabels, constraint.labels.values.ravel(), sorter=order)]
             for name, constraint in program.model.constraints.items()
         }
-        self._own = len(matrices.clabels)
+        self._rows = CutRows(len(matrices.clabels), len(matrices.vlabels))
         self._pass(matrices)
 
     def _pass(self, matrices: Any) -> None:
@@ -54,13 +58,26 @@ class HighsSession:
             highs.changeColsIntegrality(len(whole), whole, np.full(len(whole), highspy.HighsVarType.kInteger))
         lower = np.where(matrices.sense == "<", -np.inf, matrices.b)
         upper = np.where(matrices.sense == ">", np.inf, matrices.b)
-        self._append(csr_array(matrices.A), np.arange(count), lower, upper)
+        self._append(csr_array(matrices.A), lower, upper)
 
     def add_cuts(self, name: str, cuts: Cuts) -> None:
-        self._append(cuts.matrix, self._columns, cuts.lower, cuts.upper)
+        self._rest()
+        matrix = cuts.matrix
+        placed = csr_array((matrix.data, self._columns[matrix.indices], matrix.indptr), (len(cuts), len(self._costs)))
+        self._wake(self._rows.add(placed, cuts.lower, cuts.upper))
 
-    def _append(self, matrix: csr_array, position: Index, lower: Array, upper: Array) -> None:
-        starts, columns = matrix.indptr[:-1].astype(np.int32), position[matrix.indices].astype(np.int32)
+    def _wake(self, cuts: Index) -> None:
+        """Hand cuts to HiGHS, after the rows that it holds."""
+        self._append(*self._rows.wake(cuts))
+
+    def _rest(self) -> None:
+        """Take rows from HiGHS that have been slack for a while; its last answer is lost with them."""
+        if self._whole or not len(slack := self._rows.rest()):
+            return
+        self._highs.deleteRows(len(slack), slack.astype(np.int32))
+
+    def _append(self, matrix: csr_array, lower: Array, upper: Array) -> None:
+        starts, columns = matrix.indptr[:-1].astype(np.int32), matrix.indices.astype(np.int32)
         status = self._highs.addRows(len(lower), lower, upper, matrix.nnz, starts, columns, matrix.data)
         if status == highspy.HighsStatus.kError:
             raise SolverFailed("highs refused rows of the program; look for weights of extreme magnitude")
@@ -76,7 +93,8 @@ class HighsSession:
         """Add the row objective <= most."""
         priced = np.flatnonzero(self._costs)
         row = csr_array((self._costs[priced], (np.zeros(len(priced), dtype=int), priced)), shape=(1, len(self._costs)))
-        self._append(row, np.arange(len(self._costs)), np.array([-np.inf]), np.array([most]))
+        self._append(row, np.array([-np.inf]), np.array([most]))
+        self._rows.keep_one()
 
     def set_objective(self, columns: Index, costs: Array) -> None:
         """Minimise the costs of these columns from now on, and nothing else."""
@@ -90,18 +108,41 @@ class HighsSession:
         if self._whole or not solution.dual_valid:
             return None
         found = np.array(solution.row_dual)
-        return SolverDuals(found[self._own :], {name: found[where] for name, where in self._own_rows.items()})
+        return SolverDuals(self._rows.of_cuts(found), {name: found[where] for name, where in self._own_rows.items()})
 
     def solve(self, time_limit: float, gap: float) -> Answer:
+        ends, bound = time.monotonic() + time_limit, -np.inf
+        while True:
+            answer = self._solve_awake(max(ends - time.monotonic(), 0.0), gap)
+            # An optimum on fewer rows bounds that on all of them.
+            bound = max(bound, answer.bound)
+            if self._whole or not answer.complete:
+                return replace(answer, bound=bound)
+            values = np.array(self._highs.getSolution().col_value)
+            if not len(broken := self._rows.broken(values, FEASIBILITY)):
+                self._rows.note_slack(np.array(self._highs.getSolution().row_dual) == 0)
+                return answer
+            self._wake(broken)
+
+    def _solve_awake(self, time_limit: float, gap: float) -> Answer:
+        """The answer on the rows that HiGHS holds."""
         highs, status = self._highs, highspy.HighsModelStatus
         # HiGHS measures a linear program's limit from the session's first run, a mixed-integer program's from this one
         highs.setOptionValue("time_limit", time_limit + (0.0 if self._whole else highs.getRunTime()))
         highs.setOptionValue("mip_rel_gap", gap)
         highs.setOptionValue("mip_abs_gap", gap)
         highs.run()
-        if highs.getModelStatus() == status.kOptimal and not self._settled():
-            highs.clearSolver()  # a hot start may end beyond the tolerances by rounding: solve once more from scratch
+        ended = highs.getModelStatus()
+        if ended == status.kUnknown or (ended == status.kOptimal and not self._settled()):
+            # A hot start may end beyond the tolerances by rounding, or nowhere: solve once more from scratch.
+            highs.clearSolver()
             highs.run()
+        if highs.getModelStatus() == status.kInfeasible and self._presolve != "off":
+            # Presolve of HiGHS 1.15.1 calls feasible programs infeasible: its word is taken once it is said without.
+            highs.clearSolver()
+            highs.setOptionValue("presolve", "off")
+            highs.run()
+            highs.setOptionValue("presolve", self._presolve)
         ended, info = highs.getModelStatus(), highs.getInfo()
         if ended == status.kInfeasible:
             raise InfeasibleProgram(

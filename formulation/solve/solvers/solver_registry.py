@@ -6,8 +6,6 @@ knows gets them through linopy, which hands over the whole program again.
 
 from __future__ import annotations
 
-import linopy
-
 from formulation.errors import SolverUnavailable
 from formulation.score_settings import ScoreSettings, require_settings
 from formulation.solve.program import Program
@@ -72,6 +70,8 @@ def require_solvable(settings: ScoreSettings) -> None:
 
 def require_solver(name: str) -> None:
     """Raise SolverUnavailable unless the solver is installed, with a licence; the message lists those that are."""
+    import linopy
+
     installed = list(linopy.available_solvers)
     if name not in installed:
         hint = did_you_mean(name, installed)

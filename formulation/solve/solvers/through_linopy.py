@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array
-from xarray import DataArray
 
 from formulation.errors import InfeasibleProgram, SolverFailed
 from formulation.network import Array, Index
@@ -22,6 +21,9 @@ from formulation.relaxation import Cuts, stack_cuts
 from formulation.score_settings import ScoreSettings
 from formulation.solve.program import Program
 from formulation.solve.solvers.session import Answer
+
+if TYPE_CHECKING:
+    from xarray import DataArray
 
 RESIDUAL = 1e-5  # of a row, relative to the sum of its terms where that exceeds 1; GLPK's own tolerance is 1e-6
 DISAGREEMENT = 1e-4  # between a solver's optimum and what its own duals prove, relative

@@ -59,6 +59,12 @@ def by_highs(highspy: Any, request: dict[str, Any]) -> dict[str, Any]:
         if status == highspy.HighsStatus.kError:
             return {"status": "refused rows"}
     highs.run()
+    if highs.getModelStatus() == highspy.HighsModelStatus.kInfeasible and request["options"].get("presolve") != "off":
+        # Presolve of HiGHS 1.15.1 calls feasible programs infeasible: its word is taken once it is said without.
+        highs.clearSolver()
+        highs.setOptionValue("presolve", "off")
+        highs.setOptionValue("time_limit", max(request["end"] - time.monotonic(), 0.0))
+        highs.run()
     info = highs.getInfo()
     feasible = info.primal_solution_status == FEASIBLE
     return {

@@ -56,7 +56,14 @@ def assert_sound(found: BudgetSolution, scores: dict, costs: list, budget: float
         assert mask.all() or scores[layer][mask].min() >= scores[layer][~mask].max()
 
 
-@settings(max_examples=10, deadline=None)
+def assert_full(found: BudgetSolution, costs: list, budget: float, allowed: dict[str, list[int]]) -> None:
+    """No layer could keep its next width as well; scores are 0 or more."""
+    for layer, width in found.widths.items():
+        for wider in [each for each in allowed[layer] if each > width][:1]:
+            assert cost_of(costs, found.widths | {layer: wider}) > budget * (1 - 1e-12)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(SCORES, SCORES, SCORES, st.floats(0, 1), st.data())
 def test_nothing_beats_the_units_kept_among_all_combinations_of_widths(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, share: float, data: st.DataObject
@@ -70,9 +77,16 @@ def test_nothing_beats_the_units_kept_among_all_combinations_of_widths(
     assert_sound(found, scores, CHAIN, budget)
     assert found.value == pytest.approx(best_value(scores, CHAIN, budget, allowed, None), abs=1e-7)
     assert all(width in allowed[layer] for layer, width in found.widths.items())
+    assert_full(found, CHAIN, budget, allowed)
 
 
-@settings(max_examples=6, deadline=None)
+@pytest.mark.parametrize("budget", [31.0, 33.5])
+def test_a_budget_that_the_solvers_presolve_calls_impossible_is_met(budget: float) -> None:
+    scores = {"a": np.zeros(1), "b": np.zeros(3), "c": np.zeros(1)}
+    assert keep_within(scores, CHAIN, budget).widths == {"a": 1, "b": 1, "c": 1}
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.integers(0, 2**16), st.floats(0.05, 1))
 def test_measured_tables_that_are_not_monotone_are_solved_exactly(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -249,3 +263,25 @@ def test_a_constant_cost_above_the_budget_is_refused_at_once(monkeypatch: pytest
             keep_within(scores, [(None, None, 1e6), *((None, layer, 1.0) for layer in "abc")], 1e6 + 3 - 1e-5)
         with pytest.raises(BudgetTooSmall, match="the nearest that can is 1, at the widths"):
             keep_within(scores, [("a", "b", 1.0)], 1 - 1e-6)
+
+
+@pytest.mark.parametrize("worth", [0.0, 1e-7])
+def test_room_that_units_of_little_value_would_take_is_not_left_empty(worth: float) -> None:
+    scores = {layer: np.where(np.arange(units) < 3, 1.0, worth) for layer, units in LENET5.items()}
+    allowed = {layer: list(range(1, units + 1)) for layer, units in LENET5.items()}
+    whole = cost_of(LENET5_TERMS, LENET5)
+    found = keep_within(scores, LENET5_TERMS, 0.6 * whole, layer_weight="network", gap=1e-3)
+    assert_full(found, LENET5_TERMS, 0.6 * whole, allowed)
+    assert found.cost > 0.55 * whole
+    assert found.value <= found.bound
+
+
+def test_room_is_shared_by_layers_whose_units_are_worth_the_same() -> None:
+    scores = {"a": np.zeros(10), "b": np.zeros(20)}
+    found = keep_within(scores, [(None, "a", 1.0), (None, "b", 1.0)], 15.0)
+    assert found.widths == {"a": 5, "b": 10}
+
+
+def test_units_that_lower_the_value_are_not_kept_to_fill_room() -> None:
+    found = keep_within({"a": np.array([1.0, 0.0, -1.0])}, [(None, "a", 1.0)], 3.0)
+    assert found.masks["a"].tolist() == [True, True, False]

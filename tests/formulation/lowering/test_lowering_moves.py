@@ -133,13 +133,15 @@ def test_layers_that_move_values_equal_the_module_and_keep_the_units(layer: nn.M
     assert assert_same(shaken(model, 3), pictures(3, 2, 5, 5)).units == {"0": 4}
 
 
-@pytest.mark.parametrize("layer", [nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.Upsample(scale_factor=2)], ids=str)
-def test_moves_before_the_relu_keep_the_units_but_constants_take_them_out(layer: nn.Module) -> None:
+@pytest.mark.parametrize(
+    "layer", [nn.ConstantPad2d(1, 0.5), nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.Upsample(scale_factor=2)], ids=str
+)
+def test_moves_before_the_relu_keep_the_units_but_constants_other_than_0_take_them_out(layer: nn.Module) -> None:
     behind = (nn.ReLU(), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
     model = nn.Sequential(nn.Conv2d(2, 4, 2), layer, *behind).double().eval()
     model(pictures(3, 2, 5, 5))
     network = assert_same(shaken(model, 3), pictures(3, 2, 5, 5))
-    if isinstance(layer, nn.ZeroPad2d):
+    if isinstance(layer, nn.ConstantPad2d) and layer.value:
         assert network.unscored == {"0": "'1' reads its pre-activations before a ReLU"}
     else:
         assert network.units == {"0": 4, "3": 2}

@@ -50,34 +50,24 @@ REFUSED = {
     "shared layer": (Twice(), "'shared'.*twice"),
     "two heads": (TwoHeads(), "'b'.*twice"),
     "product": (Applied(lambda x: (x * F.relu(x)).flatten(1)), "'mul.*combines two activations"),
-    "difference": (Applied(lambda x: (x - F.relu(x)).flatten(1)), "'sub.*combines two activations"),
-    "sum that broadcasts": (Applied(lambda x: (F.relu(x) + F.avg_pool2d(x, 4)).flatten(1)), "'add' adds .* one shape"),
-    "weighted sum": (Applied(lambda x: torch.add(F.relu(x), x, alpha=2).flatten(1)), "'add.*alpha"),
-    "sum over the batch": (Applied(lambda x: torch.cat([x, x]).flatten(1)), "'cat.*along dimension 0.*dim=1"),
-    "concatenated rows": (Applied(lambda x: torch.cat([x, x], 2).flatten(1), 96), "'cat.*along dimension 2"),
-    "joined with a constant": (Applied(lambda x: torch.cat([x, torch.ones(1, 1, 4, 4)], 1).flatten(1), 64), "constant"),
-    "mean of the channels": (Applied(lambda x: x.mean(1).flatten(1), 16), r"'mean.*x\.mean\(\[2, 3\]\)"),
-    "mean of everything": (Applied(lambda x: x.mean().reshape(1, 1), 1), "'mean.*images or channels"),
+    "joined images": (Applied(lambda x: torch.cat([x, x]).flatten(1)), "'cat.*along dimension 0.*the images"),
+    "mean of everything": (Applied(lambda x: x.mean().reshape(1, 1), 1), r"'mean.*images.*x\.mean\(\[2, 3\]\)"),
+    "a rounded quotient": (Applied(lambda x: torch.div(x, 2, rounding_mode="floor").flatten(1)), "'div.*rounding_mode"),
     "weights made of activations": (Applied(lambda x: F.linear(x.flatten(1), x.flatten(1)), 1), "'linear.*weights"),
     "norm over units": (chain(nn.Flatten(), nn.BatchNorm1d(3)), "'2' normalises 3 channels.*(12,)"),
     "reused in place": (Applied(lambda x: (F.relu(x, inplace=True) + x).flatten(1)), "'relu'.*'conv' in place"),
     "changed aside": (Applied(lambda x: (x.relu_(), x.flatten(1))[1]), "'relu_'.*'conv' in place"),
     "group norm": (chain(nn.GroupNorm(1, 3), nn.ReLU()), "'1'.*GroupNorm"),
     "norm without statistics": (chain(nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU()), "'1'.*batch"),
-    "resized smoothly": (chain(nn.ReLU(), nn.Upsample(scale_factor=2, mode="bilinear"), features=48), "'2'.*nearest"),
     "images flipped": (Applied(lambda x: F.relu(x).flip(0).flatten(1)), "'flip.*one image to another.*batch first"),
     "one image taken": (Applied(lambda x: F.relu(x)[0]), "'getitem.*batch first"),
     "squeezed batch": (Applied(lambda x: F.relu(x).mean((2, 3), True).squeeze(), 3), r"'squeeze.*x\.squeeze\(-1\)"),
-    "all parts at once": (Applied(lambda x: torch.cat(x.relu().split(1, 1), 2).flatten(1)), "'cat'.*parts of 'split'"),
     "stack of the batch": (Applied(lambda x: torch.stack([x, x])[0].flatten(1)), "'stack.*dimension 0"),
-    "stack with a constant": (Applied(lambda x: torch.stack([x, torch.ones(1, 3, 4, 4)], 1).flatten(1)), "stacks more"),
     "log-softmax inside": (chain(nn.ReLU(), nn.Flatten(), nn.LogSoftmax(1)), "'3'.*LogSoftmax"),
     "log-softmax of images": (nn.Sequential(chain(nn.ReLU()), nn.LogSoftmax(0)), "'1'.*LogSoftmax"),
     "normalised wrongly": (chain(nn.ReLU(), Normalize([0.0] * 2, [1.0] * 2)), "'2' has 2 channels and reads"),
     "dropout that stays on": (Applied(lambda x: F.dropout(F.relu(x)).flatten(1)), "dropout"),
     "softmax": (nn.Sequential(chain(nn.ReLU()), nn.Softmax(1)), "'1'.*Softmax"),
-    "scaled add": (Applied(lambda x: F.relu(torch.add(x, 1.0, alpha=2)).flatten(1)), "'add.*alpha"),
-    "linear on a picture": (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 2)), "'0'.*Flatten"),
 }  # fmt: skip
 
 
@@ -175,10 +165,10 @@ def test_a_layer_whose_forward_was_overridden_is_caught_by_the_example():
 def test_a_new_layer_type_is_taught_by_an_op_and_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     class Negation(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.rsub(x, 0)
+            return F.silu(x) - F.silu(x) - x  # no rule finds that this is -x
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), Negation(), nn.ReLU(), nn.Linear(3, 2)).double().eval()
-    with pytest.raises(UnsupportedLayer, match=r"rsub.*cannot be lowered"):
+    with pytest.raises(UnsupportedLayer, match=r"silu.*cannot be lowered"):
         lower(model, pictures(0, 1, 2, 2))
     negation = tracing.Op("negation", {"input": None}, unitwise=True)
     monkeypatch.setattr("tracing.table.TABLE", dict(TABLE))
@@ -209,12 +199,12 @@ def test_a_relu_behind_the_last_layer_gates_outputs_which_are_never_scored() -> 
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU()).eval()
     network = assert_same(model, pictures(0, 1, 4, 4))
     assert network.units == {"1": 8}
-    assert network.unscored == {"3": "its units are the network's outputs"}
+    assert "reaches the model's output" in network.unscored["3"]
     pooled = nn.Sequential(
         *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     ).eval()
     assert assert_same(pooled, pictures(0, 1, 4, 4)).units == {"0": 4}
-    with pytest.raises(InvalidModel, match="nothing to score: '1': its units are the network's outputs"):
+    with pytest.raises(InvalidModel, match=r"nothing to score: '1': .* the model's output"):
         lower(nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.ReLU()).eval(), pictures(0, 1, 4, 4))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from formulation import Network, lower, score
-from formulation.masks.expansion import expand
+from formulation.masks.inner_problem.expansion import expand
 from formulation.relaxation.propagation import forward
 from tests.formulation.cases import Case, densely_connected, inverted, leaky, random_masks, residual
 from tests.formulation.paper_settings import paper_settings
@@ -46,7 +46,7 @@ class Gated:
         def multiplied(source: TracedNode) -> Callable[[Tensor], Tensor]:
             return lambda value: value * padded[columns[source]].reshape(1, -1, *[1] * (value.ndim - 2))
 
-        instead = {source: Instead(multiplied(source), frozenset(own)) for source, own in readers.items()}
+        instead = {source: [Instead(multiplied(source), frozenset(own))] for source, own in readers.items()}
         values = {self.graph.inputs[0]: self.images.clone()}
         made = run(self.graph, values, keep={self.graph.output}, instead=instead)
         return made[self.graph.output].T

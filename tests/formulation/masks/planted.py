@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from formulation import lower
-from formulation.masks.dual_cuts import make_loss
-from formulation.masks.expansion import Expansion, expand
-from formulation.masks.inner_refit import InnerProblem
-from formulation.masks.mask_budgets import MaskBudget, admits
+from formulation.masks.budgets import MaskBudget, admits
+from formulation.masks.inner_problem.dual_cuts import make_loss
+from formulation.masks.inner_problem.expansion import Expansion, expand
+from formulation.masks.inner_problem.inner_refit import InnerProblem
 from tests.formulation.cases import Case
 
 

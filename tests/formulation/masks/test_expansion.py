@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from formulation import lower
-from formulation.masks.expansion import expand
+from formulation.masks.inner_problem.expansion import expand
 from formulation.network import Affine, Network
 from formulation.relaxation import forward
 from tests.formulation.cases import Case, conv_pool, dense, strided_grouped
@@ -84,7 +84,7 @@ def test_what_a_reading_reads_of_a_removed_unit_is_what_it_would_hand_on(case: C
 def test_images_in_batches_give_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[1]
     whole = expanded(case)
-    monkeypatch.setattr("formulation.masks.expansion.BATCH_NUMBERS", 1)
+    monkeypatch.setattr("formulation.masks.inner_problem.expansion.BATCH_NUMBERS", 1)
     parts = expanded(case)
     np.testing.assert_allclose(parts.slopes, whole.slopes)
     for one, other in zip(parts.readings, whole.readings, strict=True):

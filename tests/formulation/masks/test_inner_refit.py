@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formulation.masks.dual_cuts import dual_cut
-from formulation.masks.inner_refit import InnerProblem
+from formulation.masks.inner_problem.dual_cuts import dual_cut
+from formulation.masks.inner_problem.inner_refit import InnerProblem
 from tests.formulation.cases import conv_pool, dense
 from tests.formulation.masks.planted import problem_of
 

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formulation import BudgetTooSmall, InvalidBudget, lower
-from formulation.masks.budget_conflicts import feasible_widths, require_feasible
-from formulation.masks.mask_budgets import (
+from formulation.masks.budgets import (
     Branch,
     CostLimit,
     MaskBudget,
     Region,
     admits,
     cost_of,
+    feasible_widths,
+    require_feasible,
     require_layers,
     rows_of,
 )

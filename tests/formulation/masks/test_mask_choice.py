@@ -1,14 +1,15 @@
 """The mask program against every mask of tiny networks, its budgets, its trust region, and any solver."""
 
+import itertools
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from formulation import InvalidBudget, InvalidImages, InvalidSetting, InvalidSolution, TimeLimitReached
-from formulation.masks import CostLimit, MaskBudget, MaskSettings, MaskSolution, check_mask, choose_mask
-from formulation.masks.inner_refit import InnerProblem
+from formulation import InvalidBudget, InvalidImages, InvalidModel, InvalidSetting, InvalidSolution, TimeLimitReached
+from formulation.masks import CostLimit, MaskBudget, MaskSettings, MaskSolution, check_mask, choose_mask, objective_of
+from formulation.masks.inner_problem.inner_refit import InnerProblem
 from tests.formulation.cases import Case, conv_pool, dense, inverted
 from tests.formulation.masks.planted import admitted, problem_of
 from tests.formulation.required import SOLVERS, require_installed
@@ -65,8 +66,8 @@ def test_on_a_last_hidden_layer_the_proved_optimum_is_that_of_all_refitted_masks
 
 
 @pytest.mark.slow
-def test_on_a_layer_of_sixteen_units_it_is_that_of_all_refitted_masks_too() -> None:
-    case = dense(14, inputs=8, hidden=(16,), classes=4, images=40)
+def test_on_a_layer_of_fourteen_units_it_is_that_of_all_refitted_masks_too() -> None:
+    case = dense(14, inputs=8, hidden=(14,), classes=4, images=40)
     budget = MaskBudget(counts={next(iter(case.gates)): 5})
     solution = choose(case, budget, replace(NEAR, refit_weight=0.1))
     optimum = least(problem_of(case, "softened", 0.1), budget)
@@ -220,3 +221,39 @@ def test_over_groups_nothing_that_a_budget_admits_is_below_the_bound(budget: Mas
     optimum = least(problem_of(case, "softened", 0.1), budget)
     assert solution.certificate.status == "optimal"
     assert solution.certificate.bound - 1e-9 <= optimum <= solution.certificate.objective + 1e-6
+
+
+@pytest.mark.parametrize("labels", [None, np.linspace(-1.0, 2.5, 20)], ids=["none", "quantities"])
+def test_a_network_of_one_output_keeps_its_outputs_by_the_squared_loss(labels: np.ndarray | None) -> None:
+    case = dense(5, inputs=4, hidden=(6,), classes=1, images=20)
+    settings, budget = replace(EXACT, loss="squared"), MaskBudget(units=3)
+    solution = choose_mask(case.model, case.images, labels, budget, settings)
+    check_mask(case.model, case.images, labels, solution)
+    (layer,) = case.gates
+    masks = [{layer: np.isin(np.arange(6), kept)} for kept in itertools.combinations(range(6), 3)]
+    best = min(objective_of(case.model, case.images, labels, mask, settings) for mask in masks)
+    assert solution.certificate.bound <= best + 1e-9
+    assert solution.certificate.objective <= best * (1 + 1e-3) + 1e-9
+    with pytest.raises(InvalidModel, match="one output"):
+        choose_mask(case.model, case.images, np.zeros(20, np.int64), budget, EXACT)
+
+
+@pytest.mark.parametrize("label", [-1, 99])
+def test_an_objective_of_labels_without_a_class_is_refused(label: int) -> None:
+    labels = DEEP.labels.clone()
+    labels[0] = label
+    with pytest.raises(InvalidImages, match="the network has classes 0 to"):
+        objective_of(DEEP.model, DEEP.images, labels, {}, replace(NEAR, loss="labels"))
+
+
+def test_what_is_no_mask_by_layer_is_one_line() -> None:
+    mask = np.ones(6)
+    for more in (
+        {"starts": {FIRST: mask}},
+        {"starts": 3},
+        {"starts": [mask]},
+        {"mask": mask},
+        {"mask": [{FIRST: mask}]},
+    ):
+        with pytest.raises(InvalidSolution, match=r"give .*layer"):
+            choose(DEEP, MaskBudget(counts={FIRST: 2}), NEAR, **more)

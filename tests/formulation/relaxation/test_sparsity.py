@@ -11,7 +11,7 @@ from linopy import Model
 from formulation import Layer, Network
 from formulation.network import Affine, Node
 from formulation.relaxation.sparsity import counted, layer_weight, preference, sparsity, terms
-from formulation.solve.constraints import add_sparsity
+from formulation.solve.constraints import add_sparsity, costs_of
 from tests.formulation.oracles import largest_sum, repeatable
 
 
@@ -67,7 +67,7 @@ def test_the_linear_program_equals_sorting(seed: int) -> None:
     for name, where in network.score_slices.items():
         fixed = scores[where]
         model.add_variables(fixed, fixed, coords=[(name, np.arange(len(fixed)))], name=f"score_{name}")
-    model.add_objective(add_sparsity(model, network, weight), sense="min")
+    model.add_objective(costs_of(model, *add_sparsity(model, network, weight)), sense="min")
     model.solve(solver_name="highs", output_flag=False, progress=False)
     assert model.objective.value == pytest.approx(sparsity(network, scores, weight), abs=1e-7)
 

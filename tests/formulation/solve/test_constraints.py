@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from linopy import Model
 from scipy.sparse import csr_array
 
+from formulation.relaxation import Form
 from formulation.solve.constraints import add_relu, linear_expression
 from tests.formulation.oracles import repeatable
 
@@ -37,10 +38,11 @@ def test_the_written_rows_are_the_four_inequalities_and_the_cut(low, high, y, s,
     model, coords = Model(), [("unstable", np.arange(1))]
     variables = {name: model.add_variables(coords=coords, name=name) for name in ("y", "s", "h", "open")}
     big_m = low - high if lifted_m else low
-    add_relu(
-        model, "layer", y=1 * variables["y"], score=1 * variables["s"], hidden=variables["h"], open_=variables["open"],
-        cap=np.array([high]), big_m=np.array([big_m]), cut=cut,
-    )  # fmt: skip
+    labels = np.concatenate([each.labels.values for each in variables.values()])
+    symbols = {
+        name: Form(csr_array(np.eye(1, len(labels), place)), np.zeros(1)) for place, name in enumerate(variables)
+    }
+    add_relu(model, "layer", symbols, labels, dim="unstable", cap=np.array([high]), big_m=np.array([big_m]), cut=cut)
     gated = y - (1 - s) * high
     by_hand = [h - open_ * high, gated - h, h - gated + (1 - open_) * big_m] + [h - s * high] * cut
     values = {"y": y, "s": s, "h": h, "open": open_}

@@ -24,7 +24,7 @@ def test_the_objective_is_that_of_the_scores() -> None:
     scores = np.ones(reduction.scores)
     made = incumbent_at(reduction, settings, *complete(reduction, scores))
     assert made.objective == pytest.approx(objective_of(case, reduction.network.unstack(scores), 5.0))
-    assert made.objective == settings.objective(made.cross_entropy, made.sparsity)
+    assert made.objective == settings.objective(made.loss, made.sparsity)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.0, 1.0), (0.25, 2.0), (1.0, 5.0)])

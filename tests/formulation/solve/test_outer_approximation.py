@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
-from formulation import ScoreSettings, score
+from formulation import ScoreSettings, Solution, score
 from formulation.network import Array
 from formulation.solve.outer_approximation import solve
 from formulation.solve.separation import complete
@@ -50,16 +51,22 @@ def every_mask(units: dict[str, int]) -> list[dict[str, Array]]:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("tiny", TINY)
 def test_no_mask_beats_the_reported_optimum_and_it_is_attained(tiny: str, seed: int, loss_weight: float) -> None:
-    case = TINY[tiny](seed)
-    settings = ScoreSettings(
-        loss_weight=loss_weight, gate="exact", relax=False, integer_scores=True, radius=0, gap=1e-7
-    )
-    solution = score(case.model, case.images, case.labels, settings)
+    case, solution = TINY[tiny](seed), solved(tiny, seed, loss_weight)
     best = min(objective_of(case, masks, loss_weight) for masks in every_mask(solution_units(solution.scores)))
     assert solution.certificate.status == "optimal"
     assert solution.certificate.objective == pytest.approx(best, abs=1e-6)
     assert objective_of(case, solution.scores, loss_weight) == pytest.approx(best, abs=1e-6)
     assert all(set(np.unique(values)) <= {0.0, 1.0} for values in solution.scores.values())
+
+
+@cache
+def solved(tiny: str, seed: int, loss_weight: float) -> Solution:
+    """The optimum over all masks."""
+    case = TINY[tiny](seed)
+    settings = ScoreSettings(
+        loss_weight=loss_weight, gate="exact", relax=False, integer_scores=True, radius=0, gap=1e-7
+    )
+    return score(case.model, case.images, case.labels, settings)
 
 
 def solution_units(scores: dict[str, Array]) -> dict[str, int]:
@@ -69,9 +76,7 @@ def solution_units(scores: dict[str, Array]) -> dict[str, int]:
 def test_the_enumerated_optima_are_not_all_trivial() -> None:
     removed = []
     for tiny, seed in itertools.product(TINY, (1, 2)):
-        case = TINY[tiny](seed)
-        settings = ScoreSettings(loss_weight=10, gate="exact", relax=False, integer_scores=True, radius=0)
-        scores = np.concatenate(list(score(case.model, case.images, case.labels, settings).scores.values()))
+        scores = np.concatenate(list(solved(tiny, seed, 10.0).scores.values()))
         removed.append(float(1 - scores.mean()))
     assert sum(0 < share < 1 for share in removed) >= 4
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from formulation.deadline import Aftermath, Deadline
-from formulation.solve.search_clock import DUAL_BOUND, LATE, MOST_SLOWDOWN, SearchClock
+from formulation.solve.search_clock import DUAL_BOUND, HICCUP, LATE, MOST_SLOWDOWN, SearchClock
 
 
 def clock(limit: float = 100.0, left: float = 100.0, **measured: float) -> SearchClock:
@@ -27,8 +27,13 @@ def test_a_dual_bound_is_estimated_from_the_first_pass() -> None:
 def test_what_follows_is_kept_back_and_more_of_it_on_a_machine_that_got_busy() -> None:
     assert clock().afterwards == 1 + 2 * 1 + 3 * 4
     assert clock(last_pass=0.1).afterwards == 15
-    assert clock(last_pass=2.0).afterwards == 30
+    assert clock(last_pass=2.0).afterwards == pytest.approx(15 * (2 + HICCUP) / (1 + HICCUP))
     assert clock(last_pass=1000.0).afterwards == MOST_SLOWDOWN * 15
+
+
+def test_a_hiccup_in_a_pass_of_milliseconds_is_no_busy_machine() -> None:
+    usual, slow = (clock(first_pass=0.002, last_pass=each, dual_bound_seconds=0.01) for each in (0.002, 0.05))
+    assert slow.afterwards <= 1.2 * usual.afterwards
 
 
 def test_a_solver_gets_what_is_left_less_a_dual_bound_and_a_pass() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from formulation import ScoreSettings, TimeLimitReached
 from formulation.deadline import Deadline
 from formulation.network import Array
-from formulation.relaxation.cuts import Cuts
+from formulation.relaxation.cuts import Cuts, stack_cuts
 from formulation.relaxation.gates import ACTIVE, Gate, PoolGate
 from formulation.relaxation.propagation import forward
 from formulation.relaxation.reduction import Reduction
-from formulation.solve.separation import TOLERANCE, Inspection, Separation, TangentPoint, complete
+from formulation.solve.separation import TOLERANCE, Inspection, Separation, TangentPoint, complete, first_of
 from tests.formulation.cases import Case, batchnorm_after_relu, concatenated, conv_pool, dense, max_pooled
 from tests.formulation.paper_settings import paper_settings
 
@@ -74,6 +76,11 @@ def broken(rows: Cuts, point: Array) -> Array:
     return np.maximum(rows.lower - value, value - rows.upper)
 
 
+def beyond(rows: Cuts, ones: Array, point: Array) -> Array:
+    """The share of the way from the unpruned network to a point that lies beyond each row."""
+    return broken(rows, point) / np.abs(rows.matrix @ (point - ones))
+
+
 @every_case
 def test_the_unpruned_network_breaks_no_row(case: Case, settings: ScoreSettings) -> None:
     _, ones, separation = made(case, settings)
@@ -96,28 +103,32 @@ def test_a_step_inside_breaks_no_cut_and_the_next_one_does(case: Case, settings:
 
 
 @every_case
-def test_every_cut_is_given_once_the_most_violated_of_each_slice_first(case: Case, settings: ScoreSettings) -> None:
-    reduction, _, separation = made(case, settings)
+def test_every_cut_is_given_once_those_met_first_of_each_slice_first(case: Case, settings: ScoreSettings) -> None:
+    reduction, ones, separation = made(case, settings)
     point = np.random.default_rng(0).random(reduction.columns)
-    first = looked_at(separation, point, 2).cuts
+    found = looked_at(separation, point, 2)
+    first = found.cuts
     rest = looked_at(separation, point, MANY).cuts
     assert 2 <= len(first) < len(first) + len(rest)
     for batch in reduction.batches:
         mine, others = (rows.source[:, 2] // 2 == batch.first // 2 for rows in (first, rest))
         if mine.any() and others.any():
-            assert broken(first, point)[mine].min() >= broken(rest, point)[others].max() - 1e-12
-    assert broken(first, point).max() == pytest.approx(worst_by_hand(reduction, point))
+            assert beyond(first, ones, point)[mine].min() >= beyond(rest, ones, point)[others].max() - 1e-9
+    every = stack_cuts([first, rest], reduction.columns)
+    assert broken(every, point).max() == pytest.approx(worst_by_hand(reduction, point))
+    assert 1 - beyond(first, ones, point).max() == pytest.approx(found.step, abs=1e-6)
     assert len(looked_at(separation, point, MANY).cuts) == 0
 
 
-def test_the_most_violated_cuts_come_first_among_hundreds() -> None:
+def test_the_cuts_met_first_come_first_among_hundreds() -> None:
     reduction = conv_pool(1, images=30).reduction(paper_settings(gate="pattern", radius=0))
     separation, point = Separation(reduction), np.random.default_rng(0).random(reduction.columns)
+    ones = np.ones(reduction.columns)
     first = looked_at(separation, point, 40).cuts
     rest = looked_at(separation, point, MANY).cuts
     assert len(first) == 40
     assert len(rest) > 300
-    assert broken(first, point).min() >= broken(rest, point).max() - 1e-12
+    assert beyond(first, ones, point).min() >= beyond(rest, ones, point).max() - 1e-9
 
 
 @every_case
@@ -158,3 +169,32 @@ def test_the_loss_cuts_of_a_pass_touch_the_loss_there_and_halfway() -> None:
     assert len(both) == 2 * len(here) == 2 * reduction.images
     np.testing.assert_allclose(both.matrix.toarray(), np.vstack([here.matrix.toarray(), middle.matrix.toarray()]))
     np.testing.assert_allclose(both.lower, np.concatenate([here.lower, middle.lower]), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_more_are_taken_than_the_limit_however_many_tie(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    values, ties = draw.integers(0, 3, 60) / 2, draw.random(60)
+    taken = first_of(values, ties, 7)
+    assert taken.sum() == 7
+    assert values[taken].min() >= values[~taken].max()
+    least = values[taken].min()
+    within = values == least
+    assert ties[taken & within].min(initial=1.0) >= ties[within & ~taken].max(initial=0.0)
+    assert first_of(values, ties, 60).all()
+
+
+def test_windows_of_equal_members_do_not_void_the_limit() -> None:
+    # A convolution without bias on black images: every member of every window is the largest one.
+    torch.manual_seed(0)
+    first = [nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(4, 4, 2, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)]
+    network = nn.Sequential(*first, *second).double().eval()
+    images = torch.zeros(6, 1, 12, 12, dtype=torch.float64)
+    images[:, :, :5, :5] = torch.rand(6, 1, 5, 5, dtype=torch.float64)
+    labels = network(images).argmax(1)
+    settings = paper_settings(gate="pattern", radius=0)
+    reduction = Case(network, {"0": "1", "3": "4"}, images, labels).reduction(settings)
+    point = np.linspace(0.0, 1.0, reduction.scores)
+    assert len(looked_at(Separation(reduction), point, limit=MANY).cuts) > 12
+    assert 0 < len(looked_at(Separation(reduction), point, limit=6).cuts) <= 6 + len(reduction.starts)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from formulation.lowering import differentiable
+from tests.attention_networks import SHAPE, attention_network
 from tests.formulation.cases import Case
 
 
@@ -116,6 +118,50 @@ class Shortened(Sliced):
         return self.last(torch.cat([beside[:, 3:], self.other(self.again(beside[:, :3]))], 1))
 
 
+class Modulated(nn.Module):
+    """Channels scaled, and shifted where it is asked for, by what layers make of the pixels."""
+
+    def __init__(self, *, shifted: bool) -> None:
+        super().__init__()
+        self.conv, self.again, self.last = nn.Conv2d(1, 4, 2), nn.Conv2d(4, 3, 2), nn.Linear(3, 3)
+        self.scale, self.shift = nn.Linear(9, 4), nn.Linear(9, 4) if shifted else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(1)
+        made = torch.relu(self.conv(x)) * torch.tanh(self.scale(pixels))[:, :, None, None]
+        if self.shift is not None:
+            made = made + self.shift(pixels)[:, :, None, None]
+        return self.last(F.gelu(self.again(made)).flatten(1))
+
+
+class Attended(nn.Module):
+    """Pixels of all channels scaled by what a small network makes of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.where, self.again, self.last = (
+            nn.Conv2d(1, 4, 2),
+            nn.Conv2d(4, 1, 1),
+            nn.Conv2d(4, 3, 2),
+            nn.Linear(3, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = F.gelu(self.conv(x))
+        return self.last(F.gelu(self.again(made * torch.sigmoid(self.where(made)))).flatten(1))
+
+
+class GatedTokens(nn.Module):
+    """A gated linear unit on tokens, and the mean over these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unit, self.head = GatedUnit(3, 4), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.gelu(self.unit(x)).mean(1))
+
+
 def smooth(seed: int, model: nn.Module, shape: tuple[int, ...], *, images: int = 2) -> Case:
     """A case whose weights and images are drawn from the seed; `gates` stays empty."""
     draw = torch.Generator().manual_seed(seed)
@@ -173,13 +219,28 @@ def shortened(seed: int = 0) -> Case:
     return smooth(seed, Shortened(), (3,))
 
 
-# Each with the layer whose output times a gate is what its units hand on, or the activation module behind it.
+def gated_tokens(seed: int = 0) -> Case:
+    return smooth(seed, GatedTokens(), (4, 3))
+
+
+def attention(name: str, mlp: str) -> Callable[[int], Case]:
+    return lambda seed=0: smooth(seed, attention_network(name, mlp, 3, 2, 4, seed), SHAPE)
+
+
+# Each with the module behind whose output the units' gates act: the activation behind a layer; where it is a Linear, it
+# reads the units, and its columns are gated.
 SMOOTH: dict[str, tuple[Callable[[int], Case], Mapping[str, str]]] = {
     "gelu and sigmoid": (gelu_mlp, {"0": "1", "2": "3"}),
     "hand-written swish": (swish, {"0": "2"}),
     "squeeze and excitation": (hardswish_excited, {"0": "1", "2.squeeze": "2.gate"}),
     "group norm": (group_normed, {"0": "2"}),
-    "transformer": (tokens, {"block.widen": "block.act"}),
+    "transformer": (tokens, {"block.attention": "block.attention.out_proj", "block.widen": "block.act"}),
+    "gated units on tokens": (gated_tokens, {"unit.value": "unit.back", "unit.back": "head"}),
+    "heads of three layers": (attention("explicit", "mlp"), {"attention.query": "attention.proj", "mlp.0": "mlp.1"}),
+    "heads of one layer": (
+        attention("fused", "glu layer"),
+        {"attention.qkv": "attention.proj", "mlp.wide": "mlp.narrow"},
+    ),
     "slice": (sliced, {"first": "act", "again": "other"}),
     "chunk": (halved, {"first": "act", "again": "other"}),
     "slice of what lies beside": (shortened, {"first": "act", "again": "other"}),
@@ -196,16 +257,22 @@ def hooked_logits(case: Case, acts: Mapping[str, str], gates: Mapping[str, Tenso
 
         return hook
 
+    weights = {}
     with ExitStack() as stack:
         for layer, act in acts.items():
-            handle = case.model.get_submodule(act).register_forward_hook(multiplied(gates[layer]))
-            stack.callback(handle.remove)
-        return case.model(case.images)
+            behind = case.model.get_submodule(act)
+            if isinstance(behind, nn.Linear):
+                columns = gates[layer].repeat_interleave(behind.in_features // len(gates[layer]))
+                weights[f"{act}.weight"] = behind.weight.detach() * columns
+            else:
+                stack.callback(behind.register_forward_hook(multiplied(gates[layer])).remove)
+        return torch.func.functional_call(case.model, weights, (case.images,))
 
 
 def hooked_jacobian(case: Case, acts: Mapping[str, str]) -> dict[str, np.ndarray]:
     """By layer the derivatives of the logits by the gates at 1, [images, classes, units], by torch's own Jacobian."""
-    ones = {layer: torch.ones(case.model.get_submodule(layer).weight.shape[0], dtype=torch.float64) for layer in acts}
+    units = differentiable(case.model, case.images).units
+    ones = {layer: torch.ones(units[layer], dtype=torch.float64) for layer in acts}
     names = list(ones)
     found = torch.autograd.functional.jacobian(
         lambda *gates: hooked_logits(case, acts, dict(zip(names, gates, strict=True))), tuple(ones.values())

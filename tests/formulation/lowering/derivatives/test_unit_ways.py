@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from formulation import InvalidModel
+from formulation import InvalidModel, outline
 from formulation.lowering import differentiable
 from tests.formulation.lowering.derivatives.smooth_cases import (
     SMOOTH,
+    Attended,
+    Case,
+    GatedTokens,
+    Modulated,
     Tokens,
     function_attention,
     gated_units,
     hardswish_excited,
+    smooth,
     tokens,
 )
+from training import prune, unfollowed
 
 IMAGES = torch.rand(2, 3)
 
@@ -30,18 +39,66 @@ def test_outputs_are_neither_scored_nor_missed(name: str) -> None:
     assert last not in network.unscored
 
 
-def test_units_that_only_scale_others_go_with_these() -> None:
+# Scored, and behind what does not keep 0, a norm over several units, or a part of them: `score` names them.
+NOT_REMOVED = {
+    "gelu and sigmoid": {"2"},
+    "group norm": {"0"},
+    **{name: {"first"} for name in ("slice", "chunk", "slice of what lies beside")},
+}
+REMOVED: dict[str, Callable[[], Case]] = {
+    "attention as a function": function_attention,
+    "gated linear units": gated_units,
+    "scaled": lambda: smooth(0, Modulated(shifted=False), (1, 3, 3)),
+    "scaled and shifted": lambda: smooth(0, Modulated(shifted=True), (1, 3, 3)),
+    "attention on pixels": lambda: smooth(0, Attended(), (1, 3, 3)),
+    "gated linear units on tokens": lambda: smooth(0, GatedTokens(), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, *REMOVED])
+def test_what_is_scored_can_be_removed_or_has_a_reason_or_is_of_the_kinds_that_are_named(name: str) -> None:
+    case = REMOVED[name]() if name in REMOVED else SMOOTH[name][0](0)
+    network = differentiable(case.model, case.images)
+    assert set(unfollowed(case.model, case.images, network.units)) == NOT_REMOVED.get(name, set())
+    masks = {layer: np.arange(n) % 3 != 1 for layer, n in network.units.items()}
+    masks |= {layer: np.ones(network.units[layer], bool) for layer in NOT_REMOVED.get(name, ())}
+    removed = {layer: mask for layer, mask in masks.items() if not mask.all()}
+    made = prune(case.model, removed, case.images)(case.images) if removed else case.model(case.images)
+    found = network.evaluate(case.images.flatten(1).numpy().T, masks)
+    np.testing.assert_allclose(found, made.detach().numpy().T, rtol=1e-9, atol=1e-9)
+
+
+def test_a_layer_whose_units_are_scaled_by_what_does_not_go_with_them_has_a_reason() -> None:
+    case = REMOVED["scaled and shifted"]()
+    network = differentiable(case.model, case.images)
+    assert list(network.units) == ["again"]
+    assert "'mul'" in network.unscored["conv"]
+    assert outline(case.model, case.images).unscored == network.unscored
+    case = REMOVED["scaled"]()
+    both = differentiable(case.model, case.images)
+    assert "conv" in {member for layer in both.layers for member in (layer.name, *layer.others)}
+
+
+def test_on_tokens_both_layers_of_a_gated_unit_have_one_score() -> None:
+    case = REMOVED["gated linear units on tokens"]()
+    network = differentiable(case.model, case.images)
+    assert {layer.name: layer.others for layer in network.layers} == {"unit.value": ("unit.gate",), "unit.back": ()}
+    assert network.unscored == {}
+
+
+def test_units_that_scale_others_are_one_unit_with_these() -> None:
     case = hardswish_excited()
-    assert "scale those of others" in differentiable(case.model, case.images).unscored["2.excite"]
+    network = differentiable(case.model, case.images)
+    assert {layer.name: layer.others for layer in network.layers} == {"0": ("2.excite",), "2.squeeze": ()}
     case = gated_units()
     network = differentiable(case.model, case.images)
-    assert list(network.units) == ["0.gate"]
-    assert "scale those of others" in network.unscored["0.value"]
+    assert {layer.name: layer.others for layer in network.layers} == {"0.value": ("0.gate",), "0.back": ()}
+    assert network.unscored == {}
 
 
 def test_what_a_sum_or_attention_reads_without_an_activation_has_no_score_of_its_own() -> None:
     unscored = differentiable(tokens().model, tokens().images).unscored
-    assert set(unscored) == {"patches", "block.narrow"}
+    assert set(unscored) == {"patches", "block.attention.out_proj", "block.narrow"}
     assert "before any activation" in unscored["block.narrow"]
     case = function_attention()
     network = differentiable(case.model, case.images)
@@ -122,8 +179,12 @@ def test_a_layer_that_does_not_see_the_images_first_is_left_alone() -> None:
 
 
 def test_nothing_to_score_is_said_with_the_reasons() -> None:
+    class Sorted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sort(x, dim=1).values
+
     with pytest.raises(InvalidModel, match=r"nothing to score: '0': .* before any activation"):
-        differentiable(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).eval(), IMAGES)
+        differentiable(nn.Sequential(nn.Linear(3, 4), Sorted(), nn.Linear(4, 2)).eval(), IMAGES)
 
 
 def test_a_class_token_and_position_embeddings_are_followed() -> None:
@@ -137,7 +198,8 @@ def test_a_class_token_and_position_embeddings_are_followed() -> None:
             x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.places
             return self.head(self.block(x)[:, 0])
 
-    assert list(differentiable(WithToken().eval(), torch.rand(1, 1, 4, 4)).units) == ["block.widen"]
+    network = differentiable(WithToken().eval(), torch.rand(1, 1, 4, 4))
+    assert list(network.units) == ["block.attention", "block.widen"]
 
 
 class Residual(nn.Module):
@@ -154,9 +216,8 @@ class Residual(nn.Module):
         return self.last(F.gelu(self.deep(F.gelu(self.wide(x)))).mean((2, 3)))
 
 
-def test_layers_whose_units_are_tied_to_others_have_no_score_of_their_own() -> None:
+def test_layers_whose_units_are_tied_have_one_gate_where_the_ways_of_all_end() -> None:
     network = differentiable(Residual().eval(), torch.rand(1, 1, 4, 4))
-    assert list(network.units) == ["c2"]
-    assert network.unscored["c1"].startswith("its units are tied to those of 'c3' by a sum or a depthwise")
-    assert "tied to those of 'wide'" in network.unscored["deep"]
-    assert "tied to those of 'deep'" in network.unscored["wide"]
+    assert network.units == {"c1": 3, "c2": 4, "wide": 5}
+    assert {layer.name: layer.others for layer in network.layers} == {"c1": ("c3",), "c2": (), "wide": ("deep",)}
+    assert network.unscored == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,12 @@ from torch import Tensor, nn
 from formulation import InvalidImages, InvalidModel, UnsupportedLayer, lower, outline
 from formulation.embed import embed
 from formulation.lowering import differentiable, read_network
+from formulation.lowering.derivatives import network_reading
 from tests.formulation.cases import SMALL
 from tests.formulation.lowering.derivatives.smooth_cases import SMOOTH, tokens
+
+# `outline` is a function of the package, which hides its module.
+outline_room = sys.modules[outline.__module__]
 
 
 class Centred(nn.Module):
@@ -89,3 +95,21 @@ def test_held_layers_keep_their_gates_at_1() -> None:
     both = network.evaluate(case.pixels, {"0": [1.0] * 4, **masks})
     assert (held.evaluate(case.pixels, masks) == both).all()
     assert lower(SMALL["dense"]().model, SMALL["dense"]().images).differentiable is None
+
+
+def test_what_would_be_large_when_lowered_is_differentiated_and_scores_the_same_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = SMALL["residual"]()
+    small = read_network(case.model, case.images, "linear")
+    entries = 4 * 4 * (9 * 2 + 2 * 9 * 4) + 2 * 2 * (9 * 6 + 9 * 9 + 6)  # stem and first block, then the second
+    with pytest.raises(UnsupportedLayer, match=f"matrices have {entries:,} entries; at most {entries - 1:,}"):
+        lower(case.model, case.images, most_entries=entries - 1)
+    for room in (network_reading, outline_room):
+        monkeypatch.setattr(room, "LOWERED_ENTRIES", entries - 1)
+    large = read_network(case.model, case.images, "linear")
+    assert small.differentiable is None
+    assert large.differentiable is not None
+    assert large.layers == small.layers
+    assert outline(case.model, case.images).first_order
+    assert not outline(case.model, case.images, "pattern").first_order

@@ -18,6 +18,7 @@ from formulation.relaxation.sparsity import sparsity
 from formulation.solve.program import build_program
 from formulation.solve.separation import complete
 from formulation.solve.solvers import CbcSession, GlpkSession, Session, open_session
+from tests.busy import BUSY
 from tests.formulation.cases import conv_pool, dense, loss_cuts_at
 from tests.formulation.paper_settings import paper_settings
 from tests.formulation.required import SOLVERS, require_installed
@@ -132,7 +133,7 @@ def test_a_solver_process_that_ignores_its_time_limit_is_killed(solver: str, fak
     started = time.perf_counter()
     with pytest.raises(TimeLimitReached, match="time limit"):
         score(CASE.model, CASE.images, CASE.labels, replace(EASY, solver=solver, time_limit=1.0))
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < BUSY
     assert list(own_temporary.iterdir()) == []
 
 
@@ -160,7 +161,7 @@ def test_a_time_limit_of_an_integer_program_comes_with_a_valid_bound(solver: str
     for limit in (1.0, 2.0, 4.0):  # on busy cores the first may end before a solver has any bound
         started = time.perf_counter()
         answer = hard.solve(limit, 1e-9)
-        assert time.perf_counter() - started < limit + 5
+        assert time.perf_counter() - started < limit + BUSY
         if np.isfinite(answer.bound):
             break
     assert not answer.complete
@@ -194,7 +195,7 @@ def test_a_time_limit_of_one_second_ends_in_a_certificate_or_an_error_that_says_
         assert certificate.bound <= certificate.objective
     else:
         assert "time limit of 1 s" in reached
-    assert time.perf_counter() - started < 6
+    assert time.perf_counter() - started < 1.0 + BUSY
     assert list(own_temporary.iterdir()) == []
 
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
-from formulation.masks.dual_cuts import ConvexLoss
-from formulation.masks.expansion import Expansion, ReadingLayer
-from formulation.network import Array
+from formulation.masks.inner_problem.dual_cuts import ConvexLoss, DualCut, dual_cut
+from formulation.masks.inner_problem.expansion import Expansion, ReadingLayer
+from formulation.network import Array, Network
 
 MOST_STEPS = 400
 
@@ -65,6 +64,46 @@ class InnerProblem:
         curvature = loss.curvature(expansion.dense)
         outputs = tuple(_spectrum(_seen_by(each, curvature)) for each in expansion.readings)
         return InnerProblem(expansion, loss, refit_weight, outputs)
+
+    @property
+    def network(self) -> Network:
+        """Whose units are chosen."""
+        return self.expansion.network
+
+    @property
+    def mask(self) -> Array:
+        """m, the mask so far, [units]."""
+        return self.expansion.mask
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return self.expansion.images
+
+    @property
+    def duals_shape(self) -> tuple[int, ...]:
+        """The shape of an answer's duals."""
+        return self.expansion.logits.shape
+
+    def cut(self, duals: Array) -> DualCut:
+        """The cut of some duals, [classes, images]."""
+        return dual_cut(self.expansion, self.loss, duals, self.refit_weight)
+
+    def proofs(self, answer: InnerAnswer) -> tuple[Array, ...]:
+        """All duals of an answer that make a cut."""
+        return (answer.duals,)
+
+    def unchanged_loss(self, scores: Array) -> float:
+        """The mean loss at some scores where no weight changes."""
+        return float(self.loss.values(self.expansion.logits_at(scores)).mean())
+
+    def start(self, changes: Sequence[Array], scores: Array) -> tuple[Array, ...]:
+        """Changes of another answer, as far as the scores leave room for them."""
+        return tuple(c * (r.kept(scores) > 0) for c, r in zip(changes, self.expansion.readings, strict=True))
+
+    def named(self, changes: Sequence[Array]) -> dict[str, Array]:
+        """An answer's changes by the name of the layer that reads the units."""
+        return {each.name: made for each, made in zip(self.expansion.readings, changes, strict=True)}
 
     def solve(
         self, scores: Array, tolerance: float, start: Sequence[Array] | None = None, enough: float = math.inf
@@ -125,6 +164,8 @@ class _Search:
         self.value(first)
         point = first
         if not self._settled():
+            from scipy.optimize import minimize  # here, because it takes half a second to import
+
             options: Any = {"maxiter": MOST_STEPS, "maxcor": 15, "ftol": 1e-15, "gtol": 1e-12}
             found = minimize(self.value, first, jac=True, method="L-BFGS-B", callback=stop, options=options)
             point = found.x

@@ -2,7 +2,8 @@
 
 All limits speak of widths alone: the trust region of the least number of changes, sum_k |n_k - |m_k||, that reaches
 them. Costs only grow with widths, so without a trust region the smallest widths decide; with one, each width lies
-between its smallest and the mask's, and the cheapest widths within the changes left are searched for.
+between its smallest and the mask's, and the cheapest widths within the changes left are searched for. Of distances only
+those are refused here that widths alone rule out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from formulation.errors import BudgetTooSmall, InvalidBudget
-from formulation.masks.mask_budgets import CostLimit, MaskBudget, cost_of, within
+from formulation.masks.budgets.admission import cost_of, within
+from formulation.masks.budgets.mask_budget import CostLimit, Distance, MaskBudget
 from formulation.network import Array, Network
 
 Widths = dict[str, int]
@@ -35,10 +37,13 @@ def require_feasible(network: Network, budget: MaskBudget, mask: Array) -> Width
 
     Raises:
         BudgetTooSmall: one limit cannot be met; the message names the smallest that can.
-        InvalidBudget: limits contradict each other; the message names them, two where two suffice.
+        InvalidBudget: limits contradict each other; the message names them, two where two suffice; or a distance that
+            no mask reaches.
     """
     found = feasible_widths(network, budget, mask)
     if found is not None:
+        for away in budget.distances:
+            _require_reachable(network, budget, away)
         return found
     parts = list(budget.parts())
     for name, part in parts:
@@ -53,6 +58,20 @@ def require_feasible(network: Network, budget: MaskBudget, mask: Array) -> Width
                 named = " and ".join(repr(name) for name, _ in chosen)
                 raise InvalidBudget(f"the budgets {named} contradict each other; {_remedy(network, joined, mask)}")
     raise InvalidBudget("no mask keeps the budget; raise a limit")
+
+
+def _require_reachable(network: Network, budget: MaskBudget, away: Distance) -> None:
+    """Raise InvalidBudget for a distance that widths alone rule out: w of N units differ from r in at most so many."""
+    most = 0
+    for layer, units in network.units.items():
+        kept, given = int(sum(away.kept[layer])), budget.counts.get(layer)
+        widths = range(1, budget.at_most.get(layer, units) + 1) if given is None else (given,)
+        most += max(width + kept - 2 * max(0, width + kept - units) for width in widths)
+    if most < away.units:
+        raise InvalidBudget(
+            f"no mask that keeps the budget differs from another in {away.units} units, at most in {most}; lower the "
+            f"distance"
+        )
 
 
 def _remedy(network: Network, budget: MaskBudget, mask: Array) -> str:

@@ -26,7 +26,7 @@ from typing import Literal, assert_never
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax, xlogy
 
-from formulation.masks.expansion import Expansion
+from formulation.masks.inner_problem.expansion import Expansion
 from formulation.network import NO_UNIT, Array, Index
 
 LossName = Literal["labels", "softened", "squared"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array, kron
 
 from formulation.errors import UnsupportedLayer
+from formulation.lowering.maps.windows import adaptive, combined, each_axis, per_channel, require_outputs, sliding
 from formulation.lowering.values import Made, Value
-from formulation.lowering.windows import adaptive, combined, each_axis, per_channel, require_outputs, sliding
 from formulation.network import Affine, Array, Index, MaxPool
 
 
@@ -117,18 +118,37 @@ def _adaptive(source: Value, axes: int, outputs: Any, name: str) -> list[Index]:
 
 
 def mean(name: str, dims: Any, keepdim: bool) -> Callable[[Value], Made]:
-    """x.mean over axes behind the channels."""
+    """x.mean over any axes of an image."""
+    return _reduced(averaged, name, dims, keepdim)
 
+
+def total(name: str, dims: Any, keepdim: bool) -> Callable[[Value], Made]:
+    """x.sum over any axes of an image."""
+
+    def added(source: Value, windows: Sequence[Index], name: str) -> Made:
+        return average_pooled(source, windows, np.ones(int(np.prod([len(axis) for axis in windows]))), name)
+
+    return _reduced(added, name, dims, keepdim)
+
+
+def largest(name: str, dims: Any, keepdim: bool) -> Callable[[Value], Made]:
+    """x.amax over any axes of an image."""
+    return _reduced(max_pooled, name, dims, keepdim)
+
+
+def _reduced(
+    reduce_windows: Callable[[Value, Sequence[Index], str], Made], name: str, dims: Any, keepdim: bool
+) -> Callable[[Value], Made]:
     def step(source: Value) -> Made:
         ndim = len(source.shape) + 1
         over = {int(d) % ndim for d in ([dims] if isinstance(dims, int) else dims or [])}
-        if not over or over & {0, 1}:
-            raise UnsupportedLayer(
-                f"'{name}' averages over images or channels; average over the axes behind them, as in x.mean([2, 3])"
-            )
-        windows = [adaptive(n, 1 if d in over else n) for d, n in enumerate(source.shape[1:], start=2)]
-        made = averaged(source, windows, name)
-        shape = tuple(n for d, n in enumerate(made.shape, start=1) if keepdim or d not in over)
+        if not over or 0 in over:
+            raise UnsupportedLayer(f"'{name}' joins images; name the axes behind them, as in x.mean([2, 3])")
+        windows = [adaptive(n, 1 if d in over else n) for d, n in enumerate(source.shape, start=1)]
+        # As one channel of as many axes, for those of the value may be joined as well.
+        whole = replace(source, shape=(1, *source.shape))
+        made = reduce_windows(whole, windows, name)
+        shape = tuple(n for d, n in enumerate(made.shape[1:], start=1) if keepdim or d not in over)
         return Made(made.op, shape, made.origin)
 
     return step

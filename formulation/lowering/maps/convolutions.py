@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array, kron
 from torch import Tensor
 
 from formulation.errors import UnsupportedLayer
+from formulation.lowering.maps.windows import combined, each_axis, require_outputs, sliding
 from formulation.lowering.values import Made, Units, Value
-from formulation.lowering.windows import combined, each_axis, require_outputs, sliding
-from formulation.network import Affine, Array, Index
+from formulation.network import Affine, Array, Index, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +29,19 @@ class Kernel:
 
 
 def dense(source: Value, weight: Tensor, offset: Tensor | None, name: str, refusal: str = "") -> Made:
-    """W h + b on a vector."""
+    """W h + b on a vector, or on each of several: tokens share the units."""
     outputs, inputs = weight.shape
-    if len(source.shape) != 1:
-        raise UnsupportedLayer(f"'{name}' (Linear) reads a value of shape {source.shape}; put a Flatten before it")
-    if source.shape[0] != inputs:
+    if source.shape[-1] != inputs:
         raise UnsupportedLayer(
-            f"'{name}' (Linear) takes {inputs} inputs and reads {source.shape[0]}; check the image size"
+            f"'{name}' (Linear) takes {inputs} inputs and reads a value of shape {source.shape}; check the image size"
         )
-    op = Affine(weight.detach().numpy().copy(), bias(offset, outputs))
-    return Made(op, (outputs,), layer=Units(name, 1, np.arange(outputs), refusal))
+    tokens = int(np.prod(source.shape[:-1]))
+    matrix: Matrix = weight.detach().numpy().copy()
+    if tokens > 1:
+        matrix = csr_array(kron(eye_array(tokens), csr_array(matrix), format="csr"))
+    op = Affine(matrix, np.tile(bias(offset, outputs), tokens))
+    units = Units(name, 1, np.tile(np.arange(outputs), tokens), refusal)
+    return Made(op, (*source.shape[:-1], outputs), layer=units)
 
 
 def convolved(source: Value, kernel: Kernel, name: str, refusal: str = "") -> Made:
@@ -72,6 +75,30 @@ def convolved_around(source: Value, kernel: Kernel, mode: str, name: str) -> Mad
     assert isinstance(made.op, Affine)
     gathered = csr_array((np.ones(len(columns)), (np.arange(len(columns)), columns)), shape=(len(columns), size))
     return replace(made, op=Affine(csr_array(made.op.weight @ gathered), made.op.bias))
+
+
+def transposed(source: Value, kernel: Kernel, sides: tuple[int, ...], name: str, refusal: str) -> Made:
+    """The transpose of the convolution that makes a value of the source's shape of one with these sides.
+
+    Args:
+        source: what the layer reads.
+        kernel: with weights [inputs, outputs / groups, *kernel], as torch has them.
+        sides: of a channel that it makes.
+        name: of the layer.
+        refusal: why no score acts on its units.
+    """
+    outputs = kernel.weight.shape[1] * kernel.groups
+    size = outputs * int(np.prod(sides))
+    behind = Value(source.node, (outputs, *sides), np.full(size, -1), np.zeros(size, dtype=bool))
+    backwards = convolved(behind, replace(kernel, bias=np.zeros(len(kernel.weight))), name)
+    if backwards.shape != source.shape or not isinstance(backwards.op, Affine):
+        raise UnsupportedLayer(
+            f"'{name}' makes channels of {sides} pixels of a value of shape {source.shape}; check its output padding"
+        )
+    weight = csr_array(csr_array(backwards.op.weight).T)
+    pixels = int(np.prod(sides))
+    units = Units(name, int(np.prod(kernel.weight.shape[2:])), np.repeat(np.arange(outputs), pixels), refusal)
+    return Made(Affine(weight, np.repeat(kernel.bias, pixels)), behind.shape, layer=units)
 
 
 def _slides(kernel: Kernel, sides: list[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from formulation.duality import DualisedBatch, Lagrangian, dualised, proper
+from formulation.duality import DualisedBatch, Lagrangian, dualised, logit_weights, proper
 from formulation.errors import InvalidSetting, InvalidSolution
 from formulation.network import Array, Index, MaxPool
 from formulation.relaxation import (
@@ -44,7 +44,7 @@ class Pull:
         layer, unit, score, reduced_cost: the unit, its score and its reduced cost.
         sparsity_cost: what the sparsity term asks for the unit, in units of the objective.
         kind: `image`, the loss of an image; or `cut`, a cut of a stable activation or the inequalities of another.
-        image, label: position in the scoring set, and its class.
+        image, label: position in the scoring set, and its class; -1 where the loss reads quantities.
         node, activation: where a cut is in the network; empty and -1 for an image.
         pull: by how much the bound falls per unit of score because of it.
     """
@@ -119,32 +119,34 @@ def _strongest(reduction: Reduction, pulls: Pulls, column: int, most: int, unit:
     of_images = pulls.images[:, column]
     for image in np.argsort(-of_images, kind="stable")[:most]:
         if of_images[image] > 0:
-            label = int(reduction.labels[image])
+            label = _class_of(reduction, int(image))
             pull = float(of_images[image])
             made.append(Pull(**unit, kind="image", image=int(image), label=label, node="", activation=-1, pull=pull))
     of_cuts = pulls.cuts[:, [column]].toarray().ravel()
     for cut in np.argsort(-of_cuts, kind="stable")[:most]:
         if of_cuts[cut] > 0:
             position, activation, image = (int(k) for k in pulls.where[cut])
-            label, node = int(reduction.labels[image]), reduction.network.nodes[position].name
+            label, node = _class_of(reduction, int(image)), reduction.network.nodes[position].name
             pull = float(of_cuts[cut])
             made.append(Pull(**unit, kind="cut", image=image, label=label, node=node, activation=activation, pull=pull))
     return made
 
 
+def _class_of(reduction: Reduction, image: int) -> int:
+    return -1 if reduction.settings.loss == "squared" else int(reduction.labels[image])
+
+
 def all_pulls(reduction: Reduction, dual_bound: DualBound, made: Lagrangian) -> Pulls:
     """Every image's and every cut's pull on every score; `made` is what the dual bound proves."""
     network, count = reduction.network, reduction.scores
-    dual_bound = proper(dual_bound, network, reduction.settings.layer_weight)
-    weight = reduction.settings.image_weight(reduction.images)
+    dual_bound = proper(dual_bound, network, reduction.settings.layer_weight, reduction.settings.loss)
     asked = np.zeros(count)
     for layer, share in zip(network.layers, dual_bound.layers, strict=True):
         asked[network.score_slices[layer.name]] = share / layer_weight(network, layer, reduction.settings.layer_weight)
     of_images, of_cuts, where = [], [csr_array((0, count))], [np.zeros((0, 3), dtype=np.int64)]
     for duals in dualised(reduction, dual_bound):
         batch = duals.batch
-        pulls = weight * dual_bound.probabilities[:, batch.where]
-        pulls[batch.labels, np.arange(batch.images)] -= weight
+        pulls = logit_weights(reduction, batch, dual_bound)
         gradient = backward(reduction, batch, {network.nodes[-1].name: pulls}, np.arange(batch.images))
         of_images.append(-gradient[:, :count].toarray())
         for matrix, places in (*_stable(reduction, duals), *_unstable(reduction, duals)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from formulation import InvalidSolution, ScoreSettings, explain, score
-from formulation.explanation import all_pulls
+from formulation.explanation.pulls import all_pulls
 from formulation.relaxation.loss import cross_entropy
 from formulation.relaxation.propagation import forward
 from formulation.solve.outer_approximation import solve
