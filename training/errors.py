@@ -39,6 +39,10 @@ class ModelError(TrainingError):
     """A model cannot be built, does not fit its input, or holds non-finite weights."""
 
 
+class ImageShapeError(ModelError):
+    """A model cannot take images of this shape."""
+
+
 class UnknownModel(ModelError):
     """No built-in model has this name."""
 

@@ -9,34 +9,36 @@ from torch import Tensor, nn
 
 from tracing import evaluating as evaluating
 from tracing import weight_type as weight_type
-from training.data import Split
+from training.data import Images, Split, image_batches
 from training.devices import find_device
-from training.errors import LabelError, ModelError
+from training.errors import ImageShapeError, LabelError, ModelError
 
 
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 512, device: str = "cpu") -> Tensor:
+def predict(model: nn.Module, images: Images, *, batch_size: int = 512, device: str = "cpu") -> Tensor:
     """The logits of images in evaluation mode.
 
     Args:
         model: left as it was.
-        images: [n, C, H, W].
+        images: [n, C, H, W], or a DataLoader or any iterable of batches of them, with or without labels.
         batch_size: images per pass.
         device: where the passes run.
 
     Returns:
-        [n, classes], on the CPU.
+        [n, classes], on the CPU, in the order of the batches.
 
     Raises:
         DeviceError: no such device.
+        DataError: data that hold no images.
         ModelError: a weight or an output is not finite, or the images do not fit the model.
     """
     place = find_device(device)
     check_finite_weights(model)
-    check_forward(model, images[:1])
+    batches = image_batches(images)
+    check_forward(model, batches.first())
     placed = on_device(model, place)
     kind = weight_type(placed)
     with evaluating(placed), torch.no_grad():
-        logits = torch.cat([placed(part.to(place, kind)).cpu() for part in torch.split(images, batch_size)])
+        logits = torch.cat([placed(part.to(place, kind)).cpu() for part in batches.split(batch_size)])
     finite = torch.isfinite(logits).all(1)
     if not bool(finite.all()):
         raise ModelError(
@@ -78,13 +80,22 @@ def check_forward(model: nn.Module, images: Tensor) -> int:
             output = model(images[:1].to(tensor.device, weight_type(model)))
         except (Exception, SystemExit) as error:  # the forward may be a stranger's code and raise anything
             shape = tuple(images.shape[1:])
-            raise ModelError(
+            raise ImageShapeError(
                 f"the model cannot take images of shape {shape} ({error}): give images that fit"
             ) from error
     if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != 1:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"the model returns {found} for one image: it must return logits of shape [1, classes]")
+        raise ModelError(
+            f"the model returns {found} for one image: it must return logits of shape [1, classes], so give a module "
+            f"whose forward takes them out of it{_as_column(output)}"
+        )
     return int(output.shape[1])
+
+
+def _as_column(output: object) -> str:
+    """What else to do about one number per image."""
+    number = isinstance(output, Tensor) and output.shape == (1,)
+    return "; give it as [1, 1] where it is a quantity, as logits[:, None] is" if number else ""
 
 
 def check_fits(model: nn.Module, split: Split) -> None:

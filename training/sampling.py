@@ -81,6 +81,7 @@ def draw_sets(
     order: str = "random",
     correct_only: bool = True,
     balanced: bool = True,
+    fewer: bool = False,
     device: str = "cpu",
     batch_size: int = 512,
 ) -> tuple[ScoringSet, ...]:
@@ -97,6 +98,8 @@ def draw_sets(
             whose class the model gives the lowest probability first, ties by position.
         correct_only: false draws from all images of a class, whatever the model makes of them: of an untrained one.
         balanced: false draws as many images in all, but regardless of their class; in their order of drawing.
+        fewer: true takes as many of each class as the one with the fewest has for every set, where that is less than
+            `images_per_class`; at least one.
         device: where the model runs.
         batch_size: images per pass.
 
@@ -116,12 +119,14 @@ def draw_sets(
         raise FitSettingsError(f"order={order!r} is unknown: use one of {', '.join(ORDERS)}")
     if seed < 0:
         raise FitSettingsError(f"seed={seed} is out of range: use 0 or more")
-    _check_present(split, classes, sets * images_per_class if balanced else 1)
+    _check_present(split, classes, sets * (1 if fewer else images_per_class) if balanced else 1)
     check_fits(model, split)
     probabilities = predict(model, split.images, batch_size=batch_size, device=device).double().softmax(1)
     generator = torch.Generator().manual_seed(seed) if order == "random" else None
-    wanted = sets * images_per_class
     right = probabilities.argmax(1) == split.labels if correct_only else torch.ones(len(split), dtype=torch.bool)
+    if fewer:
+        images_per_class = min(images_per_class, _most_of_each(split, right, sets, len(classes), balanced=balanced))
+    wanted = sets * images_per_class
     if not balanced:
         rows = _draw_any(split, probabilities, right, wanted * len(classes), generator)
         return tuple(_take(split, each) for each in rows.reshape(sets, -1))
@@ -131,6 +136,13 @@ def draw_sets(
     # [sets, images_per_class, classes]: flattening the last two gives rounds of one image per class.
     table = torch.stack(chosen, dim=1).reshape(sets, images_per_class, len(classes))
     return tuple(_take(split, rows.reshape(-1)) for rows in table)
+
+
+def _most_of_each(split: Split, right: Tensor, sets: int, classes: int, *, balanced: bool) -> int:
+    """How many images of each class every set can have; at least one."""
+    counts = torch.bincount(split.labels[right], minlength=classes)
+    found = int(counts.min()) if balanced else int(counts.sum()) // classes
+    return max(1, found // sets)
 
 
 def _draw_class(
@@ -147,9 +159,14 @@ def _draw_class(
     if len(members) < wanted:
         raise SamplingError(
             f"class {name!r}: {len(members)} of its {int((split.labels == label).sum())} images are classified "
-            f"correctly, {wanted} are wanted; train longer, or lower images_per_class or scoring_sets"
+            f"correctly, {wanted} are wanted (of all {len(split)} images {_accuracy(split, probabilities):.1%} are); "
+            f"train longer, or lower images_per_class or scoring_sets"
         )
     return _first(members, probabilities[members, label], wanted, generator)
+
+
+def _accuracy(split: Split, probabilities: Tensor) -> float:
+    return float((probabilities.argmax(1) == split.labels).double().mean())
 
 
 def _draw_any(

@@ -98,7 +98,9 @@ def test_too_few_correct_images_are_refused_with_class_and_counts(digits: Datase
     blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     nn.init.zeros_(blind[1].weight)
     nn.init.zeros_(blind[1].bias)
-    with pytest.raises(SamplingError, match="class '1': 0 of its 29 images are classified correctly, 2 are wanted"):
+    with pytest.raises(
+        SamplingError, match=r"class '1': 0 of its 29 .*, 2 are wanted \(of all 287 images 9\.\d% are\)"
+    ):
         draw(blind, digits.validation, images_per_class=2, classes=digits.classes, seed=0)
 
 
@@ -123,3 +125,25 @@ def test_a_value_out_of_range_is_refused_by_name(trained: nn.Module, digits: Dat
     settings = {"images_per_class": 1, "classes": digits.classes, "seed": 0, **wrong}
     with pytest.raises(FitSettingsError, match=next(iter(wrong))):
         draw(trained, digits.validation, **settings)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_fewer_images_are_drawn_where_one_class_has_no_more_and_that_is_allowed(
+    trained: nn.Module, digits: Dataset, balanced: bool
+) -> None:
+    right = predict(trained, digits.validation.images).argmax(1) == digits.validation.labels
+    counts = torch.bincount(digits.validation.labels[right], minlength=10)
+    most = int(counts.min()) // 2 if balanced else int(counts.sum()) // 10 // 2
+    words = {"sets": 2, "classes": digits.classes, "seed": 0, "balanced": balanced}
+    sets = draw_sets(trained, digits.validation, images_per_class=100, fewer=True, **words)
+    assert [len(each) for each in sets] == [10 * most] * 2
+    as_asked = draw_sets(trained, digits.validation, images_per_class=most, **words)
+    assert all(torch.equal(few.indices, exact.indices) for few, exact in zip(sets, as_asked, strict=True))
+
+
+def test_a_class_that_is_never_right_is_refused_where_fewer_images_are_allowed(digits: Dataset) -> None:
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.zeros_(blind[1].weight)
+    nn.init.zeros_(blind[1].bias)
+    with pytest.raises(SamplingError, match="class '1': 0 of its 29 images are classified correctly, 1 are wanted"):
+        draw_sets(blind, digits.validation, sets=1, images_per_class=20, classes=digits.classes, seed=0, fewer=True)

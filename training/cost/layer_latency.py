@@ -83,7 +83,7 @@ def layer_latencies(
             raise SelectionError(f"widths of {layer!r} are {list(widths[layer])}: give numbers from 1 to {link.units}")
     still = copy.deepcopy(model).cpu().eval()
     grids: dict[tuple[str, str | None], Grid] = {}
-    made_by = {name: group for group, link in links.items() for name in (group, *link.tied)}
+    made_by = {row.layer: group for group, link in links.items() for row in link.makers}
     for name, (shape, _) in layer_shapes(still, example_input.cpu()).items():
         measured = still.get_submodule(name)
         carried = [link for link in links.values() if name in {each.layer for each in link.depthwise}]
@@ -92,7 +92,9 @@ def layer_latencies(
         if carried:
             continue
         for producer, inputs in _feeding(measured, name, links, widths):
-            grids[name, producer] = _grid(measured, inputs, widths.get(made_by.get(name, "")), (batch, *shape))
+            grids[name, producer] = _grid(
+                measured, inputs, _outputs(measured, name, made_by, links, widths), (batch, *shape)
+            )
     networks = _networks(still, example_input, links, widths, batch)
     passes = [each for grid in (*grids.values(), networks) for row in grid for each in row]
     with torch_threads(threads):
@@ -141,11 +143,26 @@ def _feeding(
     return [*feeding, *([(None, [rest])] if bool(rest.any()) else [])]
 
 
-def _grid(layer: nn.Module, inputs: Sequence[Tensor], own: Sequence[int] | None, shape: tuple[int, ...]) -> Grid:
-    """A pass of the layer for each choice of inputs and each of its own widths; `shape` is of a batch that it reads."""
+def _outputs(
+    layer: nn.Module,
+    name: str,
+    made_by: Mapping[str, str],
+    links: Mapping[str, Links],
+    widths: Mapping[str, Sequence[int]],
+) -> list[Tensor]:
+    """Which outputs the layer keeps at each width of the group whose units it makes; all where it makes none."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    kept = [_spread(len(weight), width) for width in (own or [len(weight)])]
+    if name not in made_by:
+        return [torch.ones(len(weight), dtype=torch.bool)]
+    link = links[made_by[name]]
+    return [link.rows_of(name, _spread(link.units, width), len(weight)) for width in widths[link.layer]]
+
+
+def _grid(layer: nn.Module, inputs: Sequence[Tensor], kept: Sequence[Tensor], shape: tuple[int, ...]) -> Grid:
+    """A pass of the layer for each choice of inputs and of its own outputs; `shape` is of a batch that it reads."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
     grid: Grid = []
     for read in inputs:
         width = int(read.sum())

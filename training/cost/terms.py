@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from training.errors import SelectionError, UnsupportedGraph
-from training.pruning import WEIGHTED, Links, consumers, input_width, layer_shapes
+from training.pruning import WEIGHTED, Links, attention_multiply_adds, consumers, input_width, layer_places
 
 # (producer, consumer, cost): cost * kept units of the producer * kept units of the consumer, None standing for 1.
 Term = tuple[str | None, str | None, float]
@@ -26,7 +26,8 @@ def cost_terms(
         parameters      r_L (kernel_L (f_L + sum_p span_p n_p) + bias_L)  +  2 span_p n_p per BatchNorm with affine
         multiply-adds   r_L kernel_L (f_L + sum_p span_p n_p) positions_L
 
-    A depthwise convolution on the way has kernel_L span_g n_g weights and span_g n_g biases.
+    A depthwise convolution on the way has kernel_L span_g n_g weights and span_g n_g biases. Of a unit of several rows,
+    as an attention head is, a layer has rows_L n_g.
 
     Args:
         model: before removal.
@@ -44,17 +45,17 @@ def cost_terms(
     """
     if what not in ("parameters", "multiply_adds"):
         raise SelectionError(f"what={what!r} is unknown: use parameters or multiply_adds")
-    modules: dict[str, Any] = dict(model.named_modules())
     links = consumers(model, example_input, layers)
-    # At each place of what it emits for one image a layer is applied once.
-    positions = {
-        name: emitted.numel() // modules[name].weight.shape[0]
-        for name, (_, emitted) in layer_shapes(model, example_input).items()
-    }
+    positions = layer_places(model, example_input)
     found: dict[tuple[str | None, str | None], int] = {}
+    attention = attention_multiply_adds(model, example_input) if what == "multiply_adds" else {}
+    found[None, None] = sum(cost for name, cost in attention.items() if name not in links)
     for name, module in model.named_modules():
         if isinstance(module, WEIGHTED):
             terms = _of_layer(name, module, links, positions.get(name, 0), what)
+        elif isinstance(module, nn.MultiheadAttention) and name in links:
+            own = sum(value.numel() for value in module.parameters(recurse=False))
+            terms = [(None, name, (own if what == "parameters" else attention[name]) // links[name].units)]
         elif what == "parameters":
             terms = _of_other(name, module, links)
         else:
@@ -76,14 +77,15 @@ def _of_layer(
     fed = [
         (producer, reader.span) for producer, each in links.items() for reader in each.readers if reader.layer == name
     ]
-    makes = next((group for group, link in links.items() if name in (group, *link.tied)), None)
+    made = [(group, row.span) for group, link in links.items() for row in link.makers if row.layer == name]
+    makes = made[0][0] if made else None
     loses = makes is not None
     if groups > 1 and fed and loses:
         raise UnsupportedGraph(
             f"layer {name!r} has {groups} groups and both its inputs ({fed[0][0]!r}) and its outputs may go: its cost "
             f"is not that of counts; leave one of the two layers alone"
         )
-    consumer, outputs = (makes, 1) if loses else (None, module.weight.shape[0])
+    consumer, outputs = (makes, sum(span for _, span in made)) if loses else (None, module.weight.shape[0])
     # Of a grouped convolution each input column is read by the outputs of its own group only.
     rate = module.weight[0, 0].numel() * (positions if what == "multiply_adds" else 1)
     fixed = input_width(module) - sum(span * links[producer].units for producer, span in fed)

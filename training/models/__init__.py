@@ -4,7 +4,9 @@ A width may be part of a name, as in `vgg16@0.25`.
 """
 
 from training.models.checkpoints import load_checkpoint, load_state, read_file, save_checkpoint, tensors_of, write_file
+from training.models.foreign_states import accuracy_said
 from training.models.model_registry import MODELS, OF_ANY_WIDTH, VGG16_PLAIN, build, is_built_in, is_known
+from training.models.normalised_images import NormalisedImages, normalise_images
 from training.models.output_layer import find_head, with_new_head
 from training.models.plain_tensors import fault_in
 
@@ -12,6 +14,8 @@ __all__ = [
     "MODELS",
     "OF_ANY_WIDTH",
     "VGG16_PLAIN",
+    "NormalisedImages",
+    "accuracy_said",
     "build",
     "fault_in",
     "find_head",
@@ -19,6 +23,7 @@ __all__ = [
     "is_known",
     "load_checkpoint",
     "load_state",
+    "normalise_images",
     "read_file",
     "save_checkpoint",
     "tensors_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from training.errors import CheckpointError
 
 SUFFIX = ".safetensors"
 # The names under which training scripts keep the network's weights beside the optimiser's, the epoch and the like.
-HOLDERS = ("state_dict", "model_state_dict", "model", "network", "net")
+HOLDERS = ("state_dict", "model_state_dict", "model", "model_state", "network", "net", "weights")
 # Parts of names: of DataParallel, of torch.compile, of a class that holds the network as its `model`.
 WRAPPERS = ("module", "_orig_mod", "model")
+ACCURACY = re.compile(r"acc(uracy)?\d*$|(^|_)(acc|accuracy|top1)(_|$)")  # names under which scripts keep it
 COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the network under `module`
 
 
@@ -43,6 +45,28 @@ def held_state(content: object, path: str | Path) -> object:
     return content
 
 
+def accuracy_said(content: object) -> float | None:
+    """The accuracy that a training script wrote beside the weights, as a part of 1: the largest, None without one.
+
+    Args:
+        content: of the file.
+    """
+    if not isinstance(content, Mapping):
+        return None
+    found = [
+        float(value)
+        for name, value in content.items()
+        if isinstance(name, str) and ACCURACY.search(name.lower()) and _is_number(value)
+    ]
+    return max((value / 100 if value > 1 else value for value in found if 0 < value <= 100), default=None)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def renamed_to_fit(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapping[str, Tensor]:
     """The state under names without a wrapper's prefix, where without it they are exactly those wanted; else as it is.
 
@@ -53,7 +77,7 @@ def renamed_to_fit(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapp
     if set(state) == set(wanted):
         return state
     averaged = {name: value for name, value in state.items() if name != COUNTER}
-    for bare in (_without_first, _without_any):
+    for bare in (_without_first, _without_any, _without_common(averaged)):
         names = _stripped(list(averaged), set(wanted), bare)
         if names is not None:
             return dict(zip(names, averaged.values(), strict=True))
@@ -72,6 +96,12 @@ def _stripped(names: list[str], wanted: set[str], bare: Callable[[str], str]) ->
 def _without_first(name: str) -> str:
     first, dot, rest = name.partition(".")
     return rest if dot and first in WRAPPERS else name
+
+
+def _without_common(names: Collection[str]) -> Callable[[str], str]:
+    """Without the first part that all names share: the attribute under which somebody's class holds the network."""
+    firsts = {name.partition(".")[0] for name in names}
+    return lambda name: name.partition(".")[2] if len(firsts) == 1 and name.partition(".")[0] in firsts else name
 
 
 def _without_any(name: str) -> str:

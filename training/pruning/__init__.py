@@ -5,9 +5,23 @@ Rankings and compaction have rooms of their own below.
 
 from tracing import NORMS, WEIGHTED
 from tracing.units import Reader, is_weighted
-from training.pruning.accounting import LayerRemoval, Removal, input_width, layer_shapes, removal
-from training.pruning.dependencies import Links, consumers, trace_for_pruning, weighted_calls
-from training.pruning.largest_share import SharePoint, largest_share
+from training.pruning.accounting import LayerRemoval, Removal, input_width, removal
+from training.pruning.dependencies import (
+    Links,
+    consumers,
+    summed_layers,
+    trace_for_pruning,
+    unfollowed,
+    weighted_calls,
+)
+from training.pruning.largest_share import (
+    SharePoint,
+    SmallestShare,
+    largest_share,
+    shares_tried,
+    smallest_share,
+)
+from training.pruning.layer_shapes import attention_multiply_adds, layer_places, layer_shapes
 from training.pruning.limits import Limits
 from training.pruning.masks import (
     Masks,
@@ -47,7 +61,9 @@ __all__ = [
     "Scores",
     "Selection",
     "SharePoint",
+    "SmallestShare",
     "Zeros",
+    "attention_multiply_adds",
     "by_count",
     "by_counts",
     "by_layer_mean",
@@ -62,6 +78,7 @@ __all__ = [
     "is_weighted",
     "joined_zeros",
     "largest_share",
+    "layer_places",
     "layer_shapes",
     "load_masks",
     "masks_digest",
@@ -69,7 +86,11 @@ __all__ = [
     "removal",
     "removed_entries",
     "save_masks",
+    "shares_tried",
+    "smallest_share",
+    "summed_layers",
     "trace_for_pruning",
+    "unfollowed",
     "validate_masks",
     "validate_zeros",
     "weighted_calls",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tracing import WEIGHTED
 from tracing.units import Reader
-from training.inference import evaluating, weight_type
-from training.pruning.dependencies import Links, consumers
-from training.pruning.masks import Masks, validate_masks
+from training.pruning.dependencies import Links
+from training.pruning.layer_shapes import attention_multiply_adds, layer_places
+from training.pruning.masks import Masks, losing_units, makes_units, norm_width, output_width, row_parameters
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,10 @@ class Removal:
     """What the masks remove.
 
     `units_total` and `units_removed` count the masked layers. `published_parameters_removed` is the published
-    account: the incoming weights of the removed units as a share of all weights of Linear and convolutional layers,
-    biases left out. Parameters and multiply-adds are those of the network before and after compaction, incoming and
-    outgoing cut; where units end in a sum, compaction puts those that stay back in their places there.
+    account: the incoming weights of the removed units as a share of all weights of Linear and convolutional layers and
+    of attention's projections, biases left out. Parameters and multiply-adds are those of the network before and after
+    compaction, incoming and outgoing cut; where units end in a sum, compaction puts those that stay back in their
+    places there.
     """
 
     units_total: int
@@ -68,9 +67,9 @@ class Removal:
 def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
     """Count what the masks remove from the model, from shapes alone: weights that happen to be 0 count.
 
-    Multiply-adds are the products of weights with activations, one per weight and position, for one image; biases and
-    BatchNorm add none. A grouped convolution counts as one convolution per group, each with the inputs and outputs that
-    it keeps.
+    Multiply-adds are the products of weights with activations for one image, one per weight and place of every call;
+    biases and BatchNorm add none, nor do products of activations, as of queries with keys. A grouped convolution counts
+    as one convolution per group, each with the inputs and outputs that it keeps.
 
     Args:
         model: before removal; left as it was.
@@ -81,16 +80,18 @@ def removal(model: nn.Module, masks: Masks, example_input: Tensor) -> Removal:
         MaskError: the masks do not fit the model.
         UnsupportedGraph: a removed unit cannot be followed.
     """
-    validate_masks(model, masks)
-    links = consumers(model, example_input, masks)
-    rows, columns = kept_axes(dict(model.named_modules()), masks, links)
-    emitted = {name: shape for name, (_, shape) in layer_shapes(model, example_input).items()}
+    losing, links = losing_units(model, masks, example_input)
+    rows, columns = kept_axes(dict(model.named_modules()), losing, links)
+    places = layer_places(model, example_input)
+    projected = attention_multiply_adds(model, example_input)
     layers = tuple(
-        _account(name, module, rows.get(name), columns.get(name), emitted.get(name, torch.Size([0])))
+        _account(name, module, rows.get(name), columns.get(name), places.get(name, 0), projected.get(name, 0))
         for name, module in model.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     )
-    weights = {name: part.weight for name, part in model.named_modules() if isinstance(part, WEIGHTED)}
+    weights = {
+        name: getattr(part, row_parameters(part)[0]) for name, part in model.named_modules() if makes_units(part)
+    }
     gone = sum(int((~rows[name]).sum()) * weight[0].numel() for name, weight in weights.items() if name in rows)
     return Removal(
         units_total=sum(len(mask) for mask in masks.values()),
@@ -117,8 +118,7 @@ def kept_axes(
         for carrier in links[layer].depthwise:
             _cut(columns, *_inputs_of(carrier, modules[carrier.layer], removed))
         for norm in links[layer].norms:
-            # torch types every attribute of a module as a tensor or a module; a norm's width is a number.
-            _cut(rows, norm, removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
+            _cut(rows, norm, removed, norm_width(modules[norm.layer]))
         for reader in links[layer].readers:
             _cut(columns, reader, removed, input_width(modules[reader.layer]))
     return rows, columns
@@ -137,50 +137,14 @@ def _inputs_of(carrier: Reader, module: nn.Module, removed: Tensor) -> tuple[Rea
     return Reader(carrier.layer, carrier.span // each, carrier.offset // each), removed, width
 
 
-def output_width(module: nn.Module) -> int:
-    """How many units a layer emits on axis 1."""
-    assert isinstance(module, WEIGHTED)
-    return module.weight.shape[0]
-
-
 def input_width(module: nn.Module) -> int:
     """How many inputs a layer reads on axis 1, over all groups."""
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
-def layer_shapes(model: nn.Module, example_input: Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
-    """The shapes that each Linear and convolutional layer reads and emits for one image, in the order of the calls.
-
-    Args:
-        model: left as it was.
-        example_input: [n, ...], of which one image is passed through.
-
-    Returns:
-        By layer: (shape read, shape emitted), both without the axis of images.
-    """
-    found: dict[str, tuple[torch.Size, torch.Size]] = {}
-
-    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        found[name] = (inputs[0].shape[1:], output.shape[1:])
-
-    hooks = [
-        part.register_forward_hook(partial(note, name))
-        for name, part in model.named_modules()
-        if isinstance(part, WEIGHTED)
-    ]
-    weight = next(model.parameters(), example_input)
-    try:
-        with evaluating(model), torch.no_grad():
-            model(example_input[:1].to(weight.device, weight_type(model)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
 def _account(
-    name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, emitted: torch.Size
+    name: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None, places: int, projected: int
 ) -> LayerRemoval:
     parameters = sum(value.numel() for value in module.parameters(recurse=False))
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
@@ -189,14 +153,14 @@ def _account(
         removed = 0 if rows is None else int((~rows).sum())
         bias = 0 if module.bias is None else 1
         after = weights_after + bias * (units - removed)
-        positions = emitted.numel() // units  # at how many places of one image the layer is applied
-        work, work_after = weights * positions, weights_after * positions
+        work, work_after = weights * places, weights_after * places
     else:
-        # Of the other layers only a BatchNorm on a unit's way shrinks: weight and bias per channel.
+        # Of the other layers only a BatchNorm on a unit's way shrinks, by weight and bias per channel, and attention,
+        # by the same rows of queries, keys and values.
         units = 0 if rows is None else len(rows)
         removed = 0 if rows is None else int((~rows).sum())
         after = parameters - (parameters // units * removed if units else 0)
-        work = work_after = 0
+        work, work_after = projected, projected * (units - removed) // units if units else projected
     return LayerRemoval(name, type(module).__name__, units, removed, parameters, after, work, work_after)
 
 

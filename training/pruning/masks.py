@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tracing import WEIGHTED, Untraceable, require_plain
+from tracing import WEIGHTED, Untraceable, is_followed, require_plain
 from training.digests import digest_tensors
 from training.errors import MaskError, UnsupportedGraph
 from training.pruning.dependencies import Links, consumers
@@ -33,6 +33,9 @@ def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> 
     Raises:
         MaskError: a key names no Linear or convolution, a mask is not one bool per unit, or a layer is emptied.
         UnsupportedGraph: a wrapper hides the layers, or their weights are computed; with the module to give instead.
+
+    A layer whose units have several rows each, as attention heads do, may have a mask of fewer: `removed_entries` knows
+    of how many.
     """
     try:
         require_plain(model)
@@ -41,15 +44,62 @@ def validate_masks(model: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> 
     modules = dict(model.named_modules())
     for layer, mask in masks.items():
         module = modules.get(layer)
-        if not isinstance(module, WEIGHTED):
-            known = ", ".join(name for name, part in modules.items() if isinstance(part, WEIGHTED))
+        if module is None or not makes_units(module):
+            known = ", ".join(name for name, part in modules.items() if makes_units(part))
             raise MaskError(f"mask for {layer!r}: the model has no such Linear, Conv1d or Conv2d layer; it has {known}")
-        units = module.weight.shape[0]
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (units,):
-            found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise MaskError(f"mask for {layer!r} is {found}: one bool for each of its {units} units is needed")
+        units = module.num_heads if isinstance(module, nn.MultiheadAttention) else output_width(module)
+        several = isinstance(mask, np.ndarray) and mask.ndim == 1 and len(mask) > 0 and units % len(mask) == 0
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not several:
+            array = isinstance(mask, np.ndarray)
+            remedy = "" if array else ", as np.array(mask, dtype=bool) gives"
+            raise _unfit(layer, mask, units, remedy)
         if not mask.any():
-            raise MaskError(f"mask for {layer!r} removes all {units} units: at least one unit must stay")
+            raise MaskError(f"mask for {layer!r} removes all {len(mask)} units: at least one unit must stay")
+
+
+def _unfit(layer: str, mask: object, units: int, remedy: str = "") -> MaskError:
+    found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+    return MaskError(f"mask for {layer!r} is {found}: one bool for each of its {units} units is needed{remedy}")
+
+
+def losing_units(model: nn.Module, masks: Masks, example_input: Tensor) -> tuple[Masks, dict[str, Links]]:
+    """The masks that remove units, and the links of their groups.
+
+    Args:
+        model: left as it was.
+        masks: by layer, bool [units]: True = kept.
+        example_input: [n, ...], gives the shapes.
+
+    Raises:
+        MaskError: the masks do not fit the model.
+        UnsupportedGraph: a removed unit cannot be followed.
+    """
+    validate_masks(model, masks)
+    modules = dict(model.named_modules())
+    fewer = {layer for layer, mask in masks.items() if len(mask) != output_width(modules[layer])}
+    losing = {layer: mask for layer, mask in masks.items() if not mask.all()}
+    links = consumers(model, example_input, [layer for layer in masks if layer in losing or layer in fewer])
+    for layer, link in links.items():
+        if len(masks[layer]) != link.units:
+            raise _unfit(layer, masks[layer], link.units)
+    return losing, {layer: links[layer] for layer in losing}
+
+
+def makes_units(module: nn.Module) -> bool:
+    """Whether a module's outputs, or the heads of which it makes them, may be units of its own."""
+    return isinstance(module, WEIGHTED) or is_followed(module)
+
+
+def row_parameters(module: nn.Module) -> tuple[str, str]:
+    """The names of the weight and of the bias whose first axis the units lie along."""
+    return ("in_proj_weight", "in_proj_bias") if isinstance(module, nn.MultiheadAttention) else ("weight", "bias")
+
+
+def output_width(module: nn.Module) -> int:
+    """How many outputs a layer has; of attention, how many rows of queries, keys and values."""
+    weight = getattr(module, row_parameters(module)[0])
+    assert isinstance(weight, Tensor)
+    return weight.shape[0]
 
 
 def prune(model: nn.Module, masks: Masks, example_input: Tensor) -> nn.Module:
@@ -88,15 +138,13 @@ def removed_entries(model: nn.Module, masks: Masks, example_input: Tensor) -> Ze
         MaskError: the masks do not fit the model.
         UnsupportedGraph: a removed unit cannot be followed.
     """
-    validate_masks(model, masks)
-    links = consumers(model, example_input, masks)
+    losing, links = losing_units(model, masks, example_input)
     modules = dict(model.named_modules())
     zeros: Zeros = {}
-    for layer, mask in masks.items():
-        removed = torch.from_numpy(~mask)
-        if bool(removed.any()):
-            _mark_incoming(zeros, modules, links[layer], removed)
-            _mark_outgoing(zeros, modules, links[layer], removed)
+    for layer, each in links.items():
+        removed = torch.from_numpy(~losing[layer])
+        _mark_incoming(zeros, modules, each, removed)
+        _mark_outgoing(zeros, modules, each, removed)
     return zeros
 
 
@@ -146,13 +194,22 @@ def hold_at_zero(model: nn.Module, zeros: Zeros) -> None:
 def _mark_incoming(zeros: Zeros, modules: Mapping[str, nn.Module], links: Links, removed: Tensor) -> None:
     for member in links.members:
         module = modules[member.layer]
-        assert isinstance(module, WEIGHTED)
-        _mark_axis0(zeros, modules, member.layer, ("weight", "bias"), member.spread(removed, module.weight.shape[0]))
+        outputs = member.spread(removed, output_width(module))
+        _mark_axis0(zeros, modules, member.layer, row_parameters(module), outputs)
     for norm in links.norms:
         # With a running mean of 0 the norm emits 0 for 0 even where it has no affine of its own.
-        # torch types every attribute of a module as a tensor or a module; a norm's width is a number.
-        channels = norm.spread(removed, int(modules[norm.layer].num_features))  # type: ignore[arg-type]
+        channels = norm.spread(removed, norm_width(modules[norm.layer]))
         _mark_axis0(zeros, modules, norm.layer, ("weight", "bias", "running_mean"), channels)
+
+
+def norm_width(norm: nn.Module) -> int:
+    """How many channels a BatchNorm has.
+
+    Args:
+        norm: of torch, or one of frozen statistics, which does not say.
+    """
+    # torch types every attribute of a module as a tensor or a module; a norm's width is a number.
+    return int(getattr(norm, "num_features", None) or len(norm.running_mean))  # type: ignore[arg-type]
 
 
 def _mark_axis0(

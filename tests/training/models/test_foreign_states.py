@@ -11,9 +11,17 @@ from tests.training.networks import mixed
 from training.digests import model_digest
 from training.errors import CheckpointError
 from training.models.checkpoints import load_checkpoint
-from training.models.foreign_states import HOLDERS, renamed_to_fit
+from training.models.foreign_states import HOLDERS, accuracy_said, renamed_to_fit
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "_orig_mod.module.", "module._orig_mod.", "model.module._orig_mod.")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "_orig_mod.module.",
+    "module._orig_mod.",
+    "model.module._orig_mod.",
+    "backbone.",
+)
 
 
 def prefixed(prefix: str) -> dict[str, torch.Tensor]:
@@ -85,3 +93,18 @@ def test_safetensors_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
         load_checkpoint(mixed(1), path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ({"best_acc1": 91.5, "epoch": 90}, 0.915),
+        ({"val_acc": torch.tensor(0.8), "train_accuracy": 0.7}, 0.8),
+        ({"acc": 93}, 0.93),
+        ({"accumulated": 7.0, "access": 0.5, "acc": "high", "accuracy": [0.5]}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_the_accuracy_that_a_file_says_is_a_part_of_1(beside: dict[str, object], said: float | None) -> None:
+    assert accuracy_said({"state_dict": {}, **beside}) == (None if said is None else pytest.approx(said))

@@ -15,7 +15,7 @@ from training.digests import model_digest
 from training.errors import UnsupportedGraph
 from training.pruning import prune
 from training.pruning.compaction import compact
-from training.pruning.dependencies import Links, consumers
+from training.pruning.dependencies import Links, consumers, summed_layers
 
 
 def test_the_ways_through_norms_pools_and_flatten_are_found() -> None:
@@ -122,9 +122,18 @@ class Middle(nn.Module):
         (lambda m, h: torch.mean(h, -1, keepdim=True), 8),
         (lambda m, h: functional.max_pool1d(h.flatten(2), 4), 8),
         (lambda m, h: functional.conv2d(h, m.constant), 16),
+        (lambda m, h: h + 1, 32),
+        (lambda m, h: h + m.constant, 32),
+        (lambda m, h: h - 0.5, 32),
+        (lambda m, h: h.mean(1), 16),
+        (lambda m, h: torch.cat([h, h], 2), 64),
+        (lambda m, h: h.transpose(1, 2).flatten(1), 32),
+        (lambda m, h: functional.conv_transpose2d(h, m.constant.reshape(2, 1, 1, 1)), 16),
     ],
 )
-def test_what_keeps_0_at_0_is_followed(function: Callable[..., Tensor], features: int) -> None:
+def test_what_hands_on_a_removed_units_0_is_followed_or_the_units_keep_their_places(
+    function: Callable[..., Tensor], features: int
+) -> None:
     model, images = Middle(function, features).eval(), torch.rand(2, 1, 4, 4)
     mask = {"conv": np.array([True, False])}
     gate = model.conv.register_forward_hook(lambda _, __, out: out * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))
@@ -137,17 +146,9 @@ def test_what_keeps_0_at_0_is_followed(function: Callable[..., Tensor], features
 @pytest.mark.parametrize(
     ("function", "features", "operation"),
     [
-        (lambda m, h: h + 1, 32, "'add' .add"),
-        (lambda m, h: h + m.constant, 32, "'add' .add"),
-        (lambda m, h: h - 0.5, 32, "'sub' .sub"),
         (lambda m, h: 1 / h, 32, "'truediv' .truediv"),
-        (lambda m, h: h * h, 32, "'mul' .mul"),
-        (lambda m, h: torch.add(h, h, alpha=2), 32, "'add' .add"),
-        (lambda m, h: h.mean(1), 16, "'mean' .mean"),
-        (lambda m, h: h.mean(), 1, "'mean' .mean"),
-        (lambda m, h: torch.cat([h, h], 2), 64, "'cat' .cat"),
         (lambda m, h: functional.max_pool2d(h.flatten(2), 2), 8, "'max_pool2d'"),
-        (lambda m, h: h.transpose(1, 2), 32, "'transpose'"),
+        (lambda m, h: h.softmax(1), 32, "'softmax'"),
         (lambda m, h: functional.conv2d(h, m.conv.weight.reshape(1, 2, 1, 1)), 16, "shared by conv.weight"),
     ],
 )
@@ -258,3 +259,42 @@ def test_what_cannot_be_followed_is_refused_by_name(model: nn.Module, layers: li
     with pytest.raises(UnsupportedGraph, match=said) as caught:
         consumers(model, torch.zeros(1, 1, 2, 2), layers)
     assert "\n" not in str(caught.value)
+
+
+class Joined(nn.Module):
+    """Two layers whose outputs are joined, and a layer of its own behind them."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.one, self.other, self.inner, self.last = (nn.Linear(*sizes) for sizes in ((4, 6), (4, 6), (6, 5), (5, 2)))
+        self.how = how
+        if how == "side by side":
+            self.inner = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.relu(self.one(x)), torch.relu(self.other(x))
+        match self.how:
+            case "sum":
+                both = a + b
+            case "difference":
+                both = a - b
+            case "product":
+                both = a * b
+            case _:
+                both = torch.cat([a, b], 1)
+        return self.last(torch.relu(self.inner(both)))
+
+
+@pytest.mark.parametrize(
+    ("how", "summed"), [("sum", ("one",)), ("difference", ()), ("product", ()), ("side by side", ())]
+)
+def test_layers_are_summed_where_their_outputs_meet_in_a_sum(how: str, summed: tuple[str, ...]) -> None:
+    network, images = Joined(how).eval(), torch.rand(1, 4)
+    layers = tuple(consumers(network, images))
+    assert summed_layers(network, images, layers) == summed
+    # Where all are summed none is named: nothing would be left to take units from.
+    assert summed_layers(network, images, summed) == ()
+
+
+def test_of_layers_that_cannot_be_followed_none_is_named() -> None:
+    assert summed_layers(Joined("sum").eval(), torch.rand(1, 4), ["last", "inner"]) == ()

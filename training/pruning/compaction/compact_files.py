@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.digests import digest_tensors, state_digest
@@ -19,6 +20,7 @@ from training.memory import lacking
 from training.models import build, is_built_in, load_state, read_file, tensors_of, write_file
 from training.pruning.compaction.layer_surgery import GroupwiseConv, Placed
 from training.pruning.compaction.smaller_network import compact
+from training.pruning.dependencies import consumers
 from training.pruning.masks import Masks
 
 VERSION = 2
@@ -69,13 +71,14 @@ def save_compact(
         MaskError: the masks are not those of the compacted model.
         ModelError: images of this shape do not fit it.
     """
-    classes = check_forward(compacted, torch.zeros(1, *input_shape))
+    example = torch.zeros(1, *input_shape, dtype=weight_type(compacted))
+    classes = check_forward(compacted, example)
     state = {key: value.detach().cpu() for key, value in compacted.state_dict().items()}
     for layer, mask in masks.items():
-        weight = state.get(f"{layer}.weight")  # a GroupwiseConv has none of its own
-        if weight is not None and len(weight) != int(mask.sum()):
+        kept, found = int(mask.sum()), _units_left(compacted, layer, mask, example)
+        if found is not None and found != kept:
             raise MaskError(
-                f"mask for {layer!r} keeps {int(mask.sum())} units, the compacted model has {len(weight)}: "
+                f"mask for {layer!r} keeps {kept} units, the compacted model has {found}: "
                 f"give the masks that it was compacted with"
             )
     spec = CompactSpec(
@@ -131,6 +134,29 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
 def read_spec(path: str | Path) -> CompactSpec:
     """The spec of a file of `save_compact`; raises CheckpointError."""
     return _read_spec(read_file(path), path)
+
+
+def _units_left(compacted: nn.Module, layer: str, mask: NDArray[np.bool_], example: Tensor) -> int | None:
+    """How many units a layer of a compacted model has, if its mask is right; None where nothing says how many."""
+    module, kept = dict(compacted.named_modules()).get(layer), int(mask.sum())
+    if isinstance(module, nn.MultiheadAttention):
+        return int(module.num_heads)
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor):  # a GroupwiseConv has none of its own
+        return None
+    width = len(weight)
+    if width % kept:
+        return width
+    if width == kept:
+        return kept
+    # Units of several rows, as heads are: how many rows, the places of those that are gone say, or the units' way.
+    if isinstance(module, Placed) and module.places is not None:
+        rows, rest = divmod(len(module.places), len(mask))
+        return width if rest or width % rows else width // rows
+    try:
+        return consumers(compacted, example, [layer])[layer].units
+    except UnsupportedGraph:  # as of the one head that is left
+        return kept
 
 
 def _architecture(spec: CompactSpec, path: str | Path) -> nn.Module:

@@ -7,6 +7,7 @@ in its place: the layer then picks the kept inputs, or puts its units back among
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Conv = nn.Conv1d | nn.Conv2d
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,11 @@ class Axis:
         return order[self.present]
 
 
-def put_back(units: Tensor, places: Tensor) -> Tensor:
-    """Units [n, kept, ...] at their places [present] among zeros: [n, present, ...]."""
+def put_back(units: Tensor, places: Tensor, axis: int = 1) -> Tensor:
+    """Units [n, kept, ...] at their places [present] among zeros: [n, present, ...]; or along another axis."""
     # One zero behind the units, so that one indexing does it; torch.export, ONNX and autograd know both steps.
-    padded = functional.pad(units, (0, 0) * (units.ndim - 2) + (0, 1))
-    return padded.index_select(1, places)
+    padded = functional.pad(units, (0, 0) * (units.ndim - 1 - axis % units.ndim) + (0, 1))
+    return padded.index_select(axis, places)
 
 
 class Placed(nn.Module):
@@ -52,19 +53,22 @@ class Placed(nn.Module):
 
     reads: Tensor | None
     places: Tensor | None
+    axis = 1
 
     def place(self, reads: Tensor | None, places: Tensor | None) -> None:
         self.register_buffer("reads", reads, persistent=False)
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x if self.reads is None else x.index_select(1, self.reads)
+        x = x if self.reads is None else x.index_select(self.axis, self.reads)
         units: Tensor = super().forward(x)  # that of the layer this is mixed into
-        return units if self.places is None else put_back(units, self.places)
+        return units if self.places is None else put_back(units, self.places, self.axis)
 
 
 class PlacedLinear(Placed, nn.Linear):
-    """A Linear that picks inputs or puts units back."""
+    """A Linear that picks inputs or puts units back, which lie on the last axis: tokens may lie before it."""
+
+    axis = -1
 
 
 class PlacedConv1d(Placed, nn.Conv1d):
@@ -83,12 +87,17 @@ class PlacedBatchNorm2d(Placed, nn.BatchNorm2d):
     """A BatchNorm2d that picks inputs or puts units back."""
 
 
+class PlacedSyncBatchNorm(Placed, nn.SyncBatchNorm):
+    """A SyncBatchNorm that picks inputs or puts units back."""
+
+
 PLACED: Mapping[type[nn.Module], type[Placed]] = {
     nn.Linear: PlacedLinear,
     nn.Conv1d: PlacedConv1d,
     nn.Conv2d: PlacedConv2d,
     nn.BatchNorm1d: PlacedBatchNorm1d,
     nn.BatchNorm2d: PlacedBatchNorm2d,
+    nn.SyncBatchNorm: PlacedSyncBatchNorm,
 }
 
 
@@ -131,7 +140,8 @@ def shrink(layer: nn.Module, units: Axis, inputs: Axis | None = None) -> nn.Modu
     """A layer with the kept units, reading the kept inputs; the weights are copies.
 
     Args:
-        layer: a Linear, Conv1d, Conv2d or BatchNorm; left as it was. The new one is of the same kind where all units
+        layer: a Linear, Conv1d, Conv2d, BatchNorm or norm of frozen statistics, which keeps all units that are present;
+            left as it was. The new one is of the same kind where all units
             that are present are kept.
         units: those that it emits.
         inputs: those that it reads; a BatchNorm's inputs are its units.
@@ -142,8 +152,7 @@ def shrink(layer: nn.Module, units: Axis, inputs: Axis | None = None) -> nn.Modu
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
         assert inputs is not None
         return _shrink_conv(layer, units, inputs)
-    assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
-    return _shrink_norm(layer, units)
+    return _shrink_norm(layer, units) if isinstance(layer, Norm) else _shrink_frozen(layer, units)
 
 
 def _shrink_linear(layer: nn.Linear, units: Axis, inputs: Axis) -> nn.Module:
@@ -157,9 +166,17 @@ def _shrink_norm(layer: Norm, units: Axis) -> nn.Module:
     values = {
         name: _some(getattr(layer, name), units.kept) for name in ("weight", "bias", "running_mean", "running_var")
     }
-    kind = nn.BatchNorm1d if isinstance(layer, nn.BatchNorm1d) else nn.BatchNorm2d
+    kind = next(each for each in (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm) if isinstance(layer, each))
     values["num_batches_tracked"] = layer.num_batches_tracked
     return _make(kind, sizes, {}, layer, values, units.reads(), units.places())
+
+
+def _shrink_frozen(layer: nn.Module, units: Axis) -> nn.Module:
+    """A norm whose statistics and affine are buffers, one number per channel each."""
+    made = copy.deepcopy(layer)
+    for name, value in layer.named_buffers(recurse=False):
+        setattr(made, name, value[units.kept].clone())
+    return made
 
 
 def _shrink_conv(layer: Conv, units: Axis, inputs: Axis) -> nn.Module:

@@ -122,15 +122,12 @@ def export_onnx(
 
     def write(partial: Path) -> Callable[[Tensor], Tensor]:
         try:
-            torch.onnx.export(
-                program,
-                (),
-                partial,
-                input_names=["images"],
-                output_names=["logits"],
-                external_data=False,
-                verbose=False,
-            )
+            made = torch.onnx.export(program, (), input_names=["images"], output_names=["logits"], verbose=False)
+            assert made is not None, "torch.onnx returns a program where it is told no file"
+            shape = made.model.graph.inputs[0].shape
+            assert shape is not None
+            made.rename_axes({str(shape[0]): "n"})  # torch numbers the axis that is free
+            made.save(partial, external_data=False)
         except FAILURES as error:
             found = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(error))
             what = f"operation {found[1]!r} has no ONNX counterpart" if found else _first_words(_deepest(error))

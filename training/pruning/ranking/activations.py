@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tracing import WEIGHTED, Graph, Instead, TracedNode, run
+from tracing import Graph, Instead, TracedNode, run
 from tracing.units import Reader, UnitGroup, positions_after
 from training.data import Split
 from training.devices import find_device
 from training.inference import check_finite_weights, check_fits, evaluating, weight_type
 from training.pruning.dependencies import groups_of, trace_for_pruning, weighted_calls
+from training.pruning.masks import makes_units, row_parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,12 @@ def find_gates(
     graph = trace_for_pruning(model, example_input)
     groups = groups_of(graph, layers)
     starts = weighted_calls(graph)
-    gates = {name: _gate(graph, group, starts[name]) for name, group in groups.items()}
+    gates = {name: _gate(graph, group, starts.get(name)) for name, group in groups.items()}
     return graph, gates, {name: group.units for name, group in groups.items()}
 
 
-def _gate(graph: Graph, group: UnitGroup, node: TracedNode) -> UnitGate:
-    if group.gate is None:
+def _gate(graph: Graph, group: UnitGroup, node: TracedNode | None) -> UnitGate:
+    if group.gate is None or node is None:
         places: dict[TracedNode, tuple[Reader, ...]] = {}
         readers: dict[TracedNode, frozenset[TracedNode]] = {}
         for end in group.ends:
@@ -90,7 +91,7 @@ class _Handed:
         for gate in gates:
             for source, own in gate.readers.items():
                 readers[source] = readers.get(source, frozenset()) | own
-        self.instead = {source: Instead(partial(self._take, source), own) for source, own in readers.items()}
+        self.instead = {source: [Instead(partial(self._take, source), own)] for source, own in readers.items()}
 
     def _take(self, source: TracedNode, value: Tensor) -> Tensor:
         self.values[source] = value.clone()
@@ -135,7 +136,7 @@ def weight_gradients(
     """
     placed, place = prepare_probe(model, split, device)
     parameters = dict(placed.named_parameters())
-    weights = [parameters[f"{layer}.weight"] for layer in layers]
+    weights = [parameters[f"{layer}.{row_parameters(placed.get_submodule(layer))[0]}"] for layer in layers]
     sums = [torch.zeros(weight.shape, dtype=torch.float64) for weight in weights]
     with evaluating(placed), torch.enable_grad():
         for images, labels in _batches(split, batch_size):
@@ -157,8 +158,8 @@ def prepare_probe(model: nn.Module, split: Split, device: str) -> tuple[nn.Modul
     check_fits(model, split)
     placed = copy.deepcopy(model).to(place).eval()
     for part in placed.modules():
-        if isinstance(part, WEIGHTED):
-            part.weight.requires_grad_(True)
+        if makes_units(part):
+            getattr(part, row_parameters(part)[0]).requires_grad_(True)
     return placed, place
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from training.errors import SelectionError
 from training.pruning.dependencies import Links, consumers
+from training.pruning.masks import makes_units, row_parameters
 from training.pruning.ranking.activations import Response, responses, weight_gradients
 from training.pruning.ranking.evidence import Evidence
 from training.pruning.selection import Scores, check_scores
@@ -127,8 +128,11 @@ def _widths(evidence: Evidence) -> dict[str, int]:
 
 def _weights(evidence: Evidence) -> dict[str, Tensor]:
     """The incoming weights [units, all] of each group, in float64."""
-    parameters = {key: value.detach().double().cpu() for key, value in evidence.model.named_parameters()}
-    weights = {key.removesuffix(".weight"): value for key, value in parameters.items() if key.endswith(".weight")}
+    weights = {
+        name: getattr(part, row_parameters(part)[0]).detach().double().cpu()
+        for name, part in evidence.model.named_modules()
+        if makes_units(part)
+    }
     return {layer: _rows(link, weights) for layer, link in _links(evidence).items()}
 
 

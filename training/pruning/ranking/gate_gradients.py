@@ -124,7 +124,7 @@ class GatedNetwork:
     ) -> Iterator[tuple[Tensor, GateValues]]:
         """Batch by batch the sum of the cross-entropies, and what the layers hand on."""
         read, output = _read_by(nodes), self._graph.output
-        gated = {source: each.at(gates) for source, each in self._gated.items()}
+        gated = {source: [each.at(gates)] for source, each in self._gated.items()}
         for values, labels in zip(known, self._labels, strict=True):
             # The forward may write over what it reads.
             own = {node: _own(values[node]) for node in read}

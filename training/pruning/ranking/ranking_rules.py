@@ -20,7 +20,7 @@ from training.pruning.ranking.baselines import (
     taylor,
 )
 from training.pruning.ranking.evidence import Evidence
-from training.pruning.ranking.structured_obs import structured_obs
+from training.pruning.ranking.structured_obs import fisher_obs, structured_obs
 from training.pruning.selection import Scores
 
 RankingRule = Callable[[Evidence], Scores]
@@ -30,7 +30,7 @@ RULES: Mapping[str, RankingRule] = MappingProxyType(
         rule.__name__: rule
         for rule in (
             random, critical, l1_norm, l2_norm, mean_activation, dead, taylor, mean_taylor, squared_taylor, snip,
-            structured_obs,
+            structured_obs, fisher_obs,
         )
     }
 )  # fmt: skip

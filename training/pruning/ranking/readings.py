@@ -7,19 +7,24 @@ leave and return by updates of P and V that cost as much as one product with the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tracing import parts_called
 from tracing.units import Reader
 from training.errors import RefitError
 from training.inference import weight_type
 from training.pruning.dependencies import Links
+from training.pruning.masks import output_width
 from training.pruning.refit import stream_gram, weight_columns
 
+TEMPERATURE = 2.0  # of the answers that errors are measured by
 BATCH = 512  # images per backward pass
+LEAST_WEIGHT = 1e-4  # of the mean weight: what an output counts at least
 DAMPING = 1e-5  # of the mean second moment: a ridge that keeps H invertible with fewer images than columns
 
 
@@ -64,50 +69,92 @@ def readings_of(
         model: in evaluation mode.
         links: of the layer whose units are read.
         images: [n, C, H, W], unlabelled.
-        weights: F, how much each output of the reading layers counts, [M] by layer; all alike by default.
+        weights: F, how much the outputs of the reading layers count, [M, M] by layer; all alike by default.
     """
     return [each for reader in links.readers for each in _groups(model, links.units, reader, images, weights)]
 
 
-def logit_sensitivity(model: nn.Module, layers: Collection[str], images: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
-    """How much each output y_m of some layers moves the logits o: the mean over images and places of (v . do/dy_m)^2.
+def answer_sensitivity(
+    model: nn.Module, layers: Collection[str], images: Tensor, *, temperature: float = TEMPERATURE, seed: int = 0
+) -> dict[str, Tensor]:
+    """How much the outputs y of some layers, together, move the network's answers p = softmax(logits o / T).
 
-    v is drawn anew for every image from a standard normal distribution, whose mean is sum_c (do_c / dy_m)^2.
+    The mean over images and places of g g', with g = J' v, J = do / dy, and v drawn anew for every image with the
+    covariance diag p - p p': the Fisher information of y, whose half bounds to second order how far the answers drift
+    (Kullback-Leibler). Errors that the answers do not see count nothing, in whatever mixture of outputs they lie.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, on the CPU.
         layers: by name.
-        images: [n, C, H, W], unlabelled.
+        images: [n, C, H, W], unlabelled, on the CPU.
+        temperature: T; a higher one counts confident images as well.
         seed: of the draws.
 
     Returns:
-        By layer [M], float64, of mean 1.
+        By layer [M, M], float64; the identity where no output moves an answer, or torch does not follow how (behind
+        `torch.no_grad` or `detach`): its outputs count alike.
+
+    Raises:
+        RefitError: torch cannot differentiate the answers.
     """
-    sums = dict.fromkeys(layers, torch.zeros(()).double())
+    widths = {name: output_width(model.get_submodule(name)) for name in layers}
+    found = {name: torch.zeros(width, width).double() for name, width in widths.items()}
     drawn = torch.Generator().manual_seed(seed)
-    kind = weight_type(model)
     for batch in torch.split(images, BATCH):
-        emitted: dict[str, Tensor] = {}
-
-        def note(name: str, made: Tensor, seen: dict[str, Tensor] = emitted) -> None:
-            seen[name] = made
-
-        hooks = [
-            model.get_submodule(name).register_forward_hook(lambda _, __, made, name=name: note(name, made))
-            for name in layers
-        ]
         try:
-            with torch.enable_grad():
-                logits = model(batch.to(kind).requires_grad_())
-                probe = torch.randn(logits.shape, generator=drawn).to(kind)
-                slopes = torch.autograd.grad((logits * probe).sum(), list(emitted.values()))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for name, slope in zip(emitted, slopes, strict=True):
+            slopes = _slopes(model, layers, batch, temperature, drawn)
+        except RuntimeError as error:
+            raise RefitError(
+                f"the network's answers cannot be differentiated ({error}): let its forward write nothing over, or use "
+                f"another rule"
+            ) from error
+        for name, slope in slopes.items():
             axis = 1 if isinstance(model.get_submodule(name), nn.Conv1d | nn.Conv2d) else -1
-            sums[name] = sums[name] + slope.double().movedim(axis, 0).flatten(1).square().sum(1)
-    return {name: each / (each.mean() or 1.0) for name, each in sums.items()}
+            flat = slope.double().movedim(axis, 0).flatten(1)
+            found[name] = found[name] + flat @ flat.mT / flat.shape[1] * (len(batch) / len(images))
+    return {name: each if bool(each.any()) else torch.eye(len(each)).double() for name, each in found.items()}
+
+
+def _slopes(
+    model: nn.Module, layers: Collection[str], batch: Tensor, temperature: float, drawn: torch.Generator
+) -> dict[str, Tensor]:
+    """J' v by layer, of the shape of its outputs; layers that torch does not lead the answers back to are left out."""
+    emitted: dict[str, Tensor] = {}
+
+    def note(name: str, made: Tensor) -> Tensor:
+        emitted[name] = made
+        return made.clone()  # what works in place behind the layer leaves what was noted
+
+    with ExitStack() as hooks, torch.enable_grad(), parts_called(model):
+        for name in layers:
+            hook = model.get_submodule(name).register_forward_hook(lambda _, __, made, name=name: note(name, made))
+            hooks.callback(hook.remove)
+        given = batch.detach().to(weight_type(model)).requires_grad_()
+        logits = model(given.clone())  # the forward may write over its images
+        followed = {name: made for name, made in emitted.items() if made.requires_grad}
+        if not followed or not logits.requires_grad:
+            return {}
+        probe = _probe(logits.detach(), temperature, drawn)
+        slopes = torch.autograd.grad(logits, list(followed.values()), probe, allow_unused=True)
+    return {name: slope for name, slope in zip(followed, slopes, strict=True) if slope is not None}
+
+
+@contextmanager
+def inverting(layer: str) -> Iterator[None]:
+    """Say in a line, as a RefitError, where the moments of what is read of a layer's units cannot be inverted."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch re-exports it
+        raise RefitError(
+            f"what is read of layer {layer!r} cannot be fitted anew ({error}): give more images, or leave it alone"
+        ) from error
+
+
+def _probe(logits: Tensor, temperature: float, drawn: torch.Generator) -> Tensor:
+    """A vector for each image whose mean is 0 and whose covariance is diag p - p p'."""
+    answers = torch.softmax(logits / temperature, -1)
+    scaled = answers.sqrt() * torch.randn(logits.shape, generator=drawn).to(logits)
+    return scaled - answers * scaled.sum(-1, keepdim=True)
 
 
 def removal_costs(reading: Reading, columns: Tensor) -> Tensor:
@@ -165,9 +212,10 @@ def _groups(
     module = model.get_submodule(reader.layer)
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     gram, whole = stream_gram(model, model, reader.layer, images), weight_columns(module).double()
-    groups, outputs, width = whole.shape
+    groups, _, width = whole.shape
     if weights is not None:
-        whole = whole * weights[reader.layer].sqrt().reshape(groups, outputs, 1)
+        _require_finite(weights[reader.layer], reader.layer)
+        whole = _roots(weights[reader.layer], groups) @ whole
     per_channel = 1 if isinstance(module, nn.Linear) else module.weight[0, 0].numel()
     channels = reader.offset + torch.arange(units)[:, None] * reader.span + torch.arange(reader.span)
     columns = (channels[:, :, None] * per_channel + torch.arange(per_channel)).flatten(1)
@@ -177,11 +225,23 @@ def _groups(
         h = gram.inner[group]
         if module.bias is not None:
             h = h - torch.outer(gram.inputs[group], gram.inputs[group]) / gram.count
-        if not bool(torch.isfinite(h).all()):
-            raise RefitError(f"layer {reader.layer!r} reads NaN or infinite values on these images: look at the images")
+        _require_finite(h, reader.layer)
         damping = DAMPING * (float(h.diagonal().mean()) or 1.0)
         h = h + damping * torch.eye(width, dtype=h.dtype)
         weight = whole[group].clone()
         variance = float(((weight @ h) * weight).sum())
         found.append(Reading(weight, torch.linalg.inv(h), h, weight @ h, damping, mine, variance))
     return [reading for reading in found if reading.columns]
+
+
+def _require_finite(moments: Tensor, layer: str) -> None:
+    if not bool(torch.isfinite(moments).all()):
+        raise RefitError(f"layer {layer!r} reads or emits NaN or infinite values on these images: look at the images")
+
+
+def _roots(weights: Tensor, groups: int) -> Tensor:
+    """R with R' R = F + l I for the outputs of each group, [groups, M, M]; l = `LEAST_WEIGHT` of the mean weight."""
+    size, least = len(weights) // groups, LEAST_WEIGHT * float(weights.diagonal().mean())
+    own = torch.stack([weights[g * size : (g + 1) * size, g * size : (g + 1) * size] for g in range(groups)])
+    roots: Tensor = torch.linalg.cholesky(own + least * torch.eye(size, dtype=own.dtype)).mT
+    return roots

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.errors import FitSettingsError, MaskError, RefitError, SelectionError
-from training.inference import check_finite_weights, check_forward, evaluating
+from training.inference import check_finite_weights, check_forward, evaluating, on_device
 from training.pruning.dependencies import consumers
 from training.pruning.masks import Masks
 from training.pruning.ranking.readings import (
+    TEMPERATURE,
     Reading,
+    answer_sensitivity,
     drop,
-    logit_sensitivity,
+    inverting,
     readings_of,
     removal_costs,
     return_gains,
@@ -47,31 +49,40 @@ class RefittedLoss:
         for reading in readings:
             mine = [reading.columns[unit] for unit in gone if unit in reading.columns]
             if mine:
-                lost += float(removal_costs(reading, torch.cat(mine)[None])[0])
+                with inverting(layer):
+                    lost += float(removal_costs(reading, torch.cat(mine)[None])[0])
         return lost / (whole or 1.0)
 
 
-def measure_readings(model: nn.Module, layers: Collection[str], images: Tensor) -> RefittedLoss:
-    """The readings of layers' units in the dense network, every output weighted by what it does to the logits.
+def measure_readings(
+    model: nn.Module, layers: Collection[str], images: Tensor, *, temperature: float = TEMPERATURE
+) -> RefittedLoss:
+    """The readings of layers' units in the dense network, outputs weighted by what they do to its answers.
 
     Args:
-        model: the dense network, left as it was.
+        model: the dense network, left as it was, on whatever device: a copy on the CPU is measured.
         layers: whose units may be swapped.
         images: [n, C, H, W], unlabelled.
+        temperature: of the answers; a higher one counts images that the network is sure of as well.
 
     Raises:
-        RefitError: no image, or activations that are NaN; the layer is named.
+        RefitError: no image, activations that are NaN or whose moments cannot be inverted (the layer is named), or
+            answers that torch cannot differentiate.
         UnsupportedGraph, ModelError: as `refit_layers`.
     """
     if len(images) == 0:
         raise RefitError("images is empty: give some unlabelled images to measure the readings on")
+    model, images = on_device(model, torch.device("cpu")), images.cpu()
     check_finite_weights(model)
     check_forward(model, images[:1])
     links = consumers(model, images[:1], layers)
     readers = {reader.layer for link in links.values() for reader in link.readers}
     with evaluating(model):
-        weights = logit_sensitivity(model, readers, images)
-        found = {layer: readings_of(model, links[layer], images, weights) for layer in layers}
+        weights = answer_sensitivity(model, readers, images, temperature=temperature)
+        found = {}
+        for layer in layers:
+            with inverting(layer):
+                found[layer] = readings_of(model, links[layer], images, weights)
     return RefittedLoss(found)
 
 
@@ -102,6 +113,7 @@ def search_refitted_swaps(
     Raises:
         MaskError, SelectionError, FitSettingsError: the masks do not fit the loss, a layer to leave alone has none, or
             `tries` is below 0.
+        RefitError: moments that cannot be inverted; the layer is named.
 
     Source: the exchange of Hassibi, Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon",
     NIPS 1992, whose updates run backwards as well. Departs from it: whole units, and units that come back.
@@ -113,15 +125,24 @@ def search_refitted_swaps(
     for layer, mask in after.items():
         if layer in leave_alone or mask.all() or not loss.readings[layer]:
             continue
-        state = _LayerState([each.copied() for each in loss.readings[layer]], mask)
-        while spent < tries:
-            worked_out, moved = state.swap(tries - spent)
-            spent += worked_out
-            moves[layer] += moved
-            if not moved:
-                break
+        with inverting(layer):
+            worked_out, moves[layer] = _swapped(loss.readings[layer], mask, tries - spent)
+        spent += worked_out
     losses = [np.mean([loss.of(layer, each[layer]) for layer in masks]) for each in (masks, after)]
     return SwapResult(after, float(losses[0]), float(losses[1]), moves, spent, measure="squared error after refit")
+
+
+def _swapped(readings: Sequence[Reading], mask: NDArray[np.bool_], tries: int) -> tuple[int, int]:
+    """Swap units of a layer, in place, as long as that pays: how many swaps were worked out, and how many stay."""
+    state = _LayerState([each.copied() for each in readings], mask)
+    spent = moves = 0
+    while spent < tries:
+        worked_out, moved = state.swap(tries - spent)
+        spent += worked_out
+        moves += moved
+        if not moved:
+            break
+    return spent, moves
 
 
 class _LayerState:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.data import Images, held_images
 from training.errors import FitSettingsError, MaskError, SelectionError
 from training.pruning.masks import Masks, validate_masks
 from training.pruning.ranking.gate_gradients import GatedNetwork, Slopes
@@ -43,8 +44,8 @@ class SwapResult:
 def search_swaps(
     model: nn.Module,
     masks: Masks,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Tensor | None,
     *,
     tries: int = 40,
     tolerance: float = 1e-4,
@@ -69,8 +70,8 @@ def search_swaps(
     Args:
         model: left as it was.
         masks: by layer, bool [units]: True = kept.
-        images: [n, ...].
-        labels: [n], int64.
+        images: [n, ...], or a DataLoader or any iterable of (images, labels), which are held at once.
+        labels: [n], int64; None where they are beside the images.
         tries: masks whose loss may be computed.
         tolerance: of L, in nats.
         leave_alone: layers that never change.
@@ -88,7 +89,7 @@ def search_swaps(
         ModelError, DataError, LabelError, UnsupportedGraph: model, images and labels do not fit each other.
     """
     _check(model, masks, tries, tolerance, leave_alone)
-    network = GatedNetwork(model, images, labels, masks, batch_size=batch_size, device=device)
+    network = GatedNetwork(model, *held_images(images, labels), masks, batch_size=batch_size, device=device)
     here = network.slopes({layer: mask.copy() for layer, mask in masks.items()})
     before = here.loss
     free = [layer for layer in masks if layer not in leave_alone]

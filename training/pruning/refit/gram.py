@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
+from tracing import parts_called
 from training.inference import weight_type
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
@@ -134,7 +135,7 @@ def _passing(network: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Ten
         seen.append((given[0], made))
         raise _Reached
 
-    with _hooked(network.get_submodule(name), note), torch.no_grad(), suppress(_Reached):
+    with parts_called(network), _hooked(network.get_submodule(name), note), torch.no_grad(), suppress(_Reached):
         network(images)
     return seen[0]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tracing import Graph, TracedNode, ops
+from training.data import ImageBatches, Images, image_batches
 from training.devices import find_device
 from training.errors import RefitError
 from training.inference import check_finite_weights, check_forward, evaluating
@@ -59,7 +60,7 @@ class Refitted:
 
 
 def refit(
-    model: nn.Module, masks: Masks, images: Tensor, *, ridge: float | None = None, device: str = "cpu"
+    model: nn.Module, masks: Masks, images: Images, *, ridge: float | None = None, device: str = "cpu"
 ) -> nn.Module:
     """A copy of a model without its removed units, every layer that reads them fitted anew.
 
@@ -73,7 +74,7 @@ def refit(
 
 
 def refit_layers(
-    model: nn.Module, masks: Masks, images: Tensor, *, ridge: float | None = None, device: str = "cpu"
+    model: nn.Module, masks: Masks, images: Images, *, ridge: float | None = None, device: str = "cpu"
 ) -> Refitted:
     """Remove units and let the survivors take over: layer after layer, a least-squares fit without labels.
 
@@ -91,7 +92,8 @@ def refit_layers(
     Args:
         model: the dense network, which is not touched.
         masks: bool per unit of the layers that lose units, True = kept.
-        images: [n, C, H, W], unlabelled; some hundred are enough. Fewer than a layer has inputs work by the ridge.
+        images: [n, C, H, W]; some hundred are enough, and fewer than a layer has inputs work by the ridge. Or a
+            DataLoader or any iterable of batches, which is read once for each layer; labels beside them are not read.
         ridge: r as a part of the columns' mean second moment, >= 0; None chooses it for each layer, on every fifth
             image.
         device: where the passes and sums are made.
@@ -101,6 +103,7 @@ def refit_layers(
         and the seconds.
 
     Raises:
+        DataError: data that hold no images.
         RefitError: no image, a ridge below 0 or not finite, activations that are NaN, or a singular Gram matrix at
             ridge 0; the layer is named.
         MaskError, UnsupportedGraph: as `prune`.
@@ -111,28 +114,30 @@ def refit_layers(
 
     Departs from the paper: the reading network is the refitted one, and the ridge is chosen per layer.
     """
-    if len(images) == 0:
+    batches = image_batches(images)
+    if isinstance(images, Tensor) and len(images) == 0:
         raise RefitError("images is empty: give some unlabelled images to fit the survivors to")
     if ridge is not None and not 0.0 <= ridge < float("inf"):
         raise RefitError(f"ridge={ridge}: give a number of 0 or more, or None to choose one on held-back images")
     place = find_device(device)
     check_finite_weights(model)
-    check_forward(model, images[:1])
+    example = batches.first()
+    check_forward(model, example)
     start = time.monotonic()
     dense = copy.deepcopy(model).to(place)
-    network = prune(model, masks, images[:1]).to(place)
-    zeros = removed_entries(model, masks, images[:1])
-    graph = trace_for_pruning(model, images[:1])
+    network = prune(model, masks, example).to(place)
+    zeros = removed_entries(model, masks, example)
+    graph = trace_for_pruning(model, example)
     found: dict[str, LayerRefit] = {}
     left: dict[str, str] = {}
     with evaluating(dense), evaluating(network):
         for node in _behind(graph, [layer for layer, mask in masks.items() if not mask.all()]):
-            name = node.target
+            name = node.target or graph.attention_of(node)
             if reason := _why_not_linear(graph, node):
                 left[name] = reason
                 continue
             norm = _norm_behind(graph, node)
-            found[name] = _refit_layer(dense, network, name, images, zeros.get(f"{name}.weight"), norm, ridge)
+            found[name] = _refit_layer(dense, network, name, batches, zeros.get(f"{name}.weight"), norm, ridge)
             hold_at_zero(network, zeros)
     return Refitted(network.to("cpu").eval(), found, left, time.monotonic() - start)
 
@@ -141,7 +146,7 @@ def _refit_layer(
     dense: nn.Module,
     network: nn.Module,
     name: str,
-    images: Tensor,
+    images: ImageBatches,
     removed: Tensor | None,
     norm: str | None,
     ridge: float | None,
@@ -176,14 +181,25 @@ def _refit_layer(
 
 
 def _grams(
-    network: nn.Module, dense: nn.Module, name: str, images: Tensor, kept: Tensor | None
+    network: nn.Module, dense: nn.Module, name: str, images: ImageBatches, kept: Tensor | None
 ) -> tuple[Gram, Gram | None]:
-    """The sums over four images of five, and over every fifth; all in one where there is one image."""
-    held = torch.arange(len(images)) % HELD_BACK == HELD_BACK - 1
-    if len(images) < HELD_BACK:
-        held[-1] = len(images) > 1
-    fitting = stream_gram(network, dense, name, images[~held], kept=kept)
-    return fitting, stream_gram(network, dense, name, images[held], kept=kept) if bool(held.any()) else None
+    """The sums over four images of five, and over every fifth; all in one where there is one image.
+
+    Both in one pass, for a loader may come in another order each time.
+    """
+    few = len(images.first(HELD_BACK))
+    sums: dict[bool, Gram] = {}
+    seen = 0
+    for batch in images:
+        held = torch.arange(seen, seen + len(batch)) % HELD_BACK == HELD_BACK - 1
+        if few < HELD_BACK and seen + len(batch) == few:
+            held[-1] = few > 1
+        seen += len(batch)
+        for back in (False, True):
+            if bool((held == back).any()):
+                part = stream_gram(network, dense, name, batch[held == back], kept=kept)
+                sums[back] = sums[back] + part if back in sums else part
+    return sums[False], sums.get(True)
 
 
 def _of_units(gram: Gram, removed: Tensor | None) -> Gram:
@@ -241,15 +257,17 @@ def _behind(graph: Graph, layers: list[str]) -> list[TracedNode]:
         if any(source in reached for source in node.sources):
             reached.add(node)
             weighs = node.layer is not None and next(node.layer.parameters(), None) is not None
-            if weighs and node.op is not ops.BATCH_NORM:
+            if (weighs or graph.attention_of(node)) and node.op is not ops.BATCH_NORM:
                 found.append(node)
-        if node.layer is not None and node.target in layers:
+        if (node.target if node.layer is not None else graph.attention_of(node)) in layers:
             reached.add(node)
     return found
 
 
 def _why_not_linear(graph: Graph, node: TracedNode) -> str:
     """Why what the layer emits is not linear in weights that are its own; empty where it is."""
+    if graph.attention_of(node):
+        return "the projections of an attention layer are no Linear layers"
     if not isinstance(node.layer, Fitted):
         return f"{node.kind} is no Linear, Conv1d or Conv2d layer"
     weight = node.layer._parameters.get("weight")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import nn
 
+from tests.attention_networks import SHAPE as ROWS
+from tests.attention_networks import drawn_networks
 from tests.training.networks import Bypassed, Forked, Residual, drawn_masks, example, mixed, stir
 from training import build, load_checkpoint
 from training.digests import model_digest
@@ -144,6 +148,35 @@ def test_masks_of_another_removal_are_refused_when_saving(tmp_path: Path) -> Non
     with pytest.raises(MaskError, match="mask for 'fc2' keeps 3 units, the compacted model has"):
         save_compact(compacted, other, SHAPE, tmp_path / "b.pt")
     assert not (tmp_path / "b.pt").exists()
+
+
+def test_masks_of_a_part_of_the_units_are_refused_when_saving(tmp_path: Path) -> None:
+    """Half as many are no units of two rows each, nor one head or three the two that are left."""
+    model = build("fc3", input_shape=SHAPE, classes=10, seed=0)
+    compacted = compact(model, {"fc1": np.arange(300) < 150}, torch.zeros(1, *SHAPE))
+    for kept in (75, 1):
+        with pytest.raises(MaskError, match=f"mask for 'fc1' keeps {kept} units, the compacted model has 150"):
+            save_compact(compacted, {"fc1": np.arange(300) < kept}, SHAPE, tmp_path / "a.pt")
+    shape, name = (1, 8, 8), "block1.attention"
+    compacted = compact(
+        build("vit_tiny", input_shape=shape, classes=3, seed=0), {name: np.arange(4) < 2}, torch.zeros(1, *shape)
+    )
+    for kept in (1, 3):
+        with pytest.raises(MaskError, match=f"mask for '{name}' keeps {kept} units, the compacted model has 2"):
+            save_compact(compacted, {name: np.arange(4) < kept}, shape, tmp_path / "a.pt")
+    assert not (tmp_path / "a.pt").exists()
+
+
+@given(drawn_networks())
+@settings(max_examples=12, deadline=None)
+def test_networks_of_units_of_several_rows_are_saved_and_loaded(drawn: tuple) -> None:
+    model, _, masks, images = drawn
+    compacted = compact(model, masks, images)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pt"
+        save_compact(compacted, masks, ROWS, path)
+        with torch.no_grad():
+            assert torch.equal(load_compact(path, model)(images), compacted(images))
 
 
 @pytest.mark.parametrize("make", [Bypassed, Forked])

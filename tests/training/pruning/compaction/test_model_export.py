@@ -64,6 +64,8 @@ def test_onnx_runtime_computes_what_the_masked_network_does(
     done = export_onnx(small.train(), example(model, 1), tmp_path / "a.onnx", metadata={"classes": "[1, 2]"})
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["classes"] == "[1, 2]"
+    [images], [logits] = session.get_inputs(), session.get_outputs()
+    assert (images.name, images.shape[0], logits.name, logits.shape[0]) == ("images", "n", "logits", "n")
     for size in SIZES:
         images = example(model, size, seed=size)
         [found] = session.run(["logits"], {"images": images.numpy()})

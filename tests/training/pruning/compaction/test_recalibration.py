@@ -71,3 +71,11 @@ def test_a_lone_last_image_is_no_batch_of_its_own() -> None:
 def test_one_image_has_no_variance(images: int, batch_size: int) -> None:
     with pytest.raises(FitSettingsError, match="use 2 or more of both"):
         recalibrate(mixed(), example(mixed(), images), batch_size=batch_size)
+
+
+@pytest.mark.parametrize(("norm", "shape"), [(nn.SyncBatchNorm(3), (3, 4, 4)), (nn.BatchNorm3d(3), (3, 2, 2, 2))])
+def test_statistics_of_every_kind_of_batchnorm_are_measured(norm: nn.Module, shape: tuple[int, ...]) -> None:
+    images = 2.0 + torch.rand(6, *shape)
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(images[0].numel(), 2))
+    mean = images.transpose(0, 1).flatten(1).mean(1)
+    torch.testing.assert_close(recalibrate(model, images)[0].running_mean, mean)

@@ -7,8 +7,8 @@ from torch import nn
 
 from training.errors import SelectionError
 from training.pruning.ranking.evidence import Evidence
-from training.pruning.ranking.readings import DAMPING
-from training.pruning.ranking.structured_obs import structured_obs
+from training.pruning.ranking.readings import DAMPING, TEMPERATURE, answer_sensitivity
+from training.pruning.ranking.structured_obs import fisher_obs, structured_obs
 from training.pruning.refit import refit
 
 
@@ -88,3 +88,42 @@ def test_the_network_is_not_touched() -> None:
     before = [parameter.clone() for parameter in network.parameters()]
     structured_obs(evidence_of(network, images_of(50), "1"))
     assert all(torch.equal(one, other) for one, other in zip(before, network.parameters(), strict=True))
+
+
+def test_sensitivity_of_the_logits_is_the_covariance_of_the_answers() -> None:
+    network, images = dense_network(), images_of(4000)
+    found = answer_sensitivity(network, ["3"], images, temperature=0.5)["3"]
+    with torch.no_grad():
+        answers = torch.softmax(network(images.double()) / 0.5, 1)
+    exact = torch.diag(answers.mean(0)) - answers.mT @ answers / len(images)
+    torch.testing.assert_close(found, exact, rtol=0.1, atol=0.01)
+
+
+def test_a_score_is_the_divergence_of_the_answers_after_a_refit() -> None:
+    network, images = dense_network(), images_of(2000)
+    scores = fisher_obs(evidence_of(network, images, "1"))["1"]
+    gone = int(scores.argmin())
+    refitted = refit(network, {"1": np.arange(7) != gone}, images, ridge=DAMPING)
+    with torch.no_grad():
+        before, after = (torch.log_softmax(each(images.double()) / TEMPERATURE, 1) for each in (network, refitted))
+    drift = float((before.exp() * (before - after)).sum(1).mean())
+    assert scores[gone] / TEMPERATURE**2 == pytest.approx(drift, rel=0.1)
+
+
+def test_what_the_answers_do_not_see_costs_nothing() -> None:
+    network = dense_network()
+    with torch.no_grad():
+        network[3].weight[:, 2] = 5.0  # moves all logits alike
+    evidence = evidence_of(network, images_of(300), "1")
+    assert int(fisher_obs(evidence)["1"].argmin()) == 2
+    assert int(structured_obs(evidence)["1"].argmin()) != 2
+
+
+def test_activations_in_place_change_no_sensitivity() -> None:
+    network, images = convolutional_network(), torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    before = answer_sensitivity(network, ["1", "3"], images)
+    for layer in (network[2], network[4]):
+        layer.inplace = True
+    after = answer_sensitivity(network, ["1", "3"], images)
+    for name, moments in before.items():
+        torch.testing.assert_close(after[name], moments)
