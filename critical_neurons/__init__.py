@@ -4,15 +4,18 @@ It has no mathematics of its own: it wires `formulation` and `training`, and ret
 """
 
 from critical_neurons.held_units import HeldUnits, hold
+from critical_neurons.loaders import DoubtfulScores
 from critical_neurons.prune_result import PruneResult
 from critical_neurons.pruned import prune
-from critical_neurons.score_result import ScoreResult, load_scores
+from critical_neurons.score_result import Explanation, ScoreResult, load_scores
 from critical_neurons.scored import DEFAULTS, PUBLISHED, score
 from naming import __version__
 
 __all__ = [
     "DEFAULTS",
     "PUBLISHED",
+    "DoubtfulScores",
+    "Explanation",
     "HeldUnits",
     "PruneResult",
     "ScoreResult",

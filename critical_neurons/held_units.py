@@ -27,12 +27,13 @@ class HeldUnits:
         self.masks = masks
         self._network = weakref.ref(network)
         self._zeros: Zeros | None = None
-        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(self._after_step)]
+        self._following = False
         self._first: RemovableHandle | None = None
         if example is not None:
             self._follow(network, example)
         else:
             self._first = network.register_forward_pre_hook(self._before_first_pass, with_kwargs=True)
+        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(self._after_step)]
 
     def apply(self) -> None:
         """Set the held entries to exactly 0 now, as after an optimiser's step."""
@@ -62,15 +63,21 @@ class HeldUnits:
         self.apply()
 
     def _before_first_pass(self, network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self._following:  # the units are followed by passes of the network itself
+            return
         images = _first_argument(network, inputs, named)
         if not isinstance(images, Tensor):
             raise UnsupportedGraph(f"the first batch is {type(images).__name__}, no tensor: give hold images")
-        # Following the units runs the network, which would come here again.
+        self._following = True
+        try:
+            with torch.no_grad():
+                self._follow(network, images.detach())
+        finally:
+            self._following = False
+        # Only now: where the masks do not fit, the next pass says so again.
         if self._first is not None:
             self._first.remove()
             self._first = None
-        with torch.no_grad():
-            self._follow(network, images.detach())
 
     def _after_step(self, *_: Any) -> None:
         self.apply()
@@ -97,7 +104,8 @@ def hold(network: nn.Module, masks: Any, images: Tensor | None = None) -> HeldUn
             pass, and nothing is held until then.
 
     Raises:
-        MaskError: the masks do not fit.
-        UnsupportedGraph: a removed unit cannot be followed; without images, in the first pass.
+        MaskError: the masks do not fit; where one is shorter than its layer is wide and no images are given, in the
+            first pass and in every later one.
+        UnsupportedGraph: a removed unit cannot be followed; without images, in the passes.
     """
     return HeldUnits(network, read_masks(network, masks), None if images is None else images[:1])

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 import training
 from critical_neurons.given_masks import read_ranking
-from critical_neurons.goals import Goal, goal_of, within_cost
 from critical_neurons.loaders import Samples, read_samples
+from critical_neurons.progress import Progress, silent
 from critical_neurons.prune_result import PruneResult
-from critical_neurons.removal_trial import Trial, Trials
+from critical_neurons.removable_layers import (
+    layers_to_leave,
+    left_alone,
+    other_rankings,
+    require_fitting,
+)
+from critical_neurons.removal.chosen_units import Removable, units_for_goal
+from critical_neurons.removal.goals import Goal, goal_of
+from critical_neurons.removal.removal_trial import Trial, Trials, measure_of
 from critical_neurons.score_result import ScoreResult
-from critical_neurons.scored import DEFAULTS, changed, score
-from formulation import ScoreSettings
-from naming import USUAL_IMAGES, USUAL_REFIT_IMAGES, USUAL_TOLERANCE
-from training import Limits, Masks, Scores, SelectionError
+from critical_neurons.scored import DEFAULTS, changed, require_network, score
+from formulation import InvalidSetting, ScoreSettings
+from naming import USUAL_IMAGES, USUAL_REFIT_IMAGES, USUAL_TOLERANCE, ScoreLoss
+from training import Limits, Scores, SelectionError
 
 USUAL = Goal("tolerance", USUAL_TOLERANCE)
 HELD_BACK = 4  # every fourth image measures accuracy, where no others are given to
@@ -48,6 +55,7 @@ def prune(
     settings: ScoreSettings = DEFAULTS,
     threads: int | None = None,
     device: str = "cpu",
+    progress: Progress = silent,
     **changes: Any,
 ) -> PruneResult:
     """Make a trained network smaller: units of low importance go, the survivors are refitted, the rest is cut out.
@@ -56,10 +64,15 @@ def prune(
         network: returns logits; left as it was.
         data: a DataLoader, a data set, an iterable of (images, labels), or the pair: images as the network takes them.
         tolerance: as much goes, the same share of every layer, as costs at most so many points of accuracy (0.5 by
-            default, where no goal is given).
+            default, where no goal is given); with `loss="squared"` points of R^2.
         share: of each layer's units that goes.
         parameters, multiply_adds, latency: the part of the dense network's that may remain; latency is measured.
-        scores: what `score` returned, or by layer one number per unit, the lowest go first; None: they are scored.
+        scores: what `score` returned, or by layer one number per unit, the lowest go first; None: they are scored, and
+            where that is better after refit the units go that cost the network's answers least, in the same numbers,
+            or within a cost of parameters or multiply-adds in numbers of their own. To a tolerance and
+            within such a cost, layers whose outputs are summed with others', as in a residual stream, keep all units
+            where that is better.
+            Scored layers whose units cannot be removed keep them, and a note says so.
         validation: like data, to measure accuracy on; None: every fourth image of data is held back for it.
         refit: fit the survivors anew, without labels, where accuracy does not fall by it.
         floor, round_to, leave_alone: units that each layer keeps at least; kept widths are multiples of it; names or
@@ -70,15 +83,20 @@ def prune(
         settings, changes: of the scores, as for `score`.
         threads: of torch and of the solver; None: that of the settings.
         device: where passes are made; the result is on the CPU.
+        progress: told what happens, line by line: `progress=print`. With a tolerance some fifteen shares are tried,
+            and as many more where layers are summed, as in residual networks.
 
     Returns:
         The smaller network with its account; `print` says what went, what it cost and what is proved.
 
     Raises:
+        SelectionError: a goal out of range, two goals, or no layer that may lose units.
         TrainingError: data, scores, masks or a goal that do not fit, units that cannot be followed.
+        InvalidSetting: as `score`; another loss than that of the scores.
         FormulationError: as `score`; a budget that no widths meet.
     """
     started = time.monotonic()
+    require_network(network)
     goal = goal_of(
         {
             "tolerance": tolerance,
@@ -89,17 +107,36 @@ def prune(
         },
         USUAL,
     )
-    limits = Limits(floor, round_to, tuple(leave_alone))
-    asked = changed(settings, changes if threads is None else {"threads": threads, **changes})
-    working, judging = _divided(read_samples(data, most_images), validation, most_images)
-    result, values = _ranking(network, working, scores, images, asked, device)
-    training.validate_masks(network, {layer: np.ones(len(each), np.bool_) for layer, each in values.items()})
+    named = (leave_alone,) if isinstance(leave_alone, str) else tuple(leave_alone)
+    asked = changed(settings, changes if threads is None else {"threads": threads, **changes}, prune)
+    loss: ScoreLoss = asked.loss
+    if isinstance(scores, ScoreResult):
+        loss = scores.certificate.settings.get("loss", "cross_entropy")
+        if loss != asked.loss and ("loss" in changes or asked.loss != DEFAULTS.loss):
+            raise InvalidSetting(
+                f"loss={asked.loss!r}, and the scores were made with loss={loss!r}: leave it out, or score anew"
+            )
+    quantities, measure = loss == "squared", measure_of(loss)
+    goal = replace(goal, measure=measure)
+    working, judging = _divided(
+        read_samples(data, most_images, quantities=quantities), validation, most_images, quantities=quantities
+    )
+    result, values = _ranking(network, working, scores, images, asked, device, progress)
+    require_fitting(network, values, working.images[:1])
+    refused = {} if result is None else layers_to_leave(network, working.images[:1], values, named)
+    limits = Limits(floor, round_to, (*named, *refused))
     alone = limits.left_alone(values)
-    trials = Trials(network, working.images[:refit_images], judging, refit, asked.threads, device, alone)
+    if len(alone) == len(values):
+        raise SelectionError("every layer is left alone: name fewer, or give a network whose units can be followed")
+    fitted_to = working.images[:refit_images]
+    others = other_rankings(network, fitted_to, values, alone) if refit and scores is None and not quantities else ()
+    trials = Trials(network, fitted_to, judging, refit, asked.threads, device, alone, others, measure)
     before = trials.accuracy_of(network)
-    together = result is not None and result.comparable
-    chosen = _chosen(goal, trials, values, limits, before, together)
-    masks, trial = chosen.masks, chosen.trial
+    free = tuple(layer for layer in values if layer not in alone)
+    summed = training.summed_layers(network, working.images[:1], free) if scores is None else ()
+    units = Removable(values, limits, result is not None and result.comparable, summed)
+    chosen = units_for_goal(goal, trials, units, before, progress)
+    masks, trial, doubts = chosen.masks, chosen.trial, result.notes if result else ()
     followed, example = trials.followed(masks), working.images[:1]
     removal = training.removal(network, followed, example)
     return PruneResult(
@@ -115,24 +152,15 @@ def prune(
         tried=chosen.tried,
         seconds=time.monotonic() - started,
         scores=result,
-        notes=(f"no refit: {trial.fault}",) if trial.fault else (),
+        measure=measure,
+        notes=tuple(filter(None, (*chosen.notes, left_alone(refused), _no_refit(trial), *doubts))),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """The masks, the network without the units, how many were looked at, and what remains of a cost (or 0)."""
-
-    masks: Masks
-    trial: Trial
-    tried: int
-    remaining: float = 0.0
-
-
-def _divided(given: Samples, validation: Any, most: int) -> tuple[Samples, Samples]:
+def _divided(given: Samples, validation: Any, most: int, *, quantities: bool) -> tuple[Samples, Samples]:
     """Images to score on and to fit to, and images to measure accuracy on."""
     if validation is not None:
-        return given, read_samples(validation, most)
+        return given, read_samples(validation, most, quantities=quantities)
     held = torch.arange(len(given)) % HELD_BACK == HELD_BACK - 1
     if not bool(held.any()):
         raise SelectionError(
@@ -142,30 +170,21 @@ def _divided(given: Samples, validation: Any, most: int) -> tuple[Samples, Sampl
 
 
 def _ranking(
-    network: nn.Module, working: Samples, scores: Any, images: int, settings: ScoreSettings, device: str
+    network: nn.Module,
+    working: Samples,
+    scores: Any,
+    images: int,
+    settings: ScoreSettings,
+    device: str,
+    progress: Progress,
 ) -> tuple[ScoreResult | None, Scores]:
     if scores is None:
-        scores = score(network, (working.images, working.labels), images=images, settings=settings, device=device)
+        given = (working.images, working.labels)
+        scores = score(network, given, images=images, settings=settings, device=device, progress=progress)
     if isinstance(scores, ScoreResult):
         return scores, scores.importance
     return None, read_ranking(scores)
 
 
-def _chosen(goal: Goal, trials: Trials, values: Scores, limits: Limits, before: float, together: bool) -> _Chosen:
-    """`together`: values of different layers compare; `before` is the dense network's accuracy."""
-    if goal.name == "share":
-        masks = training.by_share(values, goal.value, limits).masks
-        return _Chosen(masks, trials.without(masks), 1)
-    if goal.name != "tolerance":
-        example, threads = trials.fitted_to[:1], trials.threads
-        masks, cost = within_cost(trials.dense, values, goal, limits, example, together=together, threads=threads)
-        return _Chosen(masks, trials.without(masks), 1, cost)
-    free = limits.floors({layer: len(each) for layer, each in values.items()})
-    found, tried = training.largest_share(
-        lambda part: training.by_share(values, part, limits),
-        lambda masks: trials.without(masks).accuracy,
-        sum(len(values[layer]) for layer in free),
-        before - goal.value / 100,
-    )
-    # Made once more: so many networks need not be kept until it is known which.
-    return _Chosen(found.selection.masks, trials.without(found.selection.masks), len(tried))
+def _no_refit(trial: Trial) -> str:
+    return f"no refit: {trial.fault}" if trial.fault else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,20 @@ DATA = "scoring_set.npz"
 MOST = 5  # units named in a row of the summary
 
 
+class Explanation(tuple[Pull, ...]):
+    """Pulls, the strongest first; as text a table, a line each."""
+
+    def __str__(self) -> str:
+        lines = [f"{'unit':<24} {'score':>6} {'reduced cost':>12} {'pull':>10}  because of"]
+        for each in self:
+            what = f"image {each.image} of the scoring set" + (f", of class {each.label}" if each.label >= 0 else "")
+            if each.kind == "cut":
+                what += f": activation {each.activation} of {each.node}"
+            unit = f"{each.layer}[{each.unit}]"
+            lines.append(f"{unit:<24} {each.score:>6.3f} {each.reduced_cost:>12.3g} {each.pull:>10.3g}  {what}")
+        return "\n".join(lines)
+
+
 @dataclass(frozen=True, eq=False)
 class ScoreResult:
     """Scores of a network's units, on the images that they were computed from.
@@ -27,12 +42,14 @@ class ScoreResult:
         solution: of the program: scores, certificate, duals; what `formulation` takes.
         images, labels: the scoring set.
         network: the network that was scored; left out of files and pickles, which are plain data.
+        notes: what makes the scores doubtful; empty where nothing does.
     """
 
     solution: Solution
     images: Tensor
     labels: Tensor
     network: nn.Module | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Scores:
@@ -54,8 +71,8 @@ class ScoreResult:
         """Whether scores of different layers compare: the program counts all units alike."""
         return self.certificate.settings["layer_weight"] in ("network", "total")
 
-    def explain(self, network: nn.Module | None = None, *, most: int = 3) -> tuple[Pull, ...]:
-        """Which images and constraints hold each unit's score up, the strongest first.
+    def explain(self, network: nn.Module | None = None, *, most: int = 3) -> Explanation:
+        """Which images and constraints hold each unit's score up, the strongest first; `print` shows a table.
 
         Args:
             network: that was scored; needed where the result was loaded or unpickled.
@@ -67,12 +84,14 @@ class ScoreResult:
         network = self.network if network is None else network
         if network is None:
             raise InvalidSolution("a loaded result holds no network: give the one that was scored, explain(network)")
-        return formulation.explain(network, self.images, self.labels, self.solution, most=most)
+        still = copy.deepcopy(network).cpu().eval()
+        return Explanation(formulation.explain(still, self.images, self.labels, self.solution, most=most))
 
     def save(self, path: str | Path) -> Path:
         """Write the solution and the scoring set into a folder, which is made if need be; the folder."""
         folder = self.solution.save(path)
-        np.savez_compressed(folder / DATA, images=self.images.numpy(), labels=self.labels.numpy())
+        notes = np.array(self.notes, dtype=str)
+        np.savez_compressed(folder / DATA, images=self.images.numpy(), labels=self.labels.numpy(), notes=notes)
         return folder
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,7 +105,8 @@ class ScoreResult:
             lines.append(
                 f"{layer:<20} {len(values):>6} {ones:>8} {zeros:>8} {values.mean():>6.3f}  {_first(ranked[layer])}"
             )
-        return "\n".join([*lines, "", proved_of_scores(self.certificate)])
+        doubts = [f"doubtful: {note}" for note in self.notes]
+        return "\n".join([*lines, "", proved_of_scores(self.certificate), *doubts])
 
 
 def load_scores(path: str | Path, network: nn.Module | None = None) -> ScoreResult:
@@ -99,13 +119,16 @@ def load_scores(path: str | Path, network: nn.Module | None = None) -> ScoreResu
     Raises:
         InvalidSolution: a file is missing or damaged.
     """
+    if not Path(path).is_dir():
+        raise InvalidSolution(f"{path} is no folder of scores: give the one that `save` returned")
     solution = Solution.load(path)
     try:
         with np.load(Path(path) / DATA, allow_pickle=False) as arrays:
             images, labels = (torch.from_numpy(arrays[name]) for name in ("images", "labels"))
+            notes = tuple(map(str, arrays["notes"])) if "notes" in arrays else ()
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InvalidSolution(f"the scoring set in {path} cannot be read ({error}); score again") from error
-    return ScoreResult(solution, images, labels, network)
+    return ScoreResult(solution, images, labels, network, notes)
 
 
 def proved_of_scores(certificate: Certificate) -> str:

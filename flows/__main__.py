@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from flows.checkout import set_prefect_defaults
-from flows.errors import FlowError
+from flows.checkout import set_prefect_defaults, usual_store
+from flows.errors import ArtifactError, FlowError
 from naming import __version__, missing_extra
 
 HELP = ("-h", "--help")
+STORE = "MLFLOW_TRACKING_URI"
 VERSION, COMPLETION = "--version", "--completion"
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
@@ -48,7 +49,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _answer(arguments: Sequence[str]) -> int:
     # Here, because the settings stand on pydantic, which the libraries alone do without.
-    from flows.config import SERVE, completion_of, entry_point, help_of, overview, settings_of, words_of
+    from flows.config import (
+        SERVE,
+        completion_of,
+        entry_point,
+        help_of,
+        overview,
+        require_agreeing_words,
+        settings_of,
+        words_of,
+    )
 
     if not arguments or arguments[0] in HELP:
         print(overview())
@@ -67,6 +77,12 @@ def _answer(arguments: Sequence[str]) -> int:
         from flows.suite import run_suite
 
         return run_suite(settings)
+    # `mlflow run` passes every parameter, chosen or not.
+    require_agreeing_words(point, words, all_given="MLFLOW_RUN_ID" in os.environ)
+    if point.after and not settings.tracking_uri and not os.environ.get(STORE) and not usual_store().exists():
+        raise ArtifactError(
+            f"run_id={settings.run_id}: there is no tracking store {usual_store()}; name it by tracking_uri"
+        )
     if point is not SERVE and "torch" not in sys.modules:
         print(time.strftime("%H:%M:%S"), f"{point.name:<8} loading torch, MLflow and Prefect", flush=True)
     set_prefect_defaults()

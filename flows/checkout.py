@@ -1,11 +1,13 @@
 """The project's folder, where the flows run from a checkout, and what stands in its place where they are installed."""
 
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
 from flows.errors import FlowError
 
+INSTALLED = "critical-neurons"  # the command line's name there
 ABOVE = Path(__file__).resolve().parents[1]
 # What prefect.toml says, which Prefect reads from the folder a flow is started in and from nowhere else.
 PREFECT_SETTINGS = {
@@ -24,6 +26,16 @@ def checkout() -> Path | None:
 def home_of_runs() -> Path:
     """The folder that runs are kept in unless a store is named: the checkout's, else the one a flow is started in."""
     return checkout() or Path.cwd()
+
+
+def usual_store() -> Path:
+    """The file that runs are kept in unless a store is named."""
+    return home_of_runs() / "mlflow.db"
+
+
+def own_command() -> str:
+    """How this command line was called: by its installed name, or as the package's."""
+    return INSTALLED if Path(sys.argv[0]).name == INSTALLED else "python -m flows"
 
 
 def require_checkout(what: str) -> Path:

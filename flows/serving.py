@@ -1,7 +1,10 @@
 """`python -m flows serve`: every flow offered in the Prefect UI and run on this machine, without a work pool."""
 
+import atexit
 import os
 import signal
+import sys
+import warnings
 
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
@@ -21,5 +24,12 @@ def serve_flows() -> int:
     ]
     # Prefect ends at once by SIGTERM; by Ctrl-C it may first wait for a run that was just cancelled.
     signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    # What Prefect begins by that signal it leaves unawaited as it exits, and Python says so.
+    warnings.filterwarnings("ignore", r"coroutine 'Runner\.astop' was never awaited", RuntimeWarning)
+    atexit.register(_say_the_end)
     serve(*offers, print_starting_message=False)
     return 0
+
+
+def _say_the_end() -> None:
+    print("serving has ended", file=sys.stderr, flush=True)

@@ -28,9 +28,10 @@ from flows.adapters.library_settings import (
     scoring_sets_of,
     split_names,
     swap_tries_of,
+    takes_fewer,
     thresholds_of,
 )
-from flows.adapters.mask_programs import choose_within_share, log_mask_program
+from flows.adapters.mask_programs import choose_within_share, log_choice, log_mask_program
 from flows.adapters.model_metadata import as_text, metadata_of
 from flows.adapters.programs import (
     ALL_CLASSES,
@@ -44,7 +45,7 @@ from flows.adapters.programs import (
     whole_instance,
     without_heads,
 )
-from flows.adapters.solving import solution_fault, solved
+from flows.adapters.solving import differing_settings, solution_fault, solved
 from flows.adapters.trust import require_named, vouched
 from flows.adapters.unit_selection import (
     StepPlan,
@@ -56,7 +57,6 @@ from flows.adapters.unit_selection import (
     require_budget,
     scores_compare,
     select,
-    unread_settings,
 )
 
 __all__ = [
@@ -81,11 +81,13 @@ __all__ = [
     "data_folder",
     "dataset_of",
     "device_of",
+    "differing_settings",
     "exports_of",
     "fit_settings_of",
     "free_core",
     "free_layers",
     "limits_of",
+    "log_choice",
     "log_mask_program",
     "metadata_of",
     "needs_importance",
@@ -108,8 +110,8 @@ __all__ = [
     "split_names",
     "swap_tries_of",
     "tags_of",
+    "takes_fewer",
     "thresholds_of",
-    "unread_settings",
     "vouched",
     "whole_instance",
     "without_heads",

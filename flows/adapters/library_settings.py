@@ -1,6 +1,7 @@
 """The settings in the two libraries' own words: data, networks, and how to fit and score."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 import training
-from flows.config import CONTROLS, DataPart, ExperimentPart, PrunePart, RunPart, Settings, SettingsGroup
+from flows.config import CONTROLS, DataPart, ExperimentPart, PrunePart, RunPart, Settings, SettingsGroup, numbers_of
 from flows.errors import SettingsError
 from flows.tracking import load_logged_network
 from flows.tracking.stores import store_uri
 from formulation import ScoreSettings
-from training import Dataset, Exported, ExportError, FitSettings, Limits, ScoringSet
+from naming import USUAL_IMAGES_PER_CLASS
+from training import Dataset, Exported, ExportError, FitSettings, ImageShapeError, Limits, ScoringSet
+
+LOG = logging.getLogger(__name__)
 
 MODEL_URIS = ("models:/", "runs:/")
 ALL_RULES = "all"
@@ -57,11 +61,26 @@ def kept_dataset(name: str, root: str, seed: int, size: int | None, channels: in
 
 def network_of(settings: Settings, dataset: Dataset) -> nn.Module:
     """The settings' network with its first weights, in evaluation mode; raises TrainingError and FlowError."""
-    return network_for(settings, dataset.train.images[:1], len(dataset.classes))
+    try:
+        return network_for(settings, dataset.train.images[:1], len(dataset.classes))
+    except ImageShapeError as error:
+        own = " (digits are 8x8, enlarged to 28x28: image_size=8 leaves them)" if dataset.name == "digits" else ""
+        raise ImageShapeError(f"{error}, by image_size=<pixels> and channels=1 or 3{own}") from error
 
 
 def network_for(settings: Settings, example: Tensor, classes: int) -> nn.Module:
     """As `network_of`, for images [n, C, H, W] like the example and so many classes, without the data set."""
+    network = _plain_network(settings, example, classes)
+    mean, std = numbers_of(settings.mean), numbers_of(settings.std)
+    if not mean and not std:
+        return network
+    if not mean or not std:
+        raise SettingsError(f"mean={settings.mean or 'none'} and std={settings.std or 'none'}: give both, or neither")
+    return training.normalise_images(network, mean, std, example.shape[1]).eval()
+
+
+def _plain_network(settings: Settings, example: Tensor, classes: int) -> nn.Module:
+    """The network as it was built or logged, which takes images as `mean` and `std` leave them."""
     checkpoint = settings.checkpoint or None
     if not settings.model.startswith(MODEL_URIS):
         channels, height, width = example.shape[1:]
@@ -134,9 +153,10 @@ def scoring_sets_of(
 ) -> tuple[ScoringSet, ...]:
     """The settings' scoring sets, of validation images that the network classifies correctly, or of any.
 
-    Not balanced, a set has as many images in all, of whatever classes. Raises TrainingError.
+    Not balanced, a set has as many images in all, of whatever classes. Fewer than the usual number of images of each
+    class where the network is right about no more, with a warning. Raises TrainingError.
     """
-    return training.draw_sets(
+    sets = training.draw_sets(
         network,
         dataset.validation,
         sets=settings.scoring_sets,
@@ -146,9 +166,22 @@ def scoring_sets_of(
         order=settings.order,
         correct_only=correct_only,
         balanced=balanced,
+        fewer=takes_fewer(settings),
         device=device_of(settings),
         batch_size=settings.batch_size,
     )
+    each = len(sets[0]) // len(dataset.classes)
+    if each < settings.images_per_class:
+        LOG.warning(
+            "sample   %d images of each class instead of the usual %d: no more of one class are %s",
+            *(each, settings.images_per_class, "classified correctly" if correct_only else "there"),
+        )
+    return sets
+
+
+def takes_fewer(settings: Settings) -> bool:
+    """Whether a set may have fewer images of each class: the usual number is the most, any other one is kept to."""
+    return settings.images_per_class == USUAL_IMAGES_PER_CLASS
 
 
 def refit_images_of(settings: Settings, dataset: Dataset) -> Tensor:
@@ -177,7 +210,8 @@ def swap_tries_of(settings: PrunePart) -> int:
     """How many masks are tried by swapping units after a removal."""
     if settings.exchange >= 0:
         return settings.exchange
-    return TRIES if settings.schedule == "iterative" else 0
+    chosen_after_refit = settings.selection == "program" and settings.refit != "false"
+    return TRIES if settings.schedule == "iterative" or chosen_after_refit else 0
 
 
 def split_names(words: str) -> tuple[str, ...]:

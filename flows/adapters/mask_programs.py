@@ -16,9 +16,10 @@ from flows.adapters.library_settings import limits_of
 from flows.cache import StageResult
 from flows.config import Settings
 from formulation import MaskBudget, MaskSettings, MaskSolution
-from training import ScoringSet, Selection
+from training import RefittedChoice, ScoringSet, Selection
 
 FOLDER = "mask_program"
+SMALLEST = 1e-3  # an objective that gaps are relative to
 
 
 def mask_settings_of(settings: Settings) -> MaskSettings:
@@ -47,6 +48,29 @@ def choose_within_share(
         network, images.images, images.labels, MaskBudget(counts=counts), mask_settings_of(settings)
     )
     return replace(selection, masks=solution.masks), solution
+
+
+def log_choice(
+    settings: Settings,
+    result: StageResult,
+    network: nn.Module,
+    images: ScoringSet,
+    solution: MaskSolution,
+    choice: RefittedChoice,
+) -> None:
+    """Log which masks were best after refit, and what the mask program proves of them.
+
+    The bound is of every mask of these counts; the objective of the chosen ones is worked out anew. Raises
+    FormulationError.
+    """
+    objective = formulation.objective_of(
+        network, images.images, images.labels, choice.masks, mask_settings_of(settings)
+    )
+    gap = (objective - solution.certificate.bound) / max(abs(objective), SMALLEST)
+    result.add_metrics({"mask.chosen_objective": objective, "mask.chosen_gap": gap})
+    result.add_metrics({"mask.chosen_validation_accuracy": choice.value})
+    result.add_tags({"mask.origin": choice.origin})
+    result.add_json(choice.judged, "mask_choice.json")
 
 
 def log_mask_program(result: StageResult, solution: MaskSolution) -> None:

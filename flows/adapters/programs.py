@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import formulation
 import training
-from flows.adapters.library_settings import score_settings_of, split_names
+from flows.adapters.library_settings import score_settings_of, split_names, takes_fewer
 from flows.config import Settings
 from flows.errors import SettingsError
 from formulation import ScoreSettings
@@ -68,9 +68,10 @@ def scoring_in_words(settings: Settings) -> str:
     per = [*(["block"] if by_block(settings) else []), *(["class"] if settings.by_class else [])]
     apart = f", one for each {' and '.join(per)}" if per else ""
     sets = "one scoring set" if settings.scoring_sets == 1 else f"{settings.scoring_sets} scoring sets"
+    number = f"up to {settings.images_per_class}" if takes_fewer(settings) else settings.images_per_class
     return (
-        f"every unit scored by a mixed-integer program{apart} ({settings.gate} gate, {sets} of "
-        f"{settings.images_per_class} images per class)"
+        f"every unit scored by a mixed-integer program{apart} ({settings.gate} gate, {sets} of {number} images per "
+        f"class)"
     )
 
 

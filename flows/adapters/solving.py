@@ -61,7 +61,7 @@ def solved(settings: Settings, instance: ProgramInputs, progress: Callable[[Roun
 
 def require_asked(solution: Solution, instance: ProgramInputs) -> None:
     """Raise InvalidSolution for a solution whose certificate names other settings than a program's own."""
-    if names := _other(instance.settings, solution):
+    if names := differing_settings(instance.settings, solution):
         raise InvalidSolution(f"it was made with another {', '.join(names)}")
 
 
@@ -74,14 +74,18 @@ def solution_fault(settings: Settings, files: Path) -> str:
         solution = Solution.load(files / FOLDER)
     except InvalidSolution as error:
         return str(error)
-    names = [name for name in _other(score_settings_of(settings), solution) if name not in OF_BLOCKS]
+    names = [name for name in differing_settings(score_settings_of(settings), solution) if name not in OF_BLOCKS]
     return f"{files / FOLDER} was made with another {', '.join(names)}" if names else ""
 
 
-def _other(settings: ScoreSettings, solution: Solution) -> list[str]:
-    """The names of the settings that a solution's certificate has otherwise."""
-    wanted, stated = json.loads(json.dumps(settings.to_dict())), solution.certificate.settings
-    return sorted(name for name in {*wanted, *stated} if wanted.get(name) != stated.get(name))
+def differing_settings(settings: ScoreSettings, solution: Solution) -> list[str]:
+    """The names of the settings that a solution's certificate has otherwise.
+
+    One that the certificate does not have was added later: its default says what was done before there was a choice.
+    """
+    usual, wanted = (json.loads(json.dumps(each.to_dict())) for each in (ScoreSettings(), settings))
+    stated = usual | dict(solution.certificate.settings)
+    return sorted(name for name in stated if name not in wanted or wanted[name] != stated[name])
 
 
 def _about(instance: ProgramInputs) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Selection of units by the settings: over ranked units, within limits and a budget."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,16 +17,6 @@ from training import Limits, Masks, Scores, Selection, Selector, UnitCosts
 
 TERMS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "latency": "measured latency"}
 BY_SCORE = ("threshold", "layer_mean")
-# Settings that say how much goes, each with the selections that read it.
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "threshold": ("threshold",),
-    "share": ("share", "quantile", "program"),
-    "budget": ("budget",),
-    "budget_on": ("budget",),
-    "refit_weight": ("program",),
-    "temperature": ("program",),
-    "tolerance": ("tolerance",),
-}
 NOT_IN_STEPS = (*BY_SCORE, "program", "tolerance")
 
 
@@ -48,11 +38,6 @@ def free_layers(settings: Settings, widths: dict[str, int]) -> tuple[str, ...]:
     if not found:
         raise SettingsError(f"leave_alone={settings.leave_alone} leaves no layer to prune: name fewer")
     return found
-
-
-def unread_settings(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """The settings that say how much goes to other selections than the chosen one, each with those selections."""
-    return {name: readers for name, readers in READ_BY.items() if settings.selection not in readers}
 
 
 def account_of(settings: Settings, network: nn.Module, widths: dict[str, int], example: Tensor) -> UnitCosts | None:
@@ -212,7 +197,9 @@ def choice_in_words(settings: Settings, *, gradual: bool = False) -> str:
     }
     parts = [aims[settings.selection]]
     if settings.rule != "program":
-        parts.append(f"ranked by {settings.rule}")
+        # The rule `critical` turns the scores round: it reads them.
+        instead = "" if settings.rule == "critical" else " instead of scores"
+        parts.append(f"ranked by {settings.rule}{instead}")
     if gradual or settings.schedule == "iterative":
         parts.append(f"in {settings.steps} steps")
     if tries := swap_tries_of(settings):

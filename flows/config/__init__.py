@@ -16,6 +16,7 @@ from flows.config.command_line import (
     words_of,
 )
 from flows.config.completion import completion_of
+from flows.config.contradictions import require_agreeing_words, require_agreement
 from flows.config.descriptions import description_of, help_of, overview
 from flows.config.entry_points import (
     BLOCKS,
@@ -44,13 +45,15 @@ from flows.config.groups import (
     RunPart,
     ScorePart,
     SettingsGroup,
+    numbers_of,
 )
 from flows.config.presets import with_preset
-from flows.config.settings import FREE, PLACES, PRESETS, REPORTED, TRAITS, Settings
+from flows.config.settings import COLUMNS, FREE, PLACES, PRESETS, REPORTED, TRAITS, Settings
 from flows.config.sweep_grid import point_title, points_of, value_of
 
 __all__ = [
     "BLOCKS",
+    "COLUMNS",
     "CONTROLS",
     "DATA",
     "ENTRY_POINTS",
@@ -87,9 +90,12 @@ __all__ = [
     "help_of",
     "inherit",
     "model_name",
+    "numbers_of",
     "overview",
     "point_title",
     "points_of",
+    "require_agreeing_words",
+    "require_agreement",
     "require_words",
     "settings_of",
     "settings_of_run",

@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from pydantic import ValidationError
 
+from flows.checkout import own_command
 from flows.config.entry_points import ENTRY_POINTS, EntryPoint, nearest
 from flows.config.presets import preset_values
 from flows.config.settings import PLACES, TRAITS, Settings
@@ -132,7 +133,7 @@ def _require_known(point: EntryPoint, name: str) -> None:
     if name in Settings.model_fields:
         takers = ", ".join(other.name for other in ENTRY_POINTS.values() if name in other.accepted)
         raise SettingsError(f"flow {point.name} takes no parameter {name!r}; it belongs to: {takers}")
-    remedy = f"see python -m flows {point.name} --help"
+    remedy = f"see {own_command()} {point.name} --help"
     raise SettingsError(f"unknown parameter {name!r}{nearest(name, point.accepted)}; {remedy}")
 
 

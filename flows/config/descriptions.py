@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, get_args
 
+from flows.checkout import own_command
 from flows.config.entry_points import COMMANDS, EntryPoint
 from flows.config.groups import SettingsGroup
 from flows.config.presets import preset_values
@@ -17,7 +18,7 @@ SHOWN = 10**6  # larger bounds say nothing to a person
 
 def help_of(point: EntryPoint) -> str:
     """The entry point's help: its settings by group, a line each with choices or bounds and the default."""
-    lines = [f"python -m flows {point.name} [--name value ...]", "", point.summary]
+    lines = [f"{own_command()} {point.name} [--name value ...]", "", point.summary]
     for group, names in grouped(point.own):
         lines += ["", f"{title_of(group)}:", *(_help_line(point, name, default_of(point, name)) for name in names)]
     if point.after:
@@ -31,9 +32,9 @@ def overview() -> str:
     """The help of the command line as a whole."""
     lines = [
         "python -m flows <flow> [--name value ...]    (installed: critical-neurons <flow> ...)",
-        "python -m flows <flow> --help",
-        "python -m flows --version",
-        'python -m flows --completion bash            (for: eval "$(critical-neurons --completion bash)")',
+        f"{own_command()} <flow> --help",
+        f"{own_command()} --version",
+        f'{own_command()} --completion bash            (for: eval "$(critical-neurons --completion bash)")',
         "",
     ]
     return "\n".join(lines + [f"  {point.name:<10} {point.summary}" for point in COMMANDS.values()])

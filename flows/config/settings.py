@@ -89,3 +89,4 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
     "published": {name: each.published for name, each in TRAITS.items() if each.published},
 }
 REPORTED = tuple(name for name, each in TRAITS.items() if each.report)
+COLUMNS = tuple(name for name, each in TRAITS.items() if each.column)

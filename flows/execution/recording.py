@@ -29,8 +29,13 @@ def recorded(recipe: Recipe, stage: Stage, fault: Callable[[Settings, Path], str
     `fault` says what the files of a record have against the settings; empty where they fit.
     """
 
+    # With a block, not by its decorator: tasks are sent to other processes, which takes no generator along.
     @wraps(stage)
     def once(settings: Settings, run: Run, *given: Any) -> object:
+        with tracking.each_run_asked_once():
+            return work(settings, run, *given)
+
+    def work(settings: Settings, run: Run, *given: Any) -> object:
         found = about(recipe, stage, settings, run, *given)
         task, key = str(found["task"]), key_of(found)
         returned = f"returned/{task}.json"
@@ -75,7 +80,8 @@ def told(stage: Stage) -> Callable[..., None]:
 
     @wraps(stage)
     def again(settings: Settings, run: Run, *given: Any) -> None:
-        stage(settings, *_inputs(stage, run, given), on_part=tracking.teller(run))
+        with tracking.each_run_asked_once():
+            stage(settings, *_inputs(stage, run, given), on_part=tracking.teller(run))
 
     # Prefect reads it; a function has it by convention, not by its type.
     again.__signature__ = _with_run(stage)  # type: ignore[attr-defined]

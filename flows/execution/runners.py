@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, Self
 
 import torch
 from prefect import Task
@@ -29,6 +29,8 @@ from flows.execution.log_lines import send_log_lines, write_log_lines
 from flows.prefect_server import leave_out_proxies, server_address
 
 LOG = logging.getLogger(__name__)
+FORKED = "forkserver"
+IMPORTED = ["flows.execution.tasks", "dask.array", "linopy"]  # by the process that those of a pool are forked from
 
 
 def workers_of(settings: Settings) -> int:
@@ -50,6 +52,23 @@ def require_runner(settings: Settings, uri: str) -> None:
             "workers  %d instead of %d: this machine has %d cores, and each program takes threads=%d",
             *(workers, settings.workers, len(cores()), settings.threads),
         )
+
+
+class ForkedPoolTaskRunner(ProcessPoolTaskRunner):
+    """Prefect's pool of processes, forked from one that has done their imports, where the system has such a server.
+
+    Prefect itself starts every process from nothing: seconds of imports each, and their memory as often.
+    """
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # Prefect lets nobody choose; its executor starts no process before its first call.
+        executor = self._executor
+        if executor is not None and FORKED in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context(FORKED)
+            context.set_forkserver_preload(IMPORTED)
+            executor._mp_context = context
+        return self
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ def running(settings: Settings, calls: int) -> Iterator[Running]:
             with ThreadPoolTaskRunner[Any](max_workers=workers) as threads:
                 yield Running(threads, "", lambda: calls)
         case "processes":
-            with ProcessPoolTaskRunner(max_workers=workers, initializer=begin_worker) as processes:
+            with ForkedPoolTaskRunner(max_workers=workers, initializer=begin_worker) as processes:
                 yield Running(processes, server_address(), lambda: calls)
         case "dask" if settings.dask_address:
             cluster.quieten_dask()

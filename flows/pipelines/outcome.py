@@ -32,6 +32,7 @@ SQLITE, SERVERS = "sqlite:", ("http:", "https:")
 DEFAULT_STORE = '"$MLFLOW_TRACKING_URI"'
 
 
+@tracking.each_run_asked_once()
 def outcome_of(uri: str, run_id: str) -> list[str]:
     """The outcome of a run by its id, as `outcome_lines` says it; where the store is gone by now, one line."""
     try:

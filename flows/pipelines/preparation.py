@@ -27,10 +27,19 @@ from flows.adapters import (
     require_named,
     score_settings_of,
     scoring_sets_of,
-    unread_settings,
+    takes_fewer,
 )
 from flows.cache import cache_of
-from flows.config import EntryPoint, Settings, chosen, inherit, points_of, require_words, settings_of, with_preset
+from flows.config import (
+    EntryPoint,
+    Settings,
+    inherit,
+    points_of,
+    require_agreement,
+    require_words,
+    settings_of,
+    with_preset,
+)
 from flows.errors import SettingsError
 from flows.execution import keep_secrets_in, require_runner
 from flows.pipelines.experiments import SNIP, cells_of, on_target, own_of, published_of, require_transfer, with_shape
@@ -56,8 +65,7 @@ def prepare_flow(point: EntryPoint, words: Mapping[str, object], *, all_given: b
         # Also where another program calls a flow: Prefect and MLflow log the errors that ours stem from.
         keep_secrets_in()
     tracking.probe_store(uri)
-    if point.name == "robustness" and settings.scoring_sets == 1:
-        raise SettingsError("scoring_sets=1: agreement is one of pairs of sets; give 2 or more")
+    require_agreement(point, settings)
     if point.after:
         settings = _continued(point, words, settings, uri)
     device_of(settings)
@@ -129,25 +137,7 @@ def _check_selection(
     point: EntryPoint, settings: Settings, network: nn.Module, widths: dict[str, int], dataset: Dataset
 ) -> None:
     """Whatever selection, limits, budget and schedule have against the network, from its shapes alone."""
-    _require_read(point, settings)
-    if settings.selection == "threshold" and settings.rule != "program":
-        raise SettingsError(
-            f"selection=threshold is one of the program's scores, found rule={settings.rule}: give selection="
-            f"layer_mean, share, quantile or budget"
-        )
-    if settings.selection == "program" and settings.rule != "program":
-        raise SettingsError(f"selection=program ranks nothing by rule={settings.rule}: leave rule out")
-    if settings.selection == "program" and point.name == "robustness":
-        raise SettingsError("selection=program reads no scores, whose sets robustness compares: give another")
-    if point.name == "gradual" and settings.rule == "critical":
-        raise SettingsError(
-            "rule=critical turns round the scores of a score stage, which gradual has none of: give another"
-        )
-    if settings.selection == "tolerance" and point.name in ("robustness", "gradual"):
-        raise SettingsError(
-            f"selection=tolerance measures pruned networks in a prune stage, which {point.name} has none of: give "
-            f"selection=share, quantile or budget"
-        )
+    require_agreement(point, settings)
     free_layers(settings, widths)
     example = dataset.train.images[:1]
     if settings.selection == "program":
@@ -164,19 +154,6 @@ def _check_selection(
         schedule_of(settings, network, method, plan, dataset, widths)
     else:
         training.iterative(network, method, plan.shares, example, masks=all_kept(widths))
-
-
-def _require_read(point: EntryPoint, settings: Settings) -> None:
-    """Raise SettingsError for a setting of another selection that was chosen where the selection was not."""
-    given = chosen(point, settings)
-    if "selection" in given:
-        return
-    for name, readers in unread_settings(settings).items():
-        if name in given:
-            raise SettingsError(
-                f"{name}={given[name]} says nothing to selection={settings.selection}: give "
-                f"selection={' or '.join(readers)} too, or leave {name} out"
-            )
 
 
 def _check_blocks(point: EntryPoint, settings: Settings, dataset: Dataset) -> None:
@@ -196,8 +173,6 @@ def _check_blocks(point: EntryPoint, settings: Settings, dataset: Dataset) -> No
 
 def _check_cells(settings: Settings) -> None:
     """Whatever is against any of the networks and data sets of a table, and against both kinds of settings."""
-    if not settings.epochs:
-        raise SettingsError("epochs=0 trains nothing, and the table is about trained networks: give 1 or more")
     for cell in cells_of(settings.model_copy(update={"seeds": 1})):
         dataset = dataset_of(cell)
         network, example = network_of(cell, dataset), dataset.train.images[:1]
@@ -220,11 +195,13 @@ def _check_fitting(settings: Settings, network: nn.Module, epochs: str) -> None:
 
 
 def _check_scoring_images(settings: Settings, dataset: Dataset) -> None:
-    wanted = settings.scoring_sets * settings.images_per_class
+    wanted = settings.scoring_sets * (1 if takes_fewer(settings) else settings.images_per_class)
     counts = torch.bincount(dataset.validation.labels, minlength=len(dataset.classes))
     smallest = int(counts.argmin())
     if counts[smallest] < wanted:
         found = f"class {dataset.classes[smallest]!r} of {settings.dataset} has {counts[smallest]} validation images"
+        if takes_fewer(settings):
+            raise SettingsError(f"{found}, and each of scoring_sets={settings.scoring_sets} needs one: lower it")
         raise SettingsError(
             f"{found}, but scoring_sets={settings.scoring_sets} times images_per_class={settings.images_per_class} "
             f"asks for {wanted}: lower one of them"

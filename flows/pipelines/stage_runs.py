@@ -183,10 +183,10 @@ def _claimed(settings: Settings, identity: str) -> Iterator[bool]:
 
 
 def run_title(name: str, settings: Settings) -> str:
-    """What tells runs of a flow apart in a list: the network, the data, and what was chosen otherwise than usual.
+    """What tells runs of a flow apart in a list: what was chosen otherwise than usual, the network and the data.
 
-    What people compare comes first; it is cut to about `TITLE` characters, because the UI makes the picture of a run
-    as wide as its name. All settings are the run's parameters.
+    The UI cuts a name at its end, so that what people compare comes first. It is cut to about `TITLE` characters here,
+    because the UI makes the picture of a run as wide as its name. All settings are the run's parameters.
     """
     own = chosen(ENTRY_POINTS[name], settings)
     names = sorted((each for each in own if TRAITS[each].title != NEVER), key=lambda each: TRAITS[each].title)
@@ -198,7 +198,7 @@ def run_title(name: str, settings: Settings) -> str:
     while shown and len(title) + len(", ".join(words[:shown])) > TITLE:
         shown -= 1
     listed = [*words[:shown], *(["…"] if shown < len(words) else [])]
-    return f"{title} ({', '.join(listed)})" if listed else title
+    return f"{', '.join(listed)} ({title})" if words else title
 
 
 def _params(name: str, settings: Settings) -> dict[str, object]:

@@ -3,7 +3,7 @@
 Where runs are stored, opening and ending them, publishing records to them and reading from them.
 """
 
-from flows.tracking.logged_run import Run
+from flows.tracking.logged_run import Run, each_run_asked_once
 from flows.tracking.networks import load_logged_network, log_network, show_model
 from flows.tracking.publishing import known_metrics, publish, recorded_key
 from flows.tracking.reading import find_run, find_stage, is_whole
@@ -39,6 +39,7 @@ __all__ = [
     "NewVersion",
     "Run",
     "Store",
+    "each_run_asked_once",
     "end_open_runs",
     "entries_of",
     "find_run",

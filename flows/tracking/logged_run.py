@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,21 @@ STAGE_TAG = "stage"
 FINISHED = "FINISHED"
 CONTENT_TAG = "content."
 ARTIFACTS = "mlflow-artifacts"  # kept by the tracking server itself
+# What a task has heard of runs, by address and id; None outside of a task.
+_HEARD: ContextVar[dict[tuple[str, str], MlflowRun] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def each_run_asked_once() -> Iterator[None]:
+    """Ask the store once for each run that the block's thread reads, and again for one that it has written to.
+
+    A task sees an earlier run as it was at the first look, in all that it reads of it.
+    """
+    before = _HEARD.set({})
+    try:
+        yield
+    finally:
+        _HEARD.reset(before)
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,28 @@ class Run(StoredResult):
 
     def logged(self) -> MlflowRun:
         """What the store has of the run."""
+        heard = _HEARD.get()
+        if heard is not None and (found := heard.get((self.uri, self.run_id))) is not None:
+            return found
         with reached(self.uri) as client:
-            return client.get_run(self.run_id)
+            found = client.get_run(self.run_id)
+        if heard is not None:
+            heard[self.uri, self.run_id] = found
+        return found
+
+    def changed(self) -> None:
+        """Forget what was heard of the run: it has been written to."""
+        if (heard := _HEARD.get()) is not None:
+            heard.pop((self.uri, self.run_id), None)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """A block that writes to the run, which is read anew in it and after it, whatever became of it."""
+        self.changed()
+        try:
+            yield
+        finally:
+            self.changed()
 
     def metrics(self) -> dict[str, float]:
         """The latest value of every metric."""

@@ -77,7 +77,7 @@ def log_network(
     # The batch is left open in the signature, so that the model serves any number of images.
     signature = infer_signature(images.numpy(), outputs.numpy())
     mlflow.set_tracking_uri(run.uri)
-    with reached(run.uri):
+    with reached(run.uri), run.changing():
         try:
             # By the run's id: `mlflow.pytorch.log_model` takes the active run, which it ends.
             logged = Model.log(
@@ -101,7 +101,7 @@ def log_network(
 def show_model(run: Run, model_uri: str) -> None:
     """Let a run have a model of the run above it among its outputs, and the model the run's figures, once."""
     model_id = model_uri.removeprefix(MODELS)
-    with reached(run.uri) as client:
+    with reached(run.uri) as client, run.changing():
         found = client.get_run(run.run_id)
         if found.outputs is not None and model_id in {each.model_id for each in found.outputs.model_outputs}:
             return

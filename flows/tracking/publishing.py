@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 
 from flows.cache import Data, Entry, File, Metrics, Record, Tags
@@ -23,17 +22,15 @@ PATIENCE = (1.0, 3.0, 6.0)  # seconds between tries
 
 def recorded_key(run: Run, task: str) -> str:
     """The key of the record that a run has been told as a task's, all of it; empty where there is none."""
-    with reached(run.uri) as client:
-        return str(client.get_run(run.run_id).data.tags.get(RECORD_TAG + task, ""))
+    return run.tags().get(RECORD_TAG + task, "")
 
 
 def known_metrics(run: Run) -> frozenset[tuple[str, int]]:
     """The figures that an interrupted process has left in a run, by name and step; none where there was none."""
+    if RESUMED_TAG not in run.tags():
+        return frozenset()
     with reached(run.uri) as client:
-        data = client.get_run(run.run_id).data
-        if RESUMED_TAG not in data.tags:
-            return frozenset()
-        histories = {name: client.get_metric_history(run.run_id, name) for name in data.metrics}
+        histories = {name: client.get_metric_history(run.run_id, name) for name in run.metrics()}
     return frozenset((name, each.step) for name, history in histories.items() for each in history)
 
 
@@ -52,8 +49,7 @@ def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[M
         missing = _missing(run, figures) if unsent is None else unsent
         tell(run, [*others, *missing], record.files, task)
         if reused:
-            with reached(run.uri) as client:
-                before = client.get_run(run.run_id).data.tags.get(REUSED_TAG, "")
+            before = run.tags().get(REUSED_TAG, "")
             tags[REUSED_TAG] = ", ".join(dict.fromkeys([*filter(None, before.split(", ")), task]))
         # Last: who finds the mark finds everything.
         tell(run, [Tags(tags)], record.files)
@@ -70,7 +66,7 @@ def publish(run: Run, task: str, key: str, record: Record, *, unsent: Sequence[M
 
 def tell(run: Run, entries: Iterable[Entry], files: Path, task: str = "") -> None:
     """Tell a run what entries of a task say; `files` is the folder of those that are files. Raises StoreError."""
-    with reached(run.uri) as client:
+    with reached(run.uri) as client, run.changing():
         metrics: list[Metric] = []
         tags: dict[str, str] = {}
         tables: list[str] = []
@@ -87,7 +83,7 @@ def tell(run: Run, entries: Iterable[Entry], files: Path, task: str = "") -> Non
                 case Data():
                     client.log_inputs(run.run_id, [_input(entry)])
         if tables:
-            tags[LOGGED_TABLES] = _with_tables(client, run, tables)
+            tags[LOGGED_TABLES] = _with_tables(run, tables)
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
         told = [RunTag(name, value) for name, value in tags.items()]
@@ -98,7 +94,7 @@ def tell(run: Run, entries: Iterable[Entry], files: Path, task: str = "") -> Non
 def _missing(run: Run, figures: Sequence[Metrics]) -> list[Metrics]:
     """Those of the figures that the run does not have, by name and step."""
     with reached(run.uri) as client:
-        known = set(client.get_run(run.run_id).data.metrics)
+        known = set(run.metrics())
         wanted = {name for entry in figures for name in entry.values} & known
         present = {(name, each.step) for name in wanted for each in client.get_metric_history(run.run_id, name)}
     parts = [
@@ -111,9 +107,9 @@ def _missing(run: Run, figures: Sequence[Metrics]) -> list[Metrics]:
     return [part for part in parts if part.values]
 
 
-def _with_tables(client: MlflowClient, run: Run, tables: Sequence[str]) -> str:
+def _with_tables(run: Run, tables: Sequence[str]) -> str:
     """MLflow's own list of the tables that a run's comparison shows, with these."""
-    listed = json.loads(client.get_run(run.run_id).data.tags.get(LOGGED_TABLES, "[]"))
+    listed = json.loads(run.tags().get(LOGGED_TABLES, "[]"))
     new = [{"path": path, "type": "table"} for path in tables]
     return json.dumps(listed + [each for each in new if each not in listed])
 

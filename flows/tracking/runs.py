@@ -70,6 +70,8 @@ class LiveMetrics:
             self._next = math.inf
         else:
             self._next = time.monotonic() + PAUSE
+        finally:
+            self.run.changed()
 
     def _some(self) -> list[Metrics]:
         """The first that wait, as many as one call takes."""
@@ -97,6 +99,7 @@ def open_flow_run(
     _end_abandoned(store, identity)
     unfinished = _unfinished(store, identity) if resume else None
     tags = {**tags, PROCESS_TAG: this_process(), IDENTITY_TAG: identity}
+    is_new = False
     with reached(store.uri) as client:
         if store.run_id:
             # Without arguments: so MLflow takes the run id out of the environment, where a nested run would find it
@@ -114,11 +117,13 @@ def open_flow_run(
             )
             LOG.info("continue run %s, which was interrupted", run.run_id)
         else:
+            is_new = True
             opened = mlflow.start_run(
                 experiment_id=store.experiment_id, run_name=name, tags=tags, log_system_metrics=system_metrics or None
             )
             run = Run(store.uri, store.experiment_id, opened.info.run_id)
-    with _ended(run):
+    run.changed()
+    with _ended(run, is_new=is_new):
         yield run
 
 
@@ -147,7 +152,8 @@ def open_run(parent: Run, name: str, tags: Mapping[str, str], identity: str = ""
                 tags=tags,
             )
     run = Run(parent.uri, parent.experiment_id, opened.info.run_id)
-    with _ended(run):
+    run.changed()
+    with _ended(run, is_new=found is None):
         yield run
 
 
@@ -174,7 +180,7 @@ def end_open_runs(uri: str, status: str) -> int:
     found = client.search_runs(experiments, f"attributes.status = '{RUNNING}'")
     open_here = [run for run in found if run.info.run_id in mine or run.data.tags.get(PARENT_TAG) in mine]
     for run in open_here:
-        client.set_terminated(run.info.run_id, status)
+        _terminate(client, uri, run, status)
     return len(open_here)
 
 
@@ -201,9 +207,11 @@ def _move(client: MlflowClient, old: MlflowRun, new: Run) -> None:
     """Hand the runs below one that was interrupted to the one that goes on: `mlflow run` opens a new one each time."""
     below = client.search_runs([new.experiment_id], f"tags.`{PARENT_TAG}` = '{old.info.run_id}'")
     for run in below:
-        client.set_tag(run.info.run_id, PARENT_TAG, new.run_id)
-    client.set_tag(old.info.run_id, CONTINUED_TAG, new.run_id)
-    client.set_tag(old.info.run_id, "mlflow.note.content", f"Interrupted; continued by run {new.run_id}.")
+        with _known(new.uri, run).changing():
+            client.set_tag(run.info.run_id, PARENT_TAG, new.run_id)
+    with _known(new.uri, old).changing():
+        client.set_tag(old.info.run_id, CONTINUED_TAG, new.run_id)
+        client.set_tag(old.info.run_id, "mlflow.note.content", f"Interrupted; continued by run {new.run_id}.")
     LOG.info("continue run %s, which was interrupted, in run %s", old.info.run_id, new.run_id)
 
 
@@ -213,21 +221,21 @@ def _end_abandoned(store: Store, identity: str) -> None:
         for run in client.search_runs([store.experiment_id], wanted):
             process = run.data.tags[PROCESS_TAG]
             if is_gone(process):
-                client.set_terminated(run.info.run_id, KILLED)
+                _terminate(client, store.uri, run, KILLED)
             elif identity and run.data.tags.get(IDENTITY_TAG) == identity and is_elsewhere(process):
                 LOG.info(LEFT_OPEN, *(run.info.run_id, process, run.info.run_id))
 
 
 @contextmanager
-def _ended(run: Run) -> Iterator[None]:
+def _ended(run: Run, *, is_new: bool) -> Iterator[None]:
     start = time.monotonic()
     # What is no Exception is an order to stop: KeyboardInterrupt, or Prefect's own where it takes SIGTERM itself.
     status = KILLED
     try:
         yield
-        with reached(run.uri) as client:
+        with reached(run.uri) as client, run.changing():
             # A run that was interrupted between this figure and its end has it already.
-            if "seconds" not in client.get_run(run.run_id).data.metrics:
+            if is_new or "seconds" not in run.metrics():
                 client.log_metric(run.run_id, "seconds", time.monotonic() - start)
         status = FINISHED
     # Whatever a stage raises ends its run as failed; it is raised again.
@@ -245,15 +253,25 @@ def _end_left_behind(run: Run) -> None:
     wanted = f"attributes.status = '{RUNNING}' and tags.`{PARENT_TAG}` = '{run.run_id}'"
     try:
         for each in client.search_runs([run.experiment_id], wanted):
-            client.set_terminated(each.info.run_id, KILLED)
+            _terminate(client, run.uri, each, KILLED)
     except (MlflowException, OSError) as error:
         LOG.warning("store    %s does not answer (%s)", redacted(run.uri), type(error).__name__)
+
+
+def _terminate(client: MlflowClient, uri: str, run: MlflowRun, status: str) -> None:
+    with _known(uri, run).changing():
+        client.set_terminated(run.info.run_id, status)
+
+
+def _known(uri: str, run: MlflowRun) -> Run:
+    return Run(uri, run.info.experiment_id, run.info.run_id)
 
 
 def _end(run: Run, status: str) -> None:
     _wait_where_held()
     try:
-        mlflow.end_run(status)
+        with run.changing():
+            mlflow.end_run(status)
     except (MlflowException, OSError) as error:
         if status == FINISHED:
             raise StoreError(

@@ -44,8 +44,8 @@ def log_params(run: Run, values: Mapping[str, object]) -> None:
 
     `mlflow run` has logged the given ones in their raw spelling, and a second spelling of the same is refused.
     """
-    with reached(run.uri) as client:
-        present = client.get_run(run.run_id).data.params
+    with reached(run.uri) as client, run.changing():
+        present = run.params()
         missing = [Param(name, str(value)) for name, value in values.items() if name not in present]
         client.log_batch(run.run_id, params=missing)
 

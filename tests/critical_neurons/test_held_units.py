@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
 import critical_neurons as cn
 import training
@@ -147,3 +148,20 @@ def test_released_before_any_pass_the_network_is_as_it_was(network: nn.Module) -
     cn.hold(trained, {"1": MASK}).release()
     for one, other in zip(trained.state_dict().values(), network.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("masks", [{"1": [True] * 9 + [False]}, {"1": [True, False]}])
+def test_masks_of_another_length_are_refused_in_every_pass(
+    network: nn.Module, digits: Dataset, masks: dict[str, list[bool]]
+) -> None:
+    """Units of several rows have shorter masks: without images only a pass tells that these have none."""
+    trained, images = copy.deepcopy(network), digits.train.images[:4]
+    with cn.hold(trained, masks):
+        for _ in range(2):
+            with pytest.raises(MaskError, match="one bool for each of its 20 units is needed"):
+                trained(images)
+    trained(images)
+    before = len(_global_optimizer_post_hooks)
+    with pytest.raises(MaskError, match="one bool for each of its 20 units is needed"):
+        cn.hold(trained, masks, images)
+    assert len(_global_optimizer_post_hooks) == before

@@ -21,12 +21,13 @@ PAIRS = TensorDataset(IMAGES, LABELS)
     [
         (IMAGES, LABELS),
         [IMAGES.numpy(), LABELS.numpy()],
+        (IMAGES, LABELS.tolist()),
         PAIRS,
         DataLoader(PAIRS, batch_size=4),
         [(IMAGES[:5], LABELS[:5].int()), (IMAGES[5:], [2])],
         ScoringSet(IMAGES, LABELS, torch.arange(6)),
     ],
-    ids=["pair", "arrays", "data set", "loader", "batches", "scoring set"],
+    ids=["pair", "arrays", "list of labels", "data set", "loader", "batches", "scoring set"],
 )
 def test_whatever_holds_images_and_labels_is_read_alike(data: Any) -> None:
     read = read_samples(data, 5)
@@ -51,7 +52,10 @@ def test_no_more_batches_are_asked_for_than_needed() -> None:
         ([IMAGES], "a batch is Tensor, not"),
         ([(IMAGES, LABELS, 1)], "a batch is tuple of 3, not"),
         ([(IMAGES, LABELS[:5])], "labels are torch.int64 of shape (5,)"),
-        ([(IMAGES, LABELS.float())], "labels are torch.float32"),
+        ([(IMAGES, LABELS.float())], "labels are torch.float32 of shape (6,): give one whole number for each of 6 "),
+        ((IMAGES, LABELS.float()), "as labels.long() does"),
+        ((IMAGES, LABELS[:, None]), "as labels.reshape(-1).long() does"),
+        ((IMAGES, torch.eye(3)[LABELS]), "as labels.argmax(1) does"),
         ([(torch.zeros(4), LABELS)], "no batch [n, ...]"),
         ([("a", "b")], "cannot be read as tensors"),
         ([(IMAGES, LABELS), (IMAGES[..., :1], LABELS)], "images of shapes (1, 2, 1), (1, 2, 2)"),
@@ -65,7 +69,7 @@ def test_what_holds_none_is_refused_in_one_line(data: Any, words: str) -> None:
 
 
 def test_a_scoring_set_is_right_and_balanced_and_comes_in_rounds(network: nn.Module, digits: Dataset) -> None:
-    found = read_scoring_set(network, digits.train, 30)
+    found = read_scoring_set(network, digits.train, 30).samples
     assert Counter(found.labels.tolist()) == dict.fromkeys(range(10), 3)
     assert found.labels[:10].tolist() == list(range(10))
     assert torch.equal(network(found.images).argmax(1), found.labels)
@@ -73,8 +77,10 @@ def test_a_scoring_set_is_right_and_balanced_and_comes_in_rounds(network: nn.Mod
 
 def test_a_class_without_images_is_no_error_and_its_place_stays_empty(network: nn.Module, digits: Dataset) -> None:
     few = digits.train.labels < 3
-    found = read_scoring_set(network, (digits.train.images[few], digits.train.labels[few]), 50)
-    assert Counter(found.labels.tolist()) == {0: 5, 1: 5, 2: 5}
+    drawn = read_scoring_set(network, (digits.train.images[few], digits.train.labels[few]), 50)
+    assert Counter(drawn.samples.labels.tolist()) == {0: 5, 1: 5, 2: 5}
+    assert "no image of class 3, 4, 5, 6, 7" in " ".join(drawn.notes())
+    assert int(drawn.seen[3:].sum()) == 0 < int(drawn.right[:3].min())
 
 
 def test_data_that_do_not_fit_the_network_are_refused_in_the_libraries_words(
@@ -87,5 +93,7 @@ def test_data_that_do_not_fit_the_network_are_refused_in_the_libraries_words(
         read_scoring_set(network, (images[..., :3], labels), 10)
     with pytest.raises(DataError, match="classifies none of these images correctly"):
         read_scoring_set(network, (images, (network(images).argmax(1) + 1) % 10), 10)
+    with pytest.raises(ModelError, match=r"one output.*append nn\.Linear\(1, 2, bias=False\)"):
+        read_scoring_set(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 1)), (images, labels % 2), 10)
     with pytest.raises(DataError, match="images=0 is out of range"):
         read_scoring_set(network, (images, labels), 0)

@@ -12,6 +12,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import tracking
 from flows.config.entry_points import ENTRY_POINTS
+from flows.execution import runners
 from flows.pipelines.flows import run_flow
 from flows.pipelines.preparation import prepare_flow
 from flows.redaction import REMEMBERED
@@ -25,6 +26,8 @@ def _outside_any_run() -> Iterator[None]:
             patch.delenv(name, raising=False)
         # Each test does its own work; those about finished work name a folder for it.
         patch.setenv("CRITICAL_NEURONS_CACHE", "none")
+        # One fork server for the pools' processes and the tests' own commands.
+        patch.setattr(runners, "IMPORTED", ["tests.flows.resume.warm"])
         yield
 
 

@@ -146,11 +146,10 @@ def test_pruning_any_drawn_network_is_masking_it(drawn: Drawn, seed: int) -> Non
     assert_meet(drawn, drawn.images, seed)
 
 
-def test_a_constant_behind_a_gate_is_scored_but_named_when_it_cannot_be_pruned() -> None:
+def test_a_constant_behind_a_gate_stays_where_the_unit_is_removed() -> None:
     model, images = Joined(lambda m, a, b: torch.relu(a) + 1, 2 * 9).eval(), torch.rand(2, 1, 4, 4)
     assert lower(model, images).units == {"a": 2}
-    with pytest.raises(training.UnsupportedGraph, match=r"layer 'a': .* through 'add' \(add\)"):
-        training.prune(model, {"a": np.array([True, False])}, images)
+    assert_meet(trained_norms(model.double()), images.double(), 0)
 
 
 def test_both_libraries_find_the_same_layers_to_score_and_to_prune() -> None:

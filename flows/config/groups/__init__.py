@@ -3,7 +3,7 @@
 A part is the groups that one kind of stage is about; nothing here knows the command line.
 """
 
-from flows.config.groups.data_group import DataPart, DataSettings, NetworkSettings
+from flows.config.groups.data_group import DataPart, DataSettings, NetworkSettings, numbers_of
 from flows.config.groups.experiment_group import (
     RANGES,
     ExperimentPart,
@@ -65,4 +65,5 @@ __all__ = [
     "Traits",
     "TransferSettings",
     "declared_traits",
+    "numbers_of",
 ]

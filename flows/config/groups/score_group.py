@@ -41,7 +41,8 @@ class SampleSettings(SettingsGroup):
 
     # One set: scores of so many images agree between sets, and digits has no room for a second one.
     images_per_class: Annotated[Count, Traits(title=5, report=True, sweep="1,2,5,10,20", published="1")] = Field(
-        USUAL_IMAGES_PER_CLASS, description="images of each class in one scoring set"
+        USUAL_IMAGES_PER_CLASS,
+        description="images of each class in one scoring set; as many as there are where the usual number is not",
     )
     scoring_sets: Annotated[Count, Traits(title=5, report=True, published="1")] = Field(
         1, description="scoring sets; the scores are averaged over them"

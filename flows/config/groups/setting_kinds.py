@@ -21,7 +21,7 @@ Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 # training.RULES, spelled out because importing torch takes seconds and help needs none of it.
 Control = Literal[
     "random", "critical", "l1_norm", "l2_norm", "mean_activation", "dead", "taylor", "mean_taylor", "squared_taylor",
-    "snip", "structured_obs",
+    "snip", "structured_obs", "fisher_obs",
 ]  # fmt: skip
 RuleName = Literal["program", Control]
 CONTROLS: tuple[str, ...] = get_args(Control)
@@ -43,6 +43,7 @@ class Traits:
         role: `choice`; `place`: where things lie and who may work, which no result depends on; `machine`: what a run
             is computed on. Whoever repeats a run has places and a machine of their own.
         later: whether earlier runs do not have it: its default says what was done before there was a choice.
+        column: whether it has a column in the table of runs.
     """
 
     title: int = UNRANKED
@@ -52,6 +53,7 @@ class Traits:
     identity: bool = False
     role: Literal["choice", "machine", "place"] = "choice"
     later: bool = False
+    column: bool = False
 
 
 PLACE, IDENTITY = Traits(role="place"), Traits(identity=True)

@@ -2,15 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from torch import nn
 
 import training
-from flows.adapters import artifacts, dataset_of, fit_settings_of, network_of
+from flows.adapters import artifacts, dataset_of, device_of, fit_settings_of, network_of
 from flows.cache import EarlierResult, OnPart, StageResult, unheard
 from flows.config import Settings
 from training import Dataset, Epoch, Masks, Zeros
 
+TRIED = 1000  # images that a checkpoint is tried on
+FAR, GUESS = 0.05, 0.1  # of accuracy: below what a file says; of what is left to win over the most frequent class
 LOG = logging.getLogger(__name__)
 
 
@@ -20,8 +24,35 @@ def train_network(settings: Settings, *, on_part: OnPart = unheard) -> StageResu
     dataset = dataset_of(settings)
     network = network_of(settings, dataset)
     log_data(settings, result, network, dataset)
+    if settings.epochs == 0 and settings.checkpoint:
+        warn_of_bad_start(settings, network, dataset)
     artifacts.log_weights(result, _fit(settings, result, network, dataset, epochs=settings.epochs))
     return result
+
+
+def warn_of_bad_start(settings: Settings, network: nn.Module, dataset: Dataset) -> None:
+    """Say where a checkpoint that is taken as it is does far worse here than its file says, or little else than guess.
+
+    Args:
+        settings: with the checkpoint.
+        network: that has its weights.
+        dataset: on whose validation images it is tried.
+    """
+    images, labels = dataset.validation.images[:TRIED], dataset.validation.labels[:TRIED]
+    right = training.predict(network, images, device=device_of(settings)).argmax(1) == labels
+    found, often = float(right.float().mean()), float(torch.bincount(labels).max()) / len(labels)
+    said = training.accuracy_said(training.read_file(settings.checkpoint))
+    remedy = "look at mean and std, channels, image_size and the order of the classes"
+    if said is not None and found < said - FAR:
+        LOG.warning(
+            "train    the file of %s says %.1f %%, of %d validation images here it gets %.1f %% right: %s",
+            *(Path(settings.checkpoint).name, 100 * said, len(labels), 100 * found, remedy),
+        )
+    elif found <= often + GUESS * (1 - often):
+        LOG.warning(
+            "train    with the weights of %s %.1f %% of %d validation images are right, and %.1f %% of one class: %s",
+            *(Path(settings.checkpoint).name, 100 * found, len(labels), 100 * often, remedy),
+        )
 
 
 def log_data(settings: Settings, result: StageResult, network: nn.Module, dataset: Dataset) -> None:

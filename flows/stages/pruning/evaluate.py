@@ -51,7 +51,11 @@ def compare_masks(
     removed, scores = training.counts(artifacts.logged_masks(run)), artifacts.logged_scores(scored)
     pruned = run.metrics()
     found, refitted = {"pruned": [pruned["test_accuracy"]]}, {"pruned": int(pruned.get(KEPT, 0))}
-    for rule in rules_of(settings):
+    rules = rules_of(settings)
+    if masks := sum(settings.draws if rule == CHANCE else 1 for rule in rules):
+        refit = "" if settings.refit == "false" else ", each refitted; compare=none leaves them out"
+        LOG.info("evaluate %d masks to compare with at the same counts (%s)%s", masks, ", ".join(rules), refit)
+    for rule in rules:
         drawn = rule_values(settings, rule, network, dataset, scores, settings.draws)
         without = [remove_units(settings, network, training.by_counts(values, removed), dataset) for values in drawn]
         found[rule] = [evaluation_of(settings, each.network, dataset).accuracy for each in without]

@@ -18,7 +18,7 @@ def log_mask_pictures(result: StageResult, network: nn.Module, masks: Masks, ste
 def mask_picture_of(network: nn.Module, layer: str, mask: NDArray[np.bool_]) -> figures.Pixels:
     """A layer's mask: kernels for a convolution in one or two dimensions, squares for a linear layer."""
     module = network.get_submodule(layer)
-    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d) or len(mask) != len(module.weight):
         return figures.mask_picture(mask)
     weights = module.weight.detach().numpy().astype(np.float32)
     # A kernel in one dimension is one of height 1.

@@ -15,6 +15,7 @@ from flows.adapters import (
     choice_in_words,
     choose_within_share,
     dataset_of,
+    log_choice,
     log_mask_program,
     needs_importance,
     plan_of,
@@ -31,6 +32,7 @@ from flows.stages.pruning.refit_log import log_refit, say_refit
 from flows.stages.pruning.remove import (
     RemovalFromDense,
     all_kept,
+    choose_after_refit,
     refitted_swap_search_of,
     remove_units,
     rework_of,
@@ -38,6 +40,7 @@ from flows.stages.pruning.remove import (
 )
 from flows.stages.pruning.tolerance import select_within_tolerance
 from flows.stages.scoring import Ranking, rule_values
+from formulation import MaskSolution
 from training import Dataset, Masks, Method, Removal, Scores, ScoringSet, Selection, SwapSearch, UnitCosts
 
 LOG = logging.getLogger(__name__)
@@ -115,6 +118,8 @@ def _at_once(task: _Task) -> _Pruned:
         widths = {layer: len(values) for layer, values in scores.items()}
         selection, solution = choose_within_share(settings, network, task.images, widths)
         log_mask_program(task.result, solution)
+        if settings.refit != "false":
+            selection = _best_after_refit(task, selection, solution)
     elif settings.rule == "program":
         if needs_importance(settings):
             columns["importance"] = artifacts.logged_importance(task.scored)
@@ -123,13 +128,22 @@ def _at_once(task: _Task) -> _Pruned:
         values = rule_values(settings, settings.rule, network, dataset, scores)[0]
         columns[settings.rule] = values
         selection = _selection(task, values, values)
-    if swap_tries_of(settings):
+    if swap_tries_of(settings) and (settings.selection != "program" or settings.refit == "false"):
         selection = _swapped(task, selection)
     log_mask_pictures(task.result, network, selection.masks)
     removed = remove_units(settings, network, selection.masks, dataset)
-    say_refit(removed)
+    say_refit(removed, len(dataset.train))
     log_refit(settings, task.result, [removed], dataset)
     return _Pruned(selection, removed.network, columns)
+
+
+def _best_after_refit(task: _Task, selection: Selection, solution: MaskSolution) -> Selection:
+    """The masks that are best once the survivors have taken over, with what the program proves of them."""
+    choice = choose_after_refit(task.settings, task.network, selection.masks, task.dataset)
+    log_choice(task.settings, task.result, task.network, task.images, solution, choice)
+    words = (choice.origin, 100 * choice.value, 100 * choice.judged["program"], len(choice.judged))
+    LOG.info("prune    best after refit: %s, validation accuracy %.2f %% (program's %.2f %%), of %d masks", *words)
+    return replace(selection, masks=choice.masks)
 
 
 def _selection(task: _Task, scores: Scores, values: Scores) -> Selection:

@@ -77,7 +77,7 @@ def follow(
         if removals:
             refit = {f"step.{name}": value for name, value in refit_figures(removals[-1]).items()}
             result.add_metrics(refit, step=step.index)
-            say_refit(removals[-1])
+            say_refit(removals[-1], len(dataset.train))
         result.add_json(_record(step, target, proved), STEP_FILE.format(step.index))
         log_mask_pictures(result, network, step.masks, step.index)
         _say(step, len(plan.shares), proved, validation)

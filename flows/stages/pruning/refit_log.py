@@ -61,8 +61,11 @@ def refit_in_words(metrics: Mapping[str, float]) -> str:
     )
 
 
-def say_refit(removed: Removed) -> None:
-    """Say in log lines what a refit came to, which layers it left, and where the ridge decides."""
+def say_refit(removed: Removed, available: int) -> None:
+    """Say in log lines what a refit came to, which layers it left, and where the ridge decides.
+
+    `available` is how many training images there are.
+    """
     if removed.fault:
         LOG.warning("prune    no refit: %s", removed.fault)
     if removed.refitted is None:
@@ -71,9 +74,11 @@ def say_refit(removed: Removed) -> None:
     LOG.info("prune    %s", f"r{words[1:-1]}")
     for layer, reason in removed.refitted.left.items():
         LOG.warning("prune    refit leaves %s as it is: %s", layer, reason)
+    more = removed.images < available
+    remedy = "more refit_images help" if more else f"all {available} training images are used"
     for layer, each in removed.refitted.layers.items():
         if each.readings < each.columns:
             LOG.warning(
-                "prune    refit of %s: %d readings for %d inputs, the ridge decides the rest; more refit_images help",
-                *(layer, each.readings, each.columns),
+                "prune    refit of %s: %d readings for %d inputs, the ridge decides the rest; %s",
+                *(layer, each.readings, each.columns, remedy),
             )

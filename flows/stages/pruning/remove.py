@@ -1,16 +1,34 @@
 """Removing units, and what may follow a removal: refit, swapping units, BatchNorm recalibration."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import nn
 
 import training
 from flows.adapters import device_of, limits_of, refit_images_of, swap_tries_of
 from flows.config import Settings
 from flows.stages.pruning.accuracy import evaluation_of
-from training import Dataset, Masks, RefitError, Refitted, RefittedLoss, Rework, ScoringSet, SwapResult, SwapSearch
+from training import (
+    Dataset,
+    Evidence,
+    Masks,
+    RefitError,
+    Refitted,
+    RefittedChoice,
+    RefittedLoss,
+    Rework,
+    ScoringSet,
+    SelectionError,
+    SwapResult,
+    SwapSearch,
+)
+
+LOG = logging.getLogger(__name__)
+OBS = ("fisher_obs", "structured_obs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +151,7 @@ def refitted_swap_search_of(settings: Settings, dense: nn.Module, dataset: Datas
     if not tries:
         return None
     measured: dict[tuple[str, ...], RefittedLoss] = {}
-
-    def accuracy(masks: Masks) -> float:
-        network = remove_units(settings, dense, masks, dataset).network
-        return evaluation_of(settings, network, dataset, "validation").accuracy
+    accuracy = _judge_of(settings, dense, dataset)
 
     def swap(_: nn.Module, masks: Masks) -> SwapResult:
         alone = limits.left_alone(masks)
@@ -150,6 +165,53 @@ def refitted_swap_search_of(settings: Settings, dense: nn.Module, dataset: Datas
         return replace(found, masks=masks, loss_after=found.loss_before, swaps=dict.fromkeys(masks, 0))
 
     return swap
+
+
+def choose_after_refit(settings: Settings, dense: nn.Module, masks: Masks, dataset: Dataset) -> RefittedChoice:
+    """The best masks of the same counts on the validation images, after refit: those given, and structured OBS's.
+
+    Swaps begin at the best of them, and single layers are taken from the others; OBS sees the images of the refit.
+    Where OBS cannot follow the units, the masks given are searched alone; where the readings cannot be measured, as
+    behind a forward that torch cannot differentiate, nothing is swapped.
+    """
+    images, layers, counts = refit_images_of(settings, dataset), tuple(masks), training.counts(masks)
+    candidates = {"program": masks}
+    unread = torch.zeros(len(images), dtype=torch.int64)
+    evidence = Evidence(dense, images, unread, layers, settings.seed, device=device_of(settings))
+    for rule in OBS:
+        try:
+            with training.torch_threads(settings.threads):
+                [scores] = training.draw_scores(rule, evidence)
+        except (SelectionError, RefitError) as error:
+            LOG.info("prune    no masks of %s: %s", rule, error)
+            continue
+        candidates[rule] = training.by_counts(scores, counts)
+    tries, alone = swap_tries_of(settings), limits_of(settings).left_alone(masks)
+    judge = _judge_of(settings, dense, dataset)
+    if not tries or len(candidates) == 1:
+        return training.choose_refitted(candidates, judge)
+    try:
+        with training.torch_threads(settings.threads):
+            loss = training.measure_readings(dense, layers, images)
+    except RefitError as error:
+        LOG.info("prune    no swaps: %s", error)
+        return training.choose_refitted(candidates, judge)
+
+    def swap(given: Masks) -> Masks:
+        with training.torch_threads(settings.threads):
+            return training.search_refitted_swaps(loss, given, tries=tries, leave_alone=alone).masks
+
+    return training.choose_refitted(candidates, judge, swap)
+
+
+def _judge_of(settings: Settings, dense: nn.Module, dataset: Dataset) -> Callable[[Masks], float]:
+    """Accuracy on the validation images without the removed units, after whatever follows a removal."""
+
+    def accuracy(masks: Masks) -> float:
+        network = remove_units(settings, dense, masks, dataset).network
+        return evaluation_of(settings, network, dataset, "validation").accuracy
+
+    return accuracy
 
 
 def rework_of(settings: Settings, dataset: Dataset) -> Rework | None:

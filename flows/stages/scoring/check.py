@@ -1,6 +1,5 @@
 """Checking stored solutions again, without the solver, and everything that a score run says of them."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from flows.adapters import (
     artifacts,
     blocks_of,
     by_block,
+    differing_settings,
     program_of_run,
     programs_of,
     vouched,
@@ -185,9 +185,7 @@ def _check_representations(asked: Settings, scored: StoredResult, trained: Earli
 def _check_claims(instance: ProgramInputs, solved: StoredResult, solution: Solution) -> None:
     """Compare what a certificate says of itself with the score run's settings."""
     certificate, where = solution.certificate, f"run_id={solved.run_id}: the certificate"
-    wanted = json.loads(json.dumps(instance.settings.to_dict()))
-    stated = dict(certificate.settings)
-    if names := sorted(name for name in {*wanted, *stated} if wanted.get(name) != stated.get(name)):
+    if names := differing_settings(instance.settings, solution):
         raise CheckRefused(f"{where} and its score run differ in {', '.join(names)}; score again")
     if certificate.checked is not True:
         raise CheckRefused(f"{where} is of scores that were never checked; score again")

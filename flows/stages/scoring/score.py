@@ -3,10 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from torch import Tensor, nn
 
 import formulation
 import training
@@ -31,7 +29,6 @@ from flows.config import Settings
 from flows.reporting import figures
 from flows.stages.scoring.explain import log_explanation, log_ranges
 from formulation import Certificate, Round, Solution
-from training import UnsupportedGraph
 
 LOG = logging.getLogger(__name__)
 STATUS_TAG = "certificate.status"
@@ -73,21 +70,10 @@ def draw_scoring_sets(
         result.add_json(dict(found.unscored), "unscored.json")
     if found.tied:
         result.add_json({layer: list(others) for layer, others in found.tied.items()}, "groups.json")
-    for layer, reason in _not_prunable(network, found.units, sets[0].images).items():
+    for layer, reason in training.unfollowed(network, sets[0].images[:1], found.units).items():
         LOG.warning("sample   layer %s gets scores, but prune does not take it: %s", layer, reason)
     LOG.info("sample   scoring sets: %d, each of %d images, %s order", len(sets), len(sets[0]), settings.order)
     return result
-
-
-def _not_prunable(network: nn.Module, units: Iterable[str], images: Tensor) -> dict[str, str]:
-    """The scored layers whose units cannot be removed, each with the reason."""
-    refused = {}
-    for layer in units:
-        try:
-            training.consumers(network, images[:1], [layer])
-        except UnsupportedGraph as error:
-            refused[layer] = str(error)
-    return refused
 
 
 def average_scores(settings: Settings, solved: Sequence[EarlierResult], *, on_part: OnPart = unheard) -> StageResult:

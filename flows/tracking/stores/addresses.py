@@ -9,7 +9,7 @@ from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from flows.checkout import home_of_runs
+from flows.checkout import usual_store
 from flows.errors import SettingsError
 from flows.redaction import MARK, is_secret, redacted
 
@@ -42,7 +42,7 @@ def store_uri(given: str) -> str:
         )
     chosen = os.environ.get(VARIABLE, "")
     named, address = ("tracking_uri", given) if given else (VARIABLE, chosen)
-    uri = _absolute(named, address or f"{SQLITE}{home_of_runs() / 'mlflow.db'}")
+    uri = _absolute(named, address or f"{SQLITE}{usual_store()}")
     if given and os.environ.get("MLFLOW_RUN_ID") and uri != _absolute(VARIABLE, chosen):
         raise SettingsError(
             f"tracking_uri={shown(given)}: mlflow run has opened its run in {shown(chosen)}; set {VARIABLE} for it "

@@ -66,6 +66,8 @@ def state_of(path: Path) -> State:
     if not path.exists() or not path.stat().st_size:
         return State.MISSING
     with closing(_connected(path)) as database:
+        # One look: between two, whoever is making it may drop a table that the first has seen.
+        database.execute("BEGIN")
         found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
         if not found:
             return State.MISSING

@@ -157,3 +157,8 @@ def test_a_tolerance_is_no_matter_of_values_alone_nor_of_steps() -> None:
     with pytest.raises(SettingsError, match="selection=tolerance cannot be taken in steps"):
         plan_of(settings, WIDTHS, None)
     assert "cost at most 0.25 points" in choice_in_words(settings)
+
+
+def test_the_choice_in_words_says_that_a_simple_rule_leaves_the_scores_aside() -> None:
+    assert "ranked by l2_norm instead of scores" in choice_in_words(Settings(rule="l2_norm"))
+    assert "instead" not in choice_in_words(Settings(rule="critical"))

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.busy import BUSY
 from tests.flows.backends.commands import NO_TROUBLE, Ended, command
 from tests.flows.resume.killed import Trouble
 
-SOON = 30.0  # seconds, with those in which the process is made that others are forked from
+SOON = 15.0 + BUSY  # seconds, with those in which the process is made that others are forked from
 WORDS = {"model": "fc2", "epochs": "1"}
 # A hidden layer so wide that its weights alone are larger than a store.
 WIDE = """

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.busy import BUSY
 from tests.flows.backends.commands import QUICK, command
 from tests.flows.backends.servers import free_port, tracking_server
 from tests.flows.resume.killed import Trouble, work_done
 from tests.flows.resume.snapshot import differences, snapshot
 from tests.flows.small_run import store_in
 
-AT_THE_START, IN_THE_MIDDLE = 15.0, 60.0  # seconds until a command gives up
+AT_THE_START, IN_THE_MIDDLE = 15.0 + BUSY, 60.0 + BUSY  # seconds until a command gives up
 
 
 @pytest.mark.slow

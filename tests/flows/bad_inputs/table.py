@@ -88,6 +88,7 @@ RANGES = {
     "steps": ("0",), "exchange": ("-2",), "rule": ("l3_norm",), "selection": ("all",), "budget_on": ("bytes",),
     "compare": ("random,l3_norm",),
     "refit": ("perhaps",), "refit_images": ("0",), "tolerance": ("-1", "101"), "image_size": ("-1", str(10**12)),
+    "mean": ("a", "0.5,", "nan"), "std": ("0.5;0.5", "inf"),
 }  # fmt: skip
 
 

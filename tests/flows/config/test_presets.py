@@ -67,7 +67,7 @@ def test_a_flow_is_prepared_with_the_preset(name: str, store: Store) -> None:
 def test_titles_and_commands_say_the_preset_and_what_differs_from_it() -> None:
     settings = settings_of(with_preset(MAIN, {**PUBLISHED, "gate": "pattern", "seed": "3"}))
     assert chosen(MAIN, settings) == {"preset": "published", "gate": "pattern", "seed": 3}
-    assert run_title("main", settings) == "main: lenet5 on digits (preset=published, gate=pattern, …)"
+    assert run_title("main", settings) == "preset=published, gate=pattern, … (main: lenet5 on digits)"
     again = settings_of(with_preset(MAIN, chosen(MAIN, settings)))
     assert again == settings
 

@@ -79,7 +79,7 @@ def test_an_unknown_rule_to_compare_with_is_refused_with_the_nearest() -> None:
 def test_the_rules_to_compare_with_are_taken_once_in_their_order_or_all() -> None:
     assert rules_of(Settings(compare=" dead , random,dead")) == ("dead", "random")
     assert rules_of(Settings(compare="all")) == CONTROLS
-    assert rules_of(Settings(compare="")) == ()
+    assert rules_of(Settings(compare="")) == rules_of(Settings(compare="none")) == ()
 
 
 def test_units_are_exchanged_after_small_steps_unless_told_otherwise() -> None:

@@ -4,9 +4,12 @@ import logging
 from pathlib import Path
 
 import pytest
+from distributed.protocol.pickle import dumps, loads
+from prefect import Task
 
 from flows.adapters.core_locks import cores
 from flows.errors import ServerError, SettingsError
+from flows.execution import tasks
 from flows.execution.mapping import map_tasks
 from flows.execution.runners import require_runner, workers_of
 from formulation import SolverFailed
@@ -93,3 +96,9 @@ def test_a_call_whose_prefect_server_went_away_is_not_tried_again_and_says_so(
     with pytest.raises(ServerError, match=r"^set 1: Prefect server http://.* went away in the middle \(ConnectError\)"):
         map_tasks(settings, trials.fail, [(settings, str(tmp_path), 1, 1, "server")], names=["set 1"])
     assert len(trials.intervals(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, each in vars(tasks).items() if isinstance(each, Task)])
+def test_every_task_can_be_sent_to_another_process(name: str) -> None:
+    sent = loads(dumps(vars(tasks)[name].fn))
+    assert sent.__name__ == vars(tasks)[name].fn.__name__

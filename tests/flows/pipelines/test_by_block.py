@@ -22,7 +22,8 @@ from tests.flows.pipelines.experiments.small_transfer import write_pictures
 from tests.flows.small_run import PATTERN, RunStage
 from training import BlockError
 
-TRAINED = {"model": "vgg7@0.1", "epochs": "3", "seed": "1"}
+# Small images: programs, heads and stages are the same, and a pass takes a third.
+TRAINED = {"model": "vgg7@0.1", "epochs": "3", "seed": "1", "image_size": "16"}
 SCORED = {
     **{"blocks": "auto", "images_per_class": "1", "scoring_sets": "2", "head_epochs": "1", "gap": "0.001"},
     **PATTERN,

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.flows.backends.commands import QUICK
@@ -59,15 +60,16 @@ def wait_for(what: str, happened: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.3)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as a fresh clone has it: in a folder of its own, without anything that git ignores."""
+    tmp_path = tmp_path_factory.mktemp("deployed")
     kept = shutil.ignore_patterns(".*", "__pycache__", "mlflow.db*", "mlruns", "docs", "tests", "benchmarks")
     shutil.copytree(ROOT, tmp_path / "project", ignore=kept)
     return tmp_path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment(place: Path) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,7 +85,7 @@ def environment(place: Path) -> dict[str, str]:
     return {**outside, **own}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(place: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     address = environment["PREFECT_API_URL"]
     port = address.rpartition(":")[2].removesuffix("/api")
@@ -123,9 +125,21 @@ def statuses(place: Path, but: Collection[str] = ()) -> dict[str, str]:
     return {run.info.run_name: run.info.status for run in runs_of(place, but).values()}
 
 
-def cancel_while_scoring(place: Path, environment: dict[str, str], prefect: SyncPrefectClient, name: str) -> None:
-    """Start a deployment, cancel it in the middle of scoring, and see that everything says and does so."""
-    words = [word for key, value in LONG.items() for word in ("--param", f"{key}={value}")]
+def is_known(prefect: SyncPrefectClient, deployment: str) -> bool:
+    try:
+        return bool(prefect.read_deployment_by_name(deployment))
+    except ObjectNotFound:
+        return False
+
+
+def cancel_while_scoring(
+    place: Path, environment: dict[str, str], prefect: SyncPrefectClient, name: str, seed: str
+) -> None:
+    """Start a deployment, cancel it in the middle of scoring, and see that everything says and does so.
+
+    With the seed of a run that was cancelled before, that one would go on.
+    """
+    words = [word for key, value in {**LONG, "seed": seed}.items() for word in ("--param", f"{key}={value}")]
     before, earlier = len((place / "log").read_text()), set(runs_of(place))
     command(place, environment, "deployment", "run", name, *words)
     wait_for(SCORING, lambda: SCORING in (place / "log").read_text()[before:], 240)
@@ -137,7 +151,7 @@ def cancel_while_scoring(place: Path, environment: dict[str, str], prefect: Sync
     wait_for("the end of the process", lambda: not _is_alive(number), 30)
     wait_for("Cancelled", lambda: prefect.read_flow_run(flow_run.id).state.is_cancelled(), 90)
     ended = statuses(place, earlier)
-    [top] = [name for name in ended if name.startswith("main: lenet5 on digits (")]
+    [top] = [name for name in ended if name.endswith(" (main: lenet5 on digits)")]
     assert {ended[name] for name in ("score", "scoring set 1", "scoring set 2", top)} == {"KILLED"}
     assert "RUNNING" not in ended.values()
 
@@ -153,20 +167,24 @@ def _is_alive(number: int) -> bool:
 def test_seven_commands_lead_to_a_finished_run_and_a_second_one_can_be_cancelled(
     place: Path, environment: dict[str, str], prefect: SyncPrefectClient
 ) -> None:
+    earlier = set(runs_of(place))
     command(place, environment, *POOL)
     command(place, environment, *DEPLOY)
     with process((PREFECT, *WORKER), place / "log", environment, place):
         words = [word for key, value in QUICK.items() for word in ("--param", f"{key}={value}")]
         said = command(place, environment, "deployment", "run", "main/main", *words, "--watch")
         assert "Flow run finished successfully in 'Completed'" in said, (place / "log").read_text()
-        assert set(statuses(place).values()) == {"FINISHED"}
-        cancel_while_scoring(place, environment, prefect, "main/main")
+        assert set(statuses(place, earlier).values()) == {"FINISHED"}
+        cancel_while_scoring(place, environment, prefect, "main/main", "1")
 
 
 def test_a_served_run_can_be_cancelled(place: Path, environment: dict[str, str], prefect: SyncPrefectClient) -> None:
     serve = (sys.executable, "-m", "flows", "serve")
     with process(serve, place / "log", environment, place / "project") as serving:
-        wait_for("the deployments", lambda: "main/served" in command(place, environment, "deployment", "ls"), 150)
-        cancel_while_scoring(place, environment, prefect, "main/served")
+        wait_for("the deployments", lambda: is_known(prefect, "main/served"), 150)
+        assert "main/served" in command(place, environment, "deployment", "ls")
+        cancel_while_scoring(place, environment, prefect, "main/served", "2")
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
+        assert (place / "log").read_text().endswith("serving has ended\n")
+        assert "never awaited" not in (place / "log").read_text()

@@ -188,10 +188,15 @@ def test_the_machine_is_watched_on_request_and_only_then(main_run: MlflowRun, st
 
 
 def test_the_view_of_the_experiment_has_accuracy_and_size_in_front(client: MlflowClient, main_run: MlflowRun) -> None:
-    tags = client.get_experiment(main_run.info.experiment_id).tags
+    number = main_run.info.experiment_id
+    tags = client.get_experiment(number).tags
+    assert f"(#/experiments/{number}/runs?viewStateShareKey=critical-neurons&" in tags["mlflow.note.content"]
     view = json.loads(tags["mlflow.sharedViewState.critical-neurons"])
-    shown = [each.removeprefix("metrics.`").rstrip("`") for each in view["columnOrder"]]
+    shown = [each.removeprefix("metrics.`").rstrip("`") for each in view["columnOrder"] if "params" not in each]
     assert shown[:3] == ["accuracy_compacted", "parameters", "multiply_adds"]
+    chosen = [each.split("`")[1] for each in view["columnOrder"] if each.startswith("params.")]
+    assert set(chosen) <= set(main_run.data.params)
+    assert chosen[:2] == ["rule", "selection"]
     assert view["columnOrder"] == view["selectedColumns"]
     assert all(width > 8 * (len(column) - len("metrics.``")) for column, width in view["columnWidths"].items())
     # Those of nested runs aside, which are not in this one.

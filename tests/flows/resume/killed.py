@@ -1,5 +1,6 @@
 """`python -m flows ...` in which a named point kills as a power cut would, and what is done is counted."""
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,8 @@ def start(trouble: Trouble, place: Path, words: list[str], environment: dict[str
 
 def _main(trouble: Trouble, place: Path, words: list[str], environment: dict[str, str]) -> None:
     os.setsid()
+    # Else a pool's processes would be forked beside this one, outside the command's session.
+    importlib.reload(forkserver)
     os.environ.update(environment)
     # Read when the process was forked from had Prefect imported: else every command starts a server of its own.
     refresh_global_settings_context()

@@ -73,7 +73,7 @@ def browser(pictures: Path) -> Iterator[Browser]:
 
 def runs_page(server: str, experiment: str, view: str) -> str:
     """The address of an experiment's list of runs with a view (CHART, ARTIFACT) beside it."""
-    return f"{server}/#/experiments/{experiment}/runs?compareRunsMode={view}"
+    return f"{server}/#/experiments/{experiment}/runs?compareRunsMode={view}&workflowType=machine_learning"
 
 
 def curves_page(server: str, experiment: str, runs: Sequence[str], metric: str) -> str:

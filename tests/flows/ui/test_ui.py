@@ -12,9 +12,11 @@ from mlflow import MlflowClient
 from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from flows.config import COLUMNS
 from flows.pipelines.outcome import look_at
 from flows.tracking import Run
 from flows.tracking.stores import view_page
+from flows.tracking.stores.views import FIRST
 from tests.flows.backends.servers import tracking_server
 from tests.flows.small_run import SMALL, RunStage, store_in
 from tests.flows.ui.browser import Browser, all_drawn, browser, chromium, curves_page, runs_page
@@ -106,17 +108,14 @@ def test_masks_of_two_runs_stand_side_by_side_and_the_slider_goes_through_the_st
 def test_the_view_that_a_flow_names_shows_accuracy_and_size_first_and_the_models(shown: Shown, seen: Browser) -> None:
     address = view_page(shown.server, shown.experiment)
     page = seen.open(address)
-    header = "[role=columnheader][col-id='metrics.`{}`']"
-    page.locator(header.format("accuracy_compacted")).wait_for()
+    header = "[role=columnheader][col-id='{}']"
+    page.locator(header.format("metrics.`accuracy_compacted`")).wait_for()
     page.get_by_text("network", exact=True).nth(len(shown.tops) - 1).wait_for()
     seen.keep("view")
-    places = {
-        name: box["x"]
-        for name in ("accuracy_compacted", "parameters", "multiply_adds", "accuracy_retrained", "accuracy_pruned")
-        if (box := page.locator(header.format(name)).bounding_box())
-    }
+    first = [*(f"metrics.`{name}`" for name in FIRST), *(f"params.`{name}`" for name in COLUMNS)]
+    places = {name: box["x"] for name in first if (box := page.locator(header.format(name)).bounding_box())}
     assert list(places) == sorted(places, key=lambda name: places[name])
-    assert len(places) == 5
+    assert list(places) == first
     for top in shown.tops:
         assert page.get_by_text(shown.client.get_run(top).info.run_name, exact=True).count()
 

@@ -15,6 +15,8 @@ from flows.pipelines.preparation import prepare_flow
 from tests.flows.pipelines.experiments.small_transfer import WORDS
 from training import TrainingError
 
+OWN = Path(__file__).with_name("own_networks.py")
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -25,7 +27,7 @@ from training import TrainingError
         ({"rewind_epochs": "4"}, "rewind_epochs=4 is more than epochs=3"),
         ({"images_per_class": "5"}, "of folder:.* has 3 validation images"),
         ({"mask_run": "0" * 32}, f"mask_run={'0' * 32}: .*no such run in"),
-        ({"model": f"{__file__}:headless"}, "the output layer of a model with 10 outputs cannot be found"),
+        ({"model": f"{OWN}:headless"}, "the output layer of a model with 10 outputs cannot be found"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(
@@ -65,21 +67,9 @@ def test_images_that_are_not_square_need_a_size_unless_both_data_sets_have_their
 
 
 def test_a_network_with_outputs_of_its_own_gets_a_new_head_for_the_target_alone(pictures: str) -> None:
-    settings = with_shape(Settings(dataset="digits", target=pictures, model=f"{__file__}:small"))
+    settings = with_shape(Settings(dataset="digits", target=pictures, model=f"{OWN}:small"))
     assert network_of(settings, dataset_of(settings))[-1].out_features == 10
     target = on_target(settings)
     assert network_of(target, dataset_of(target))[-1].out_features == 3
     with pytest.raises(TrainingError, match="has 10 outputs but the data has 3 classes"):
         network_of(target.model_copy(update={"new_head": False}), dataset_of(target))
-
-
-def small():
-    from torch import nn
-
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.ReLU(), nn.Linear(5, 10))
-
-
-def headless():
-    from torch import nn
-
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 6), nn.Flatten())

@@ -69,6 +69,11 @@ def test_the_mask_program_keeps_what_a_share_leaves_and_its_proof_is_logged(prun
     metrics = MlflowClient(run.uri).get_run(run.run_id).data.metrics
     assert 0 < metrics["mask.bound"] <= metrics["mask.objective"]
     assert run.json("mask_program/mask_certificate.json")["certificate"]["checked"]
+    judged = run.json("mask_choice.json")
+    assert {"program", "fisher_obs", "structured_obs"} <= set(judged)
+    assert metrics["mask.chosen_validation_accuracy"] == max(judged.values())
+    assert metrics["validation_accuracy_after_refit"] == pytest.approx(max(judged.values()))
+    assert metrics["mask.bound"] <= metrics["mask.chosen_objective"]
 
 
 def test_a_budget_is_met_and_every_rule_is_compared_at_its_counts(prune: Pruned) -> None:

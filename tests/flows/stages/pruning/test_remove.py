@@ -16,6 +16,7 @@ from flows.stages.pruning.refit_log import refit_columns, refit_figures, refit_i
 from flows.stages.pruning.remove import (
     RemovalFromDense,
     Removed,
+    choose_after_refit,
     refitted_swap_search_of,
     remove_units,
     rework_of,
@@ -169,7 +170,7 @@ def test_a_refit_that_cannot_be_made_is_left_out_and_said_unless_it_is_asked_for
     logger = logging.getLogger("flows")
     logger.propagate = True
     with caplog.at_level(logging.INFO, "flows"):
-        say_refit(found)
+        say_refit(found, len(dataset.train))
     assert "no refit: layer '4' reads or emits NaN or infinite values" in caplog.text
     with pytest.raises(RefitError, match="layer '4'"):
         remove_units(REFITTED, normed, MASKS, dataset)
@@ -180,8 +181,11 @@ def test_fewer_images_than_inputs_are_said(
 ) -> None:
     found = remove_units(REFITTED.model_copy(update={"refit_images": 20}), normed, MASKS, dataset)
     with caplog.at_level(logging.INFO, "flows"):
-        say_refit(found)
-    assert "refit of 4: 20 readings for 72 inputs, the ridge decides the rest" in caplog.text
+        say_refit(found, 21)
+        say_refit(found, 20)
+    said = "refit of 4: 20 readings for 72 inputs, the ridge decides the rest; "
+    assert f"{said}more refit_images help" in caplog.text
+    assert f"{said}all 20 training images are used" in caplog.text
 
 
 def test_the_table_of_refits_has_a_row_for_every_layer_of_every_step_and_says_what_was_left() -> None:
@@ -235,6 +239,41 @@ def test_exchanging_is_judged_after_refit_and_by_the_validation_images(normed: n
         assert after >= before
         assert each.loss_after <= each.loss_before
     assert refitted_swap_search_of(REFITTED, normed, dataset) is None
+
+
+def test_masks_of_a_program_are_kept_where_no_others_are_better_after_refit(
+    normed: nn.Module, dataset: Dataset
+) -> None:
+    with torch.no_grad():
+        normed[7].weight *= 10.0
+        labels = normed(dataset.validation.images).argmax(1)
+    data = replace(dataset, validation=Split(dataset.validation.images, labels))
+    settings = REFITTED.model_copy(update={"selection": "program"})
+
+    def accuracy(masks: Masks) -> float:
+        return training.evaluate(without(settings, normed, masks, data), data.validation).accuracy
+
+    every = {accuracy(masks): masks for masks in every_mask(MASKS)}
+    for given in (every[min(every)], every[max(every)]):
+        found = choose_after_refit(settings, normed, given, data)
+        assert training.counts(found.masks) == training.counts(given)
+        assert found.value == accuracy(found.masks) == max(found.judged.values())
+        assert found.judged["program"] == accuracy(given)
+    assert found.origin == "program"
+    alone = choose_after_refit(settings.model_copy(update={"exchange": 0}), normed, every[min(every)], data)
+    assert not any("swaps" in name for name in alone.judged)
+
+
+def test_masks_are_chosen_without_swaps_where_the_answers_cannot_be_differentiated(
+    normed: nn.Module, dataset: Dataset
+) -> None:
+    layers = list(normed)
+    layers[6:7] = [nn.Tanh(), nn.ReLU(inplace=True)]  # the derivative of tanh needs what is written over
+    network = nn.Sequential(*layers).eval()
+    found = choose_after_refit(SETTINGS.model_copy(update={"refit": "true", "exchange": 5}), network, MASKS, dataset)
+    assert "program" in found.judged
+    assert not any("fisher_obs" in name or "swaps" in name for name in found.judged)
+    assert training.counts(found.masks) == training.counts(MASKS)
 
 
 def every_mask(masks: Masks) -> list[Masks]:

@@ -12,6 +12,7 @@ from mlflow.entities import Run as MlflowRun
 from flows import stages, tracking
 from flows.adapters import artifacts
 from flows.errors import CheckRefused
+from flows.stages.scoring.score import certificate_tags
 from flows.tracking import Run
 from formulation import Solution
 from tests.flows.small_run import PATTERN, RunStage
@@ -37,6 +38,7 @@ def sets(scored: Run) -> Iterator[list[Run]]:
     for each, solution in zip(found, solutions, strict=True):
         artifacts.log_solution(tracking.telling_at_once(each), solution)
         artifacts.log_scores(tracking.telling_at_once(each), solution.scores)
+        tracking.telling_at_once(each).add_tags(certificate_tags(solution))
 
 
 def check(scored: Run) -> Run:
@@ -95,6 +97,16 @@ def test_an_altered_solution_is_refused_and_says_why(
         check(scored)
     [run] = scored.below("check")[-1:]
     assert re.search(what, str(run.json("scoring_set_1.json")["reason"]))
+
+
+def test_a_certificate_of_before_there_was_a_choice_of_losses_holds(scored: Run, sets: list[Run]) -> None:
+    for each in sets:
+        solution = artifacts.logged_solution(each)
+        without = {name: value for name, value in solution.certificate.settings.items() if name != "loss"}
+        earlier = with_claim(settings=without)(solution)
+        artifacts.log_solution(tracking.telling_at_once(each), earlier)
+        tracking.telling_at_once(each).add_tags(certificate_tags(earlier))
+    assert check(scored).metrics()["solutions_refused"] == 0
 
 
 def test_an_optimal_bound_that_the_last_round_does_not_have_is_refused(scored: Run, sets: list[Run]) -> None:
