@@ -52,9 +52,6 @@ SWAPPED = {"lower": "upper", "upper": "lower", "maximum": "minimum", "minimum": 
 # (where, which of the same changes there, change): why it computes the same
 EQUIVALENT: dict[tuple[str, int, str], str] = {
     (
-        "relaxation/gates.pattern", 1, "big_m=np.zeros_like(centre) -> big_m=0.9 * (np.zeros_like(centre))",
-    ): "0.9 times 0 is 0",
-    (
         "solve/separation.Separation._step", 1, "gate.upper -> gate.lower",
     ): "a value that breaks a cut lies above both its bounds or below both",
     (

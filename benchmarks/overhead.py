@@ -43,11 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     write_log_lines()
     with TemporaryDirectory() as place:
-        _flow(Path(place), "warm up")
+        tracked_run(Path(place), "warm up")
         tracked, plain, resumed = [], [], []
         for number in range(chosen.rounds):
-            tracked.append(_flow(Path(place), f"round {number}"))
-            plain.append(_plain())
+            tracked.append(tracked_run(Path(place), f"round {number}"))
+            plain.append(plain_run())
             resumed.append(_resumed(Path(place), f"round {number}"))
     print("| what | tracked | plain calls | overhead | target |", "|---|---|---|---|---|", sep="\n")
     for name in (*STAGES, "the whole run"):
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _flow(place: Path, name: str) -> dict[str, float]:
+def tracked_run(place: Path, name: str) -> dict[str, float]:
     """The seconds of a tracked main job, and of its stages."""
     settings = _settings(place, name)
     start = time.perf_counter()
@@ -88,7 +88,7 @@ def _settings(place: Path, name: str) -> Settings:
     return prepare_flow(entry_point("main"), {**WORDS, **words})
 
 
-def _plain() -> dict[str, float]:
+def plain_run() -> dict[str, float]:
     """The seconds of the same work as plain calls, by stage."""
     settings = _plain_settings()
     dataset = library_settings.dataset_of(settings)

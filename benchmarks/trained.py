@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from training import Dataset, Epoch, FitSettings
 
 SHAPE = (1, 28, 28)
 CLASSES = 10
+USUAL = FitSettings()
 
 
 @dataclass(frozen=True)
@@ -38,37 +40,57 @@ class Trained:
 
 
 def train_all(
-    models: Sequence[str], dataset: str, images: int, *, cache: Path, root: Path, epochs: int, seed: int
+    models: Sequence[str],
+    dataset: str,
+    images: int,
+    *,
+    cache: Path,
+    root: Path,
+    epochs: int,
+    seed: int,
+    source: str = "",
+    limit: int | None = None,
+    rate_schedule: str = "constant",
 ) -> dict[str, Trained]:
     """Each model trained on a data set, with this many scoring images; what the cache holds is not made again.
 
     The scoring images are drawn like those of a flow: validation images that the network classifies correctly, equally
-    many of each class.
+    many of each class. `source` is what the data set is read from, by default its name.
     """
-    folder = cache / f"{dataset}-{epochs}-epochs-seed-{seed}"
+    settings = FitSettings(epochs=epochs, seed=seed, rate_schedule=rate_schedule)
+    source = source or dataset
+    folder = cache / folder_name(dataset, settings, source, limit)
     made = {
         model: Trained(model, folder / model / "weights.pt", folder / model / f"images-{images}.npz")
         for model in models
     }
     missing = [each for each in made.values() if not (each.weights.exists() and each.images.exists())]
     if missing:
-        data = training.load(dataset, root=root, seed=seed)
+        data = training.load(source, root=root, seed=seed, limit=limit)
         for each in missing:
             each.weights.parent.mkdir(parents=True, exist_ok=True)
-            _train(each, data, images, epochs, seed)
+            _train(each, data, images, settings)
     return made
 
 
-def _train(wanted: Trained, data: Dataset, images: int, epochs: int, seed: int) -> None:
+def folder_name(dataset: str, settings: FitSettings, source: str, limit: int | None) -> str:
+    """Where networks of such a training lie: by data set, epochs and seed, and by what of the rest is not as usual."""
+    parts = [f"{dataset}-{settings.epochs}-epochs-seed-{settings.seed}"]
+    parts += [f"{limit}-images"] if limit is not None else []
+    parts += [settings.rate_schedule] if settings.rate_schedule != USUAL.rate_schedule else []
+    parts += [hashlib.sha256(source.encode()).hexdigest()[:12]] if source != dataset else []
+    return "-".join(parts)
+
+
+def _train(wanted: Trained, data: Dataset, images: int, settings: FitSettings) -> None:
     def report(epoch: Epoch) -> None:
         accuracy = f"{100 * epoch.validation_accuracy:.2f} %"
         print(f"train {wanted.model} on {data.name}: epoch {epoch.index}, {accuracy}", file=sys.stderr, flush=True)
 
-    network = training.build(wanted.model, input_shape=data.input_shape, classes=len(data.classes), seed=seed)
-    settings = FitSettings(epochs=epochs, seed=seed)
+    network = training.build(wanted.model, input_shape=data.input_shape, classes=len(data.classes), seed=settings.seed)
     fitted = training.fit(network, data.train, data.validation, settings, callbacks=[report]).model
     drawn = training.draw(
-        fitted, data.validation, images_per_class=-(-images // CLASSES), classes=data.classes, seed=seed
+        fitted, data.validation, images_per_class=-(-images // CLASSES), classes=data.classes, seed=settings.seed
     )
     with TemporaryDirectory(dir=wanted.weights.parent) as unfinished:  # a file that is there is whole
         torch.save(fitted.state_dict(), Path(unfinished) / "weights.pt")
