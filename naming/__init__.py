@@ -3,7 +3,7 @@
 The lowest room: it knows Python alone, and all others may use it.
 """
 
-from naming.choices import FIRST_ORDER, CutForm, DerivativesOf, GateName, LayerWeight
+from naming.choices import FIRST_ORDER, CutForm, DerivativesOf, GateName, LayerWeight, ScoreLoss
 from naming.extras import EXTRAS, first_missing, install_command, missing_extra
 from naming.nearest import did_you_mean
 from naming.usual_values import (
@@ -32,6 +32,7 @@ __all__ = [
     "DerivativesOf",
     "GateName",
     "LayerWeight",
+    "ScoreLoss",
     "did_you_mean",
     "first_missing",
     "install_command",

@@ -7,6 +7,7 @@ from typing import Literal
 GateName = Literal["published", "pattern", "linear", "exact"]
 LayerWeight = Literal["units", "kernel", "network", "total"]
 CutForm = Literal["tangent", "lifted"]
+ScoreLoss = Literal["cross_entropy", "squared"]
 DerivativesOf = Literal["auto", "lowering", "autograd"]
 
 FIRST_ORDER: tuple[GateName, ...] = ("pattern", "linear")  # phases and picks are those of the unpruned network

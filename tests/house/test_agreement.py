@@ -36,10 +36,10 @@ PINS = _pins("requirements.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE, OPTIONAL = PROJECT["dependencies"], PROJECT["optional-dependencies"]
 # What one benchmark compares with, and one kind of checkpoint.
-WITHOUT_EXTRA = ("clarabel", "cvxpy", "safetensors")
+WITHOUT_EXTRA = ("clarabel", "cvxpy", "safetensors", "torch-pruning")
 DISTRIBUTIONS = {
     **{"PIL": "pillow", "prefect_dask": "prefect-dask", "psycopg2": "psycopg2-binary", "sklearn": "scikit-learn"},
-    **{"xdist": "pytest-xdist", "yaml": "pyyaml"},
+    **{"torch_pruning": "torch-pruning", "xdist": "pytest-xdist", "yaml": "pyyaml"},
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import critical_neurons as cn
 from critical_neurons import pruned
-from critical_neurons.goals import Goal
+from critical_neurons.removal.goals import Goal
 from flows.adapters import score_settings_of
 from flows.config import Settings, settings_of
 from flows.config.entry_points import ENTRY_POINTS, EntryPoint

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("LENET5", 1, "did you mean 'LeNet5'?"),
         ("conv3", 3, "did you mean 'conv2' or 'conv1'?"),
         ("conv3", 1, "did you mean 'conv2'?"),
+        ("conv2", 3, "did you mean 'conv2' or 'conv1'?"),
+        ("lenet55", 3, "did you mean 'LeNet5'?"),
         ("xyz", 3, ""),
         ("", 1, ""),
         (3, 1, ""),
