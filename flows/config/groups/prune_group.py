@@ -78,7 +78,7 @@ class RemovalSettings(SettingsGroup):
     recalibrate: bool = Field(False, description="measure BatchNorm statistics anew after a removal")
     refit: Annotated[Literal["auto", "true", "false"], Traits(report=True, published="false", later=True)] = Field(
         "auto",
-        description="fit surviving weights anew after a removal, without labels; auto: where validation accuracy gains",
+        description="fit surviving weights anew after removal, without labels; auto: unless validation accuracy falls",
     )
     refit_images: Annotated[Count, Traits(later=True)] = Field(
         USUAL_REFIT_IMAGES, description="training images that surviving weights are fitted to"
