@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from mlflow.utils import requirements_utils
+
 # Asked for by MLflow, Prefect and torch when they are first used; all but the last come with them.
 LATE = (
     "alembic.command",
@@ -36,3 +38,5 @@ LATE = (
 
 for name in LATE:
     import_module(name)
+# Which package each module is from: MLflow asks this of all that is installed before it saves its first model.
+requirements_utils._init_modules_to_packages_map()
