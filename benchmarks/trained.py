@@ -87,13 +87,16 @@ def _train(wanted: Trained, data: Dataset, images: int, settings: FitSettings) -
         accuracy = f"{100 * epoch.validation_accuracy:.2f} %"
         print(f"train {wanted.model} on {data.name}: epoch {epoch.index}, {accuracy}", file=sys.stderr, flush=True)
 
-    network = training.build(wanted.model, input_shape=data.input_shape, classes=len(data.classes), seed=settings.seed)
-    fitted = training.fit(network, data.train, data.validation, settings, callbacks=[report]).model
-    drawn = training.draw(
-        fitted, data.validation, images_per_class=-(-images // CLASSES), classes=data.classes, seed=settings.seed
-    )
+    shape, classes, seed, there = data.input_shape, data.classes, settings.seed, wanted.weights.exists()
+    checkpoint = wanted.weights if there else None
+    network = training.build(wanted.model, input_shape=shape, classes=len(classes), seed=seed, checkpoint=checkpoint)
+    if not there:
+        network = training.fit(network, data.train, data.validation, settings, callbacks=[report]).model
+    each = -(-images // CLASSES)
+    drawn = training.draw(network.eval(), data.validation, images_per_class=each, classes=classes, seed=seed)
     with TemporaryDirectory(dir=wanted.weights.parent) as unfinished:  # a file that is there is whole
-        torch.save(fitted.state_dict(), Path(unfinished) / "weights.pt")
         np.savez(Path(unfinished) / "images.npz", images=drawn.images.numpy(), labels=drawn.labels.numpy())
+        if not there:
+            torch.save(network.state_dict(), Path(unfinished) / "weights.pt")
+            (Path(unfinished) / "weights.pt").replace(wanted.weights)
         (Path(unfinished) / "images.npz").replace(wanted.images)
-        (Path(unfinished) / "weights.pt").replace(wanted.weights)

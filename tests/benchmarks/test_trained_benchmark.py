@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
-from benchmarks.trained import folder_name
+import torch
+
+from benchmarks.trained import folder_name, train_all
 from training import FitSettings
 
 
@@ -19,3 +22,15 @@ def test_networks_of_another_training_lie_in_another_folder() -> None:
     assert len(names) == len(set(names))
     assert all("/" not in name for name in names)
     assert names[0] == "mnist-3-epochs-seed-0"
+
+
+def test_other_numbers_of_images_are_drawn_without_training_again(tmp_path: Path) -> None:
+    found = []
+    for images in (10, 20):
+        made = train_all(["fc2"], "digits", images, cache=tmp_path, root=tmp_path, epochs=1, seed=0)["fc2"]
+        network, pixels, labels = made.load(images)
+        assert len(pixels) == images
+        with torch.no_grad():
+            assert network(torch.from_numpy(pixels)).argmax(1).tolist() == labels.tolist()
+        found.append(made.weights.stat().st_mtime_ns)
+    assert found[0] == found[1]
