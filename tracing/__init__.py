@@ -16,7 +16,7 @@ from tracing.errors import (
 from tracing.graph import Graph, TracedModule, TracedNode
 from tracing.modes import KeepingFloat64, evaluating, weight_type
 from tracing.ops import Op
-from tracing.recomputing import CallBehaviour, recomputed, tried
+from tracing.recomputing import CallBehaviour, recomputed, tried, tried_together
 from tracing.running import Instead, run
 from tracing.surgery import followed_by, part
 from tracing.table import NORMS, WEIGHTED, register
@@ -52,5 +52,6 @@ __all__ = [
     "run",
     "trace",
     "tried",
+    "tried_together",
     "weight_type",
 ]

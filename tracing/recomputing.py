@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, fx
 
 from tracing.errors import REFUSALS
 from tracing.graph import TracedNode
+from tracing.ops import UNKNOWN
 
 CLOSE = 1e-9
 TRIED = "behaviour by axis"  # where a call keeps what trying it has shown
@@ -46,22 +49,65 @@ def tried(node: TracedNode, axis: int, kind: torch.dtype = torch.float64) -> Cal
         return None
     known: dict[tuple[int, torch.dtype], CallBehaviour | None] = node.call.meta.setdefault(TRIED, {})
     if (axis, kind) not in known:
-        known[axis, kind] = _tried(node, axis, kind)
+        known[axis, kind] = _tried(node, axis, kind, {})
     return known[axis, kind]
 
 
-def _tried(node: TracedNode, axis: int, kind: torch.dtype) -> CallBehaviour | None:
+def tried_together(
+    node: TracedNode, axis: int, nothing: Mapping[TracedNode, Tensor] = MappingProxyType({})
+) -> CallBehaviour | None:
+    """Whether a call of several values takes each entry of an axis of all of them alone, as `tried` of one value.
+
+    Args:
+        node: a call that reads values of one shape, and makes a value of that shape.
+        axis: of these values.
+        nothing: by live source, what stands for 0 there, of which the call has to make 0 to keep it.
+    """
+    sources = node.live_sources
+    if node.call is None or node.shape is None or any(each.shape != node.shape for each in sources):
+        return None
+    try:
+        zeros = {source: nothing_of(source, nothing) for source in sources}
+    except REFUSALS:
+        return None
+    return _tried(node, axis, torch.float64, zeros)
+
+
+def nothing_of(node: TracedNode, nothing: Mapping[TracedNode, Tensor] = MappingProxyType({})) -> Tensor:
+    """What stands for 0 in the place of a value: as given, else zeros of its type, which a comparison makes bool."""
+    if node in nothing:
+        return nothing[node]
+    assert node.shape is not None, "only tensors are tried"
+    sources = node.live_sources
+    if node.op is UNKNOWN and len(sources) == 1 and sources[0].shape is not None:
+        return torch.zeros_like(recomputed(node, torch.zeros(sources[0].shape, dtype=torch.float64)))
+    return torch.zeros(node.shape, dtype=torch.float64)
+
+
+def _tried(node: TracedNode, axis: int, kind: torch.dtype, zeros: Mapping[TracedNode, Tensor]) -> CallBehaviour | None:
+    sources = dict.fromkeys(node.live_sources)
     shape = node.live_sources[0].shape
     assert shape is not None, "only tensors are tried"
     draw = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(shape, dtype=torch.float64, generator=draw).to(kind) for _ in range(2))
+
+    def drawn(source: TracedNode) -> Tensor:
+        made = torch.randn(shape, dtype=torch.float64, generator=draw)
+        found = zeros.get(source)
+        return made > 0 if found is not None and found.dtype == torch.bool else made.to(kind)
+
+    one, other = ({source: drawn(source) for source in sources} for _ in range(2))
     wide, entries = [-1 if d == axis else 1 for d in range(len(shape))], torch.arange(shape[axis])
     bits = range(max(1, (shape[axis] - 1).bit_length()))
     halves = [((entries >> bit) % 2 == 0).reshape(wide).expand(shape) for bit in bits]
-    mixed = [torch.where(half, other, one) for half in halves]
+    values = [
+        one,
+        other,
+        {source: one[source] + other[source] for source in sources},
+        {source: zeros.get(source, torch.zeros_like(one[source])) for source in sources},
+        *({source: torch.where(half, other[source], one[source]) for source in sources} for half in halves),
+    ]
     try:
-        values = (one, other, one + other, torch.zeros_like(one), *mixed)
-        made = [recomputed(node, value.clone()) for value in values]
+        made = [recomputed(node, {source: each.clone() for source, each in value.items()}) for value in values]
     except REFUSALS:
         return None
     if not all(isinstance(each, Tensor) and each.shape == shape for each in made):
@@ -89,7 +135,7 @@ def recomputed(node: TracedNode, value: Any) -> Any:
 
     Args:
         node: a call of a layer, a function or a method.
-        value: in place of each live source.
+        value: in place of each live source; a mapping from these has one for each.
 
     Returns:
         Whatever the call returns: mostly a tensor.
@@ -100,7 +146,9 @@ def recomputed(node: TracedNode, value: Any) -> Any:
 
     def one(read: fx.Node) -> Any:
         source = sources[read]
-        return value if source.live else source.value
+        if not source.live:
+            return source.value
+        return value[source] if isinstance(value, Mapping) else value
 
     positional, named = fx.map_arg(call.args, one), fx.map_arg(call.kwargs, one)
     with torch.no_grad():

@@ -116,8 +116,6 @@ class _Builder:
         return made
 
     def _failed(self, call: fx.Node, error: BaseException) -> str:
-        if call.op == "placeholder":
-            return f"the model takes a second input {call.name!r}; it must take images alone"
         name = str(call.target) if call.op == "call_module" else call.name
         shapes = [self.nodes[source].shape for source in call.all_input_nodes]
         found = " and ".join(str(shape[1:]) for shape in shapes if shape is not None)

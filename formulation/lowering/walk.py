@@ -108,9 +108,6 @@ class _Lowering:
         self.log_probabilities = _log_softmax_at_output(graph)
 
     def run(self) -> Network:
-        if len(self.graph.inputs) > 1:
-            second = self.graph.inputs[1].name
-            raise InvalidModel(f"the model takes a second input '{second}'; it must take images alone")
         self._require_one_tensor()
         for node in self.graph.nodes:
             self.deadline.require(f"lowering '{node.name}'")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tracing import CallBehaviour, ops, trace, tried
+from tracing import CallBehaviour, ops, trace, tried, tried_together
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,32 @@ def test_a_call_of_two_values_is_not_tried() -> None:
 
     graph = trace(Doubled(), torch.rand(2, 4))
     assert tried(next(node for node in graph.nodes if node.op is ops.UNKNOWN), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda x: torch.maximum(x, 0.1 * x), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: torch.where(x > 0, x, 0.1 * x), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: torch.where(x >= 0, x, 0.1 * x), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: torch.hypot(x, x + 1), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: torch.special.xlog1py(torch.abs(x), 1 + torch.abs(x)), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: torch.logaddexp(x, -x), CallBehaviour(bends=True, keeps_zero=False)),
+        (lambda x: torch.matmul(x, x.flip(2)), None),
+        (lambda x: torch.cdist(x, -x), None),
+    ],
+)
+def test_a_call_of_several_values_is_tried_together(
+    call: Callable[[Tensor], Tensor], found: CallBehaviour | None
+) -> None:
+    class Called(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return call(x)
+
+    graph = trace(Called(), torch.rand(2, 4, 4))
+    *_, node, _output = graph.nodes
+    assert len(node.live_sources) > 1
+    assert tried_together(node, 1) == found
 
 
 class Rotated(nn.Module):

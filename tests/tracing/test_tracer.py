@@ -113,8 +113,40 @@ def test_a_second_input_is_named() -> None:
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return x + y
 
-    with pytest.raises(UnfitExample, match="second input 'y'"):
-        trace(Two(), torch.rand(1, 2)).fitting()
+    with pytest.raises(Untraceable, match="second input 'y'"):
+        trace(Two(), torch.rand(1, 2))
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["", "asks for its shape"])
+def test_what_else_a_forward_takes_has_its_default(counts: bool) -> None:
+    class Optional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 3)
+
+        def forward(  # type: ignore[no-untyped-def]
+            self, x: Tensor, mask: Tensor | None = None, *more: Tensor, features: bool = False, **others
+        ) -> Tensor | tuple[Tensor, Tensor]:
+            if counts and len(x) < 1:
+                raise ValueError("no images")
+            if mask is not None:
+                x = x * mask
+            if more or "labels" in others:
+                raise ValueError("too many inputs")
+            made: Tensor = self.layer(x)
+            return (made, x) if features else made
+
+    graph = trace(Optional(), torch.rand(4, 2))
+    assert not graph.failure
+    assert [node.op for node in graph.nodes] == [ops.INPUT, ops.LINEAR, ops.OUTPUT]
+
+
+def test_a_forward_of_any_number_of_inputs_is_given_one() -> None:
+    class Many(nn.Module):
+        def forward(self, *images: Tensor) -> Tensor:
+            return torch.relu(images[0])
+
+    assert [node.op for node in trace(Many(), torch.rand(4, 2)).nodes] == [ops.INPUT, ops.RELU, ops.OUTPUT]
 
 
 def test_an_unknown_op_leaves_the_rest_known() -> None:

@@ -8,6 +8,7 @@ with another number of images. Numbers that differ must be multiples of the numb
 from __future__ import annotations
 
 import contextlib
+import inspect
 import operator
 import threading
 import traceback
@@ -114,6 +115,21 @@ class OwnThreadTracer(fx.Tracer):
         """Whether calls are to be made, not recorded."""
         return threading.get_ident() != self.thread
 
+    def create_args_for_root(
+        self,
+        root_fn: Callable[..., Any],
+        is_module: bool,
+        concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
+    ) -> tuple[Any, list[Any]]:
+        """Images alone: all else that the forward takes has its default, so that Python can branch on it."""
+        _, *taken = inspect.signature(root_fn).parameters.values()
+        if not taken:
+            raise Untraceable("the model's forward takes no images")
+        for each in taken[1:]:
+            if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+                raise Untraceable(f"the model takes a second input {each.name!r}; it must take images alone")
+        return root_fn, [self.root, self.create_proxy("placeholder", taken[0].name, (), {})]
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         leaf = super().is_leaf_module(m, module_qualified_name) or table.is_layer(m)
         return leaf and m not in self.entered
@@ -189,9 +205,7 @@ class _AnsweringTracer(OwnThreadTracer):
     def _called(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         match node.op:
             case "placeholder":
-                if self.values and not args:
-                    raise UnfitExample(f"the model takes a second input {node.name!r}; it must take images alone")
-                return args[0] if self.values else self.images.clone()
+                return self.images.clone()
             case "get_attr":
                 return operator.attrgetter(str(node.target))(self.root)
             case "call_module":

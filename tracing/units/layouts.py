@@ -10,7 +10,7 @@ from torch import Tensor
 from tracing import ops
 from tracing.graph import Graph, TracedNode
 from tracing.units.op_rules import is_depthwise, is_sum, is_weighted, joined, operands, span_after
-from tracing.units.products import product_of_units
+from tracing.units.products import Joint, combined_units, product_of_units
 from tracing.units.segments import NOBODY, Layout, Segment, is_units, lie_alike, widened
 
 
@@ -34,7 +34,8 @@ def find_ties(graph: Graph, untied: Collection[TracedNode] = ()) -> Ties:
     A sum of two values of one layout ties the layers that lie in one place of both: unit j of the one and unit j of
     the other are kept or removed together. A depthwise convolution makes no units of its own: it carries those that
     it reads, as a BatchNorm does. A product ties as a sum does, also where one operand repeats along the pixels
-    (squeeze-and-excitation, gated linear units); what that operand becomes on its way there need not keep 0. Entries
+    (squeeze-and-excitation, gated linear units); what that operand becomes on its way there need not keep 0. So does
+    any other call that takes each entry of several values alone and makes 0 where units are gone. Entries
     that are no units (the images, what mixes units) tie nothing.
 
     Args:
@@ -63,15 +64,19 @@ def find_ties(graph: Graph, untied: Collection[TracedNode] = ()) -> Ties:
         elif layout is None and _makes_units(node) and len(calls[node.target]) == 1:
             parent[node.target] = node.target
             layout = (Segment(node.target, _width(node)),)
-        elif layout is None and node not in untied and (product := product_of_units(graph, node, layouts)):
-            tie([node, *product.between], _pairs(*product.layouts))
-            layout = product.layouts[0]
+        elif layout is None and node not in untied and (joint := _joint(graph, node, layouts)):
+            layout, *others = joint.layouts
+            tie([node, *joint.between], [pair for other in others for pair in _pairs(layout, other)])
         layouts[node] = layout or ((Segment(NOBODY, _width(node)),) if _width(node) else ())
     grouped: dict[str, list[str]] = {}
     for layer in parent:
         grouped.setdefault(root(layer), []).append(layer)
     ordered = sorted(grouped.values(), key=lambda layers: list(parent).index(layers[0]))
     return Ties(ties, tuple(tuple(layers) for layers in ordered))
+
+
+def _joint(graph: Graph, node: TracedNode, layouts: Mapping[TracedNode, Layout]) -> Joint | None:
+    return product_of_units(graph, node, layouts) or combined_units(graph, node, layouts)
 
 
 def _makes_units(node: TracedNode) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from formulation.errors import InvalidModel
 from formulation.lowering.derivatives.constant_convolutions import ConstantConvolutions
 from formulation.lowering.derivatives.explicit_attention import ExplicitAttention
 from formulation.lowering.derivatives.gated_units import GatedUnits, GatePlace
@@ -21,6 +22,10 @@ from formulation.network import Array
 from tracing import Graph, Instead, KeepingFloat64, TracedNode, run
 
 AT_ONCE = 2**26  # numbers that the values of a batch hold together
+NO_DERIVATIVE = (
+    "the logits have no derivative by units of '{}' at some image: an operation behind them has none there, as a "
+    "square root or a norm at 0 has none; add a small number to what it reads"
+)
 # torch counts levels of dual numbers for the whole process, and knows one.
 _ONE_AT_A_TIME = threading.Lock()
 # torch leaves both without types.
@@ -63,19 +68,8 @@ class GatedModule:
 
     def jacobian(self, pixels: Array, *, margins: bool = False) -> tuple[Array, Array]:
         """Logits and their derivatives: a pass backwards for each class, or margin, see `GatedPasses`."""
-        logits, found = [], []
-        for x in self._parts(pixels):
-            gates = torch.ones(len(x), self.size, dtype=torch.float64, requires_grad=True)
-            made = self._forward(x, gates)
-            classes = made.shape[1]
-            asked = made - made[:, -1:] if margins else made
-            each, passes = np.zeros((len(x), classes, self.size)), classes - margins
-            for label in range(passes):
-                (slopes,) = torch.autograd.grad(asked[:, label].sum(), gates, retain_graph=label < passes - 1)
-                each[:, label] = slopes.numpy()
-            logits.append(made.detach().T)
-            found.append(each)
-        return _joined(logits), np.concatenate(found)
+        logits, found = zip(*(self._derivatives(x, margins=margins) for x in self._parts(pixels)), strict=True)
+        return _joined([each.T for each in logits]), np.concatenate(found)
 
     def along(self, pixels: Array, step: Array) -> Array:
         """Logits to first order: a pass forwards on dual numbers, see `GatedPasses`.
@@ -94,7 +88,7 @@ class GatedModule:
             made = self._forward(x, gates)
             (slopes,) = torch.autograd.grad((made * some).sum(), gates)
             logits.append(made.detach().T)
-            found.append(slopes.numpy())
+            found.append(self._finite(slopes))
             first += len(x)
         return _joined(logits), np.concatenate(found)
 
@@ -126,7 +120,8 @@ class GatedModule:
         try:
             with _ONE_AT_A_TIME, forward_ad.dual_level(), torch.no_grad():
                 value, moved = _unpacked(self._forward(images, _dual(ones, direction.expand_as(ones).contiguous())))
-                return value if moved is None else value + moved
+                if moved is None or bool(moved.isfinite().all()):
+                    return value if moved is None else value + moved
         except NotImplementedError:
             gates = ones.requires_grad_()
             logits = self._forward(images, gates)
@@ -134,6 +129,31 @@ class GatedModule:
             (slopes,) = torch.autograd.grad((logits * weights).sum(), gates, create_graph=True)
             (moved,) = torch.autograd.grad(slopes, weights, direction.expand_as(slopes))
             return (logits + moved).detach()
+        # Some operations have a derivative backwards alone, as a norm behind a ReLU at 0.
+        logits, found = self._derivatives(images)
+        return logits + torch.from_numpy(found) @ direction
+
+    def _derivatives(self, images: Tensor, *, margins: bool = False) -> tuple[Tensor, Array]:
+        """Logits [n, classes] of images, and their derivatives, or the margins', [n, classes, size]."""
+        gates = torch.ones(len(images), self.size, dtype=torch.float64, requires_grad=True)
+        made = self._forward(images, gates)
+        classes = made.shape[1]
+        asked = made - made[:, -1:] if margins else made
+        found, passes = np.zeros((len(images), classes, self.size)), classes - margins
+        for label in range(passes):
+            (slopes,) = torch.autograd.grad(asked[:, label].sum(), gates, retain_graph=label < passes - 1)
+            found[:, label] = self._finite(slopes)
+        return made.detach(), found
+
+    def _finite(self, slopes: Tensor) -> Array:
+        """Derivatives by the gates; raises InvalidModel where there are none."""
+        if not bool(slopes.isfinite().all()):
+            without = int((~slopes.isfinite()).any(0).nonzero()[0])
+            ends = np.cumsum([layer.units for layer in self.units.layers])
+            layer = self.units.layers[int(np.searchsorted(ends, without, side="right"))]
+            raise InvalidModel(NO_DERIVATIVE.format(layer.name))
+        made: Array = slopes.numpy()
+        return made
 
     @cached_property
     def _needed(self) -> list[TracedNode]:

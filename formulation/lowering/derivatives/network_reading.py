@@ -69,5 +69,8 @@ def _read(model: Any, example_input: Any, gate: GateName, derivatives: Derivativ
     except (UnsupportedLayer, InvalidModel):
         try:
             return differentiable(model, example_input, deadline)
-        except (UnsupportedLayer, InvalidModel):
-            return lower(model, example_input, deadline)
+        except (UnsupportedLayer, InvalidModel) as refusal:
+            try:
+                return lower(model, example_input, deadline)
+            except UnsupportedLayer:
+                raise refusal from None  # derivatives would do: what lowering lacks is not what is wrong

@@ -15,7 +15,7 @@ import numpy as np
 
 from formulation.lowering.derivatives.unit_layouts import IMAGES, UnitLayout, lying_after, lying_joined
 from formulation.network import NO_UNIT, Layer
-from tracing import WEIGHTED, Graph, TracedNode, ops
+from tracing import WEIGHTED, Graph, TracedNode, ops, tried_together
 
 ARITHMETIC = (ops.ADD, ops.SUBTRACT, ops.MULTIPLY, ops.DIVIDE)
 SOFTMAXES = ("softmax", "Softmax", "Softmax2d")
@@ -134,7 +134,17 @@ class _Ways:
             return lying_after(node, sources[0], lying)
         if node.op in ARITHMETIC and len(node.live_sources) == 2 and not node.surplus:
             return self._combined(node)
+        if node.op is ops.UNKNOWN:
+            return self._together(node)
         return None
+
+    def _together(self, node: TracedNode) -> UnitLayout | None:
+        """Behind a call that takes each entry of several values of the same units alone, as where(y > 0, y, a y)."""
+        lyings = [self.lying.get(source) for source in node.live_sources]
+        first = lyings[0]
+        if first is None or not all(first.same_places(each) for each in lyings):
+            return None
+        return None if tried_together(node, first.axis) is None else first.behind_an_activation()
 
     def _combined(self, node: TracedNode) -> UnitLayout | None:
         """Behind arithmetic of two values: units go on where both are of the same, or where one scales the other."""

@@ -59,8 +59,6 @@ def differentiable(
         raise InvalidModel(str(error)) from error
     except UnfitExample as error:
         raise InvalidImages(str(error)) from error
-    if len(graph.inputs) > 1 and not graph.failure:
-        raise InvalidModel(f"the model takes a second input '{graph.inputs[1].name}'; it must take images alone")
     if graph.failure:
         raise InvalidImages(graph.failure)
     logits = _logits_of(graph)

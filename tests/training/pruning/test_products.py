@@ -92,6 +92,38 @@ def test_products_of_which_this_is_not_so_tie_nothing(join: object) -> None:
         consumers(model, example(model), ["a"])
 
 
+@pytest.mark.parametrize(
+    "join",
+    [
+        torch.maximum,
+        torch.hypot,
+        lambda a, b: torch.where(a > 0, a, b),
+        lambda a, b: torch.where(a >= 0, torch.sin(b), 0.1 * a),
+        lambda a, b: torch.lerp(a, b, torch.sigmoid(a)),
+    ],
+)
+def test_what_is_taken_entry_by_entry_goes_together(join: object) -> None:
+    model = Product(join).eval()
+    links = consumers(model, example(model))
+    assert {name: [each.layer for each in link.members] for name, link in links.items()} == {"a": ["a", "b"]}
+    check(model)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda a, b: torch.maximum(a, b.flip(1)),  # unit j meets another
+        lambda a, b: torch.maximum(a, torch.softmax(b, 1)),
+        lambda a, b: torch.where(a >= 0, torch.cos(b), a),  # 1 where both are gone
+        lambda a, b: torch.cross(a[:, :3], b[:, :3], dim=1).repeat(1, 2)[:, :4],
+    ],
+)
+def test_calls_that_mix_units_or_keep_no_0_tie_nothing(join: object) -> None:
+    model = Product(join).eval()
+    with pytest.raises(UnsupportedGraph, match="layer 'a'"):
+        consumers(model, example(model), ["a"])
+
+
 @pytest.mark.parametrize("kind", [Excited, GatedUnits])
 def test_survivors_beside_removed_products_are_refitted(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)

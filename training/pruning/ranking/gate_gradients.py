@@ -79,7 +79,7 @@ class GatedNetwork:
         # What no gate moves is computed once.
         moved = self._moved_by(self._units)
         still, read = [node for node in self._graph.nodes if node not in set(moved)], _read_by(moved)
-        (given, *_defaults) = self._graph.inputs
+        (given,) = self._graph.inputs
         self._still: list[GateValues] = []
         with torch.no_grad():
             for part in torch.split(images, batch_size):

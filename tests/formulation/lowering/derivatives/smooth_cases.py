@@ -185,6 +185,24 @@ def swish(seed: int = 0) -> Case:
     return smooth(seed, nn.Sequential(*layers), (1, 3, 3))
 
 
+class HandWritten(nn.Module):
+    """A leaky ReLU in one of the ways in which people write it out."""
+
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(x)
+
+
+def leaky_by_hand(seed: int = 0) -> Case:
+    chosen = HandWritten(lambda x: torch.where(x >= 0, x, 0.1 * x))
+    larger = HandWritten(lambda x: torch.max(x, 0.1 * x))
+    layers = [nn.Conv2d(1, 3, 2), chosen, nn.Flatten(), nn.Linear(12, 4), larger, nn.Linear(4, 3)]
+    return smooth(seed, nn.Sequential(*layers), (1, 3, 3))
+
+
 def hardswish_excited(seed: int = 0) -> Case:
     layers = [nn.Conv2d(1, 3, 2), nn.Hardswish(), Excitation(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)]
     return smooth(seed, nn.Sequential(*layers), (1, 3, 3))
@@ -232,6 +250,7 @@ def attention(name: str, mlp: str) -> Callable[[int], Case]:
 SMOOTH: dict[str, tuple[Callable[[int], Case], Mapping[str, str]]] = {
     "gelu and sigmoid": (gelu_mlp, {"0": "1", "2": "3"}),
     "hand-written swish": (swish, {"0": "2"}),
+    "leaky ReLUs by hand": (leaky_by_hand, {"0": "1", "3": "4"}),
     "squeeze and excitation": (hardswish_excited, {"0": "1", "2.squeeze": "2.gate"}),
     "group norm": (group_normed, {"0": "2"}),
     "transformer": (tokens, {"block.attention": "block.attention.out_proj", "block.widen": "block.act"}),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from formulation import lower
+from formulation import InvalidModel, lower
 from formulation.lowering import differentiable
 from formulation.network import Network
 from formulation.relaxation import reduce, with_jacobians
@@ -18,6 +18,7 @@ from tests.formulation.cases import SMALL, Case, drawn
 from tests.formulation.lowering.derivatives.smooth_cases import (
     SMOOTH,
     Halved,
+    HandWritten,
     Shortened,
     Sliced,
     hooked_jacobian,
@@ -172,3 +173,29 @@ def test_the_digest_follows_what_a_layer_does_not_say_of_itself() -> None:
     before = differentiable(case.model, case.images).digest()
     case.model.block.attention.num_heads, case.model.block.attention.head_dim = 1, 4
     assert differentiable(case.model, case.images).digest() != before
+
+
+def test_where_an_operation_has_no_derivative_the_layer_is_named() -> None:
+    length = HandWritten(lambda x: (x * x).sum(1, keepdim=True).sqrt())
+    layers = [nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 1), nn.ReLU(), length, nn.Linear(1, 3)]
+    case = smooth(4, nn.Sequential(*layers), (3,), images=20)
+    whole = differentiable(case.model, case.images).differentiable
+    assert whole is not None
+    said = r"no derivative by units of '(0|2)' at some image: .* a square root or a norm at 0"
+    with pytest.raises(InvalidModel, match=said):
+        whole.passes.jacobian(case.pixels)
+    with pytest.raises(InvalidModel, match=said):
+        whole.passes.pulled(case.pixels, np.ones((3, 20)))
+    with pytest.raises(InvalidModel, match=said):
+        whole.passes.along(case.pixels, np.ones(whole.passes.size))
+
+
+def test_where_an_operation_has_a_derivative_backwards_alone_a_pass_forwards_has_it_too() -> None:
+    layers = [nn.Linear(3, 4), nn.ReLU(), nn.Unflatten(1, (4, 1)), nn.LPPool1d(2, 1), nn.Flatten(), nn.Linear(4, 3)]
+    case = smooth(0, nn.Sequential(*layers), (3,), images=20)
+    whole = differentiable(case.model, case.images).differentiable
+    assert whole is not None
+    logits, jacobian = whole.passes.jacobian(case.pixels)
+    step = np.random.default_rng(0).normal(size=whole.passes.size)
+    moved = np.einsum("icj,j->ci", jacobian, step)
+    np.testing.assert_allclose(whole.passes.along(case.pixels, step), logits + moved, atol=CLOSE)

@@ -66,6 +66,22 @@ def test_what_can_be_lowered_is_lowered_and_what_cannot_is_differentiated_for_li
             read_network(smooth.model, smooth.images, gate, derivatives)
 
 
+def test_where_neither_way_finds_units_what_derivatives_lack_is_said() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.output = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = x.chunk(2, 1)
+            return self.output(torch.tanh(self.layer(left)) - torch.tanh(self.layer(right)))
+
+    with pytest.raises(InvalidModel, match="nothing to score: 'layer': it is called 2 times"):
+        read_network(Twice().eval(), torch.rand(2, 8), "linear")
+    with pytest.raises(UnsupportedLayer):
+        read_network(Twice().eval(), torch.rand(2, 8), "pattern")
+
+
 @pytest.mark.parametrize("name", sorted(SMOOTH))
 def test_the_outline_is_that_of_the_network(name: str) -> None:
     case = SMOOTH[name][0](0)
