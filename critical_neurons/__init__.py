@@ -4,7 +4,7 @@ It has no mathematics of its own: it wires `formulation` and `training`, and ret
 """
 
 from critical_neurons.held_units import HeldUnits, hold
-from critical_neurons.loaders import DoubtfulScores
+from critical_neurons.loaders import DoubtfulScores, UnremovableUnits
 from critical_neurons.prune_result import PruneResult
 from critical_neurons.pruned import prune
 from critical_neurons.score_result import Explanation, ScoreResult, load_scores
@@ -19,6 +19,7 @@ __all__ = [
     "HeldUnits",
     "PruneResult",
     "ScoreResult",
+    "UnremovableUnits",
     "__version__",
     "hold",
     "load_scores",

@@ -23,6 +23,10 @@ class DoubtfulScores(UserWarning):
     """Scores that their images make doubtful."""
 
 
+class UnremovableUnits(UserWarning):
+    """Scores of units none of which can be removed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Images [n, ...] as the network takes them, and their labels [n], whole numbers, or targets; both on the CPU."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import formulation
+import training
 from formulation import Certificate, InvalidSolution, Pull, Scores, Solution
 
 DATA = "scoring_set.npz"
@@ -71,6 +72,13 @@ class ScoreResult:
         """Whether scores of different layers compare: the program counts all units alike."""
         return self.certificate.settings["layer_weight"] in ("network", "total")
 
+    @property
+    def unremovable(self) -> dict[str, str]:
+        """Scored layers whose units cannot be removed, each with the reason; none where the network is not at hand."""
+        if self.network is None:
+            return {}
+        return training.unfollowed(self.network, self.images[:1], self.scores)
+
     def explain(self, network: nn.Module | None = None, *, most: int = 3) -> Explanation:
         """Which images and constraints hold each unit's score up, the strongest first; `print` shows a table.
 
@@ -106,7 +114,8 @@ class ScoreResult:
                 f"{layer:<20} {len(values):>6} {ones:>8} {zeros:>8} {values.mean():>6.3f}  {_first(ranked[layer])}"
             )
         doubts = [f"doubtful: {note}" for note in self.notes]
-        return "\n".join([*lines, "", proved_of_scores(self.certificate), *doubts])
+        kept = [f"cannot be removed: {reason}" for reason in self.unremovable.values()]
+        return "\n".join([*lines, "", proved_of_scores(self.certificate), *doubts, *kept])
 
 
 def load_scores(path: str | Path, network: nn.Module | None = None) -> ScoreResult:

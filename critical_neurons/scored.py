@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 import formulation
-from critical_neurons.loaders import DoubtfulScores, Samples, read_samples, read_scoring_set, too_few
+from critical_neurons.loaders import DoubtfulScores, Samples, UnremovableUnits, read_samples, read_scoring_set, too_few
 from critical_neurons.progress import Progress, silent
 from critical_neurons.score_result import ScoreResult
 from formulation import Certificate, InvalidModel, InvalidSetting, Round, ScoreSettings
@@ -50,7 +50,7 @@ def score(
     Returns:
         Scores, importance, explanation and certificate; `print` shows a table of the layers. What makes the scores
         doubtful (images that are few, of some classes only, or such that the network is mostly wrong about; a program
-        that was not solved to its gap) is a warning, and among the notes.
+        that was not solved to its gap) is a warning, and among the notes; so it is where no unit can be removed.
 
     Raises:
         TrainingError: data that cannot be read or do not fit.
@@ -66,7 +66,12 @@ def score(
     solution = formulation.score(still, samples.images, samples.labels, asked, progress=_rounds(progress))
     if unproved := _unproved(solution.certificate):
         warnings.warn(unproved, DoubtfulScores, stacklevel=2)
-    return ScoreResult(solution, samples.images, samples.labels, still, tuple(filter(None, (*notes, unproved))))
+    result = ScoreResult(solution, samples.images, samples.labels, still, tuple(filter(None, (*notes, unproved))))
+    if len(refused := result.unremovable) == len(result.scores):
+        warnings.warn(
+            f"none of these units can be removed: {next(iter(refused.values()))}", UnremovableUnits, stacklevel=2
+        )
+    return result
 
 
 def _unproved(claimed: Certificate) -> str:

@@ -140,8 +140,33 @@ def test_a_program_that_was_not_solved_to_its_gap_makes_the_scores_doubtful(
     assert any("the program ended by round_limit" in note for note in pruned.notes)
 
 
+def test_scores_of_units_that_cannot_be_removed_say_so(digits: Dataset, tmp_path: Path) -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(784, 6), nn.Linear(6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.last(torch.cumsum(torch.relu(self.first(x.flatten(1))), 1))
+            return y
+
+    network = Summed().eval()
+    images = digits.train.images[:60]
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    with (
+        pytest.warns(cn.DoubtfulScores),
+        pytest.warns(cn.UnremovableUnits, match="none of these units can be removed: layer 'first'.* 'cumsum'"),
+    ):
+        found = cn.score(network, (images, labels), images=20)
+    assert list(found.unremovable) == ["first"]
+    assert str(found).splitlines()[-1].startswith("cannot be removed: layer 'first'")
+    assert cn.load_scores(found.save(tmp_path / "scores")).unremovable == {}
+
+
 def test_images_of_a_network_that_knows_them_are_no_matter_of_doubt(scored: ScoreResult) -> None:
     assert scored.notes == ()
+    assert scored.unremovable == {}
 
 
 def test_labels_from_one_and_pixels_that_are_nan_are_told_apart_from_other_faults(
