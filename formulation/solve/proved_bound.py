@@ -28,10 +28,6 @@ class ProvedBound:
         """The proved bound, minus infinity before the first."""
         return -math.inf if self.lagrangian is None else self.lagrangian.bound
 
-    def holds(self, bound: float) -> bool:
-        """Whether a bound is proved."""
-        return bound <= self.bound
-
     def raised_by(self, reduction: Reduction, cuts: Cuts, duals: SolverDuals) -> float:
         """The best proved bound once duals have been taken in; a later dual bound may be lower.
 

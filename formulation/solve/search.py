@@ -138,8 +138,13 @@ class Search:
 
     def closed(self, phase: Phase) -> bool:
         """Whether the gap is closed; for the relaxation by a bound that is proved."""
-        proved = phase == "integer" or self.proved.holds(self.bound)
+        proved = phase == "integer" or self.bound_is_proved
         return proved and relative_gap(self.best.objective, self.bound) <= self.settings.gap
+
+    @property
+    def bound_is_proved(self) -> bool:
+        """Whether duals, or the layer terms of all-zero scores beside them, prove the bound."""
+        return self.proved.lagrangian is not None and self.bound <= max(self.trivial, self.proved.bound)
 
     def ask(self) -> Answer:
         """The session's answer, on our columns; raises SolverFailed where it holds no numbers."""
@@ -165,8 +170,8 @@ class Search:
         started = time.perf_counter()
         proved = self.proved.raised_by(self.reduction, *stack_priced(self.pool[:blocks], duals, self.width))
         self.clock.dual_bound_seconds = time.perf_counter() - started
-        require_proved(self.bound, proved, self.session.name)
-        self.bound = proved
+        require_proved(self.bound, max(self.trivial, proved), self.session.name)
+        self.bound = max(self.trivial, proved)
 
     def borrow_duals(self) -> None:
         """Duals from HiGHS for another solver's relaxation, as far as there is time and HiGHS can."""
@@ -179,7 +184,7 @@ class Search:
 
     def keep_what_is_proved(self) -> None:
         """After the relaxation: only a proved bound counts, at worst the one that no solver is needed for."""
-        if self.proved.holds(self.bound):
+        if self.bound_is_proved:
             return  # the last round's bound is proved already: another dual bound would only give it other digits
         if self.clock.leaves_last_dual_bound():
             self.prove()

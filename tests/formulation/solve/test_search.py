@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from formulation import FormulationError, ScoreSettings, SolverFailed, TimeLimitReached, check, score
@@ -243,3 +244,39 @@ def test_a_relaxation_that_nothing_proves_is_not_called_optimal(monkeypatch: pyt
     assert certificate.proved_bound is None
     assert certificate.bound == pytest.approx(-2.0)  # what needs no solver
     assert "not proved optimal" in certificate.notes[0]
+
+
+def test_a_bound_is_proved_by_duals_or_by_the_layer_terms_beside_them() -> None:
+    search = Search(dense(1, images=6).reduction(SETTINGS), SETTINGS, None)
+    search.begin()
+    assert not search.bound_is_proved, "no duals yet"
+    search.run("relaxation")
+    for bound in (search.proved.bound, search.proved.bound + 1e-9):
+        search.trivial = search.bound = bound
+        assert search.bound_is_proved
+        search.bound = np.nextafter(bound, np.inf)
+        assert not search.bound_is_proved
+
+
+class Cosine(nn.Module):
+    """Logits are cosines of a ReLU's outputs and the classes' directions, ten times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(144, 10), nn.Linear(10, 8)
+        self.directions = nn.Parameter(torch.randn(3, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = nn.functional.relu(self.second(nn.functional.relu(self.first(x))))
+        return 10 * nn.functional.normalize(made, dim=1) @ nn.functional.normalize(self.directions, dim=1).t()
+
+
+def test_scores_of_0_at_nearly_no_loss_are_checked() -> None:
+    torch.manual_seed(0)
+    model, images = Cosine().eval(), torch.rand(40, 144)
+    labels = torch.arange(40) % 3
+    right = (model(images).argmax(1) == labels).nonzero()[:10, 0]
+    found = score(model, images[right], labels[right], ScoreSettings(gate="linear", loss_weight=0.1)).certificate
+    assert found.checked
+    assert found.proved_bound is not None
+    assert found.proved_bound < found.bound == -2.0, "the layer terms alone prove more here"
