@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +31,9 @@ class CallBehaviour:
     keeps_zero: bool
 
 
-def tried(node: TracedNode, axis: int, kind: torch.dtype = torch.float64) -> CallBehaviour | None:
+def tried(
+    node: TracedNode, axis: int, kind: torch.dtype = torch.float64, *, reshapes: bool = False
+) -> CallBehaviour | None:
     """Whether a call of one value takes every entry of an axis alone, and makes a value of the same shape.
 
     Random numbers are changed in the entries whose number has a bit set, bit by bit, so that every two entries are told
@@ -41,16 +43,17 @@ def tried(node: TracedNode, axis: int, kind: torch.dtype = torch.float64) -> Cal
         node: a call of a layer, a function or a method that reads one value that depends on the images.
         axis: of that value, which is shaped as on the example.
         kind: of the numbers.
+        reshapes: whether other axes than this one and that of the images may change, as by a norm over the pixels.
 
     Returns:
         What it does; None where it mixes entries, changes the shape, or does not take such numbers.
     """
     if len(node.live_sources) != 1 or node.live_sources[0].shape is None or node.call is None:
         return None
-    known: dict[tuple[int, torch.dtype], CallBehaviour | None] = node.call.meta.setdefault(TRIED, {})
-    if (axis, kind) not in known:
-        known[axis, kind] = _tried(node, axis, kind, {})
-    return known[axis, kind]
+    known: dict[tuple[int, torch.dtype, bool], CallBehaviour | None] = node.call.meta.setdefault(TRIED, {})
+    if (axis, kind, reshapes) not in known:
+        known[axis, kind, reshapes] = _tried(node, axis, kind, {}, reshapes=reshapes)
+    return known[axis, kind, reshapes]
 
 
 def tried_together(
@@ -84,7 +87,9 @@ def nothing_of(node: TracedNode, nothing: Mapping[TracedNode, Tensor] = MappingP
     return torch.zeros(node.shape, dtype=torch.float64)
 
 
-def _tried(node: TracedNode, axis: int, kind: torch.dtype, zeros: Mapping[TracedNode, Tensor]) -> CallBehaviour | None:
+def _tried(
+    node: TracedNode, axis: int, kind: torch.dtype, zeros: Mapping[TracedNode, Tensor], *, reshapes: bool = False
+) -> CallBehaviour | None:
     sources = dict.fromkeys(node.live_sources)
     shape = node.live_sources[0].shape
     assert shape is not None, "only tensors are tried"
@@ -96,31 +101,46 @@ def _tried(node: TracedNode, axis: int, kind: torch.dtype, zeros: Mapping[Traced
         return made > 0 if found is not None and found.dtype == torch.bool else made.to(kind)
 
     one, other = ({source: drawn(source) for source in sources} for _ in range(2))
-    wide, entries = [-1 if d == axis else 1 for d in range(len(shape))], torch.arange(shape[axis])
-    bits = range(max(1, (shape[axis] - 1).bit_length()))
-    halves = [((entries >> bit) % 2 == 0).reshape(wide).expand(shape) for bit in bits]
+    entries = torch.arange(shape[axis])
+    halves = [(entries >> bit) % 2 == 0 for bit in range(max(1, (shape[axis] - 1).bit_length()))]
     values = [
         one,
         other,
         {source: one[source] + other[source] for source in sources},
         {source: zeros.get(source, torch.zeros_like(one[source])) for source in sources},
-        *({source: torch.where(half, other[source], one[source]) for source in sources} for half in halves),
+        *(
+            {each: torch.where(_along(axis, shape, half), other[each], one[each]) for each in sources}
+            for half in halves
+        ),
     ]
     try:
         made = [recomputed(node, {source: each.clone() for source, each in value.items()}) for value in values]
     except REFUSALS:
         return None
-    if not all(isinstance(each, Tensor) and each.shape == shape for each in made):
-        return None
     first, second, total, nothing, *found = made
+    if not all(isinstance(each, Tensor) and each.shape == first.shape for each in made):
+        return None
+    after = tuple(first.shape)
+    if after != shape and not (reshapes and _keeps_axes(shape, after, axis)):
+        return None
     for half, values_of in zip(halves, found, strict=True):
-        expected = torch.where(half, second, first)
+        expected = torch.where(_along(axis, after, half), second, first)
         known = ~expected.isnan()  # a logarithm takes half of what is drawn
         if not bool(known.any()) or not bool(((values_of == expected) | (values_of.isnan() & ~known)).all()):
             return None
     close = CLOSE if kind == torch.float64 else torch.finfo(kind).eps ** 0.5
     affine = torch.allclose(total + nothing, first + second, rtol=close, atol=close, equal_nan=True)
     return CallBehaviour(not affine, not bool(nothing.any()))
+
+
+def _along(axis: int, shape: Sequence[int], entries: Tensor) -> Tensor:
+    """The entries of an axis, shaped to go with a value."""
+    return entries.reshape([-1 if d == axis else 1 for d in range(len(shape))])
+
+
+def _keeps_axes(before: Sequence[int], after: Sequence[int], axis: int) -> bool:
+    """Whether the axis and that of the images are where they were, and as long."""
+    return len(after) > axis and all(before[d] == after[d] for d in (0, axis))
 
 
 def number_type(node: TracedNode) -> torch.dtype:

@@ -65,6 +65,29 @@ def test_a_call_of_several_values_is_tried_together(
     assert tried_together(node, 1) == found
 
 
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda x: x.std(2), CallBehaviour(bends=True, keeps_zero=True)),
+        (lambda x: x.logsumexp(2), CallBehaviour(bends=True, keeps_zero=False)),
+        (lambda x: x.nansum(2), CallBehaviour(bends=False, keeps_zero=True)),
+        (lambda x: x.prod(1), None),
+        (lambda x: x.std((0, 2)), None),
+        (lambda x: torch.trapezoid(x, dim=1), None),
+    ],
+)
+def test_a_call_that_changes_other_axes_is_tried_where_that_is_asked_for(
+    call: Callable[[Tensor], Tensor], found: CallBehaviour | None
+) -> None:
+    class Called(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return call(x)
+
+    *_, node, _output = trace(Called(), torch.rand(2, 4, 4)).nodes
+    assert tried(node, 1) is None
+    assert tried(node, 1, reshapes=True) == found
+
+
 class Rotated(nn.Module):
     """Mixes entry j with entry j + 2 of every four, as a rotary embedding does."""
 

@@ -135,7 +135,7 @@ def span_after(source: TracedNode, node: TracedNode) -> int | None:
     if before is None or after is None:
         return None
     if node.op is ops.UNKNOWN:
-        trial = tried(node, 1)
+        trial = tried(node, 1, reshapes=True)
         return 1 if trial is not None and trial.keeps_zero else None
     if node.op in WINDOWED:
         # Pools keep units apart where axis 1 is the channels, so only on values of that many axes.

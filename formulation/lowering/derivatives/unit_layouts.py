@@ -79,7 +79,7 @@ def lying_after(node: TracedNode, source: TracedNode, lying: UnitLayout) -> Unit
         return _averaged(node, lying, len(before))
     if node.op in MOVES:
         return _moved(node, source, lying)
-    trial = tried(node, lying.axis) if before == after and node.op is ops.UNKNOWN else None
+    trial = tried(node, lying.axis, reshapes=True) if node.op is ops.UNKNOWN else None
     if trial is None:
         return None
     return lying.behind_an_activation() if trial.bends else lying
