@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tracing import ops
 from tracing.graph import Graph, TracedNode
+from tracing.units.joint_calls import Joint, combined_units, product_of_units
 from tracing.units.op_rules import is_depthwise, is_sum, is_weighted, joined, operands, span_after
-from tracing.units.products import Joint, combined_units, product_of_units
 from tracing.units.segments import NOBODY, Layout, Segment, is_units, lie_alike, widened
 
 

@@ -1,4 +1,4 @@
-"""Units that products tie: squeeze-and-excitation, gated linear units, swish written out."""
+"""Units that calls of several values tie: squeeze-and-excitation, gated linear units, swish written out, maxout."""
 
 from __future__ import annotations
 
