@@ -16,6 +16,7 @@ from training import DataError, LabelError, ModelError, predict
 
 BATCH = 256
 MOST = 5  # classes named in a note
+LONGEST = 200  # characters of what torch says
 GIVE = "give a DataLoader, an iterable of (images, labels), or the pair itself"
 
 
@@ -49,6 +50,7 @@ def read_samples(data: Any, most: int, *, quantities: bool = False) -> Samples:
 
     Raises DataError for what holds no images with labels, in one line that says what does.
     """
+    _require_count(most)
     found, count = [], 0
     for batch in batches_of(data, quantities=quantities):
         found.append(batch.taken(torch.arange(min(len(batch), most - count))))
@@ -102,8 +104,7 @@ def read_scoring_set(network: nn.Module, data: Any, images: int, *, device: str 
     DataError for data without images, or where the network classifies none correctly; LabelError for a label that the
     network has no output for; ModelError where the images do not fit.
     """
-    if images < 1:
-        raise DataError(f"images={images} is out of range: score on 1 or more")
+    _require_count(images)
     each = 0
     found: dict[int, list[Tensor]] = {}
     labels: dict[int, int] = {}
@@ -151,8 +152,8 @@ def batches_of(data: Any, *, quantities: bool = False) -> Iterator[Samples]:
     ):
         yield from _parts(_batch(*data, quantities=quantities))
         return
-    if isinstance(data, TorchDataset):
-        data = DataLoader(data, batch_size=BATCH)
+    if isinstance(data, TorchDataset) or _are_single(data):
+        data = _loaded(data)
     if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
         raise DataError(f"data is {type(data).__name__}: {GIVE}")
     empty = True
@@ -164,6 +165,32 @@ def batches_of(data: Any, *, quantities: bool = False) -> Iterator[Samples]:
         empty = False
     if empty:
         raise DataError(f"the data hold no batch (an iterator that was read before is empty): {GIVE}")
+
+
+def _require_count(images: Any) -> None:
+    if not isinstance(images, int | np.integer) or isinstance(images, bool):
+        raise DataError(f"images={images!r} is no whole number: say how many images are read")
+    if images < 1:
+        raise DataError(f"images={images} is out of range: use 1 or more")
+
+
+def _are_single(data: Any) -> bool:
+    """Whether these are images one by one, each with its label."""
+    if not isinstance(data, list | tuple) or not data:
+        return False
+    first = data[0]
+    return isinstance(first, list | tuple) and len(first) == 2 and np.ndim(first[1]) == 0
+
+
+def _loaded(data: Any) -> Iterator[Any]:
+    """Batches of a data set; raises DataError for what cannot be put together."""
+    try:
+        yield from DataLoader(data, batch_size=BATCH)
+    except (TypeError, RuntimeError) as error:
+        raise DataError(
+            f"the data set's images cannot be put into batches ({' '.join(str(error).split())[:LONGEST]}): give it a "
+            "transform that makes tensors of one shape, such as torchvision's ToTensor"
+        ) from error
 
 
 def _are_numbers(labels: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,8 +27,10 @@ PAIRS = TensorDataset(IMAGES, LABELS)
         DataLoader(PAIRS, batch_size=4),
         [(IMAGES[:5], LABELS[:5].int()), (IMAGES[5:], [2])],
         ScoringSet(IMAGES, LABELS, torch.arange(6)),
+        list(zip(IMAGES, LABELS.tolist(), strict=True)),
+        [(image.numpy(), label) for image, label in PAIRS],
     ],
-    ids=["pair", "arrays", "list of labels", "data set", "loader", "batches", "scoring set"],
+    ids=["pair", "arrays", "labels", "data set", "loader", "batches", "scoring set", "one by one", "arrays one by one"],
 )
 def test_whatever_holds_images_and_labels_is_read_alike(data: Any) -> None:
     read = read_samples(data, 5)
@@ -58,6 +61,8 @@ def test_no_more_batches_are_asked_for_than_needed() -> None:
         ((IMAGES, torch.eye(3)[LABELS]), "as labels.argmax(1) does"),
         ([(torch.zeros(4), LABELS)], "no batch [n, ...]"),
         ([("a", "b")], "cannot be read as tensors"),
+        ([(Image.new("L", (2, 2)), 0)], "give it a transform that makes tensors of one shape"),
+        ([(IMAGES[0], 0), (IMAGES[1, :, :1], 1)], "give it a transform that makes tensors of one shape"),
         ([(IMAGES, LABELS), (IMAGES[..., :1], LABELS)], "images of shapes (1, 2, 1), (1, 2, 2)"),
     ],
 )
@@ -97,3 +102,10 @@ def test_data_that_do_not_fit_the_network_are_refused_in_the_libraries_words(
         read_scoring_set(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 1)), (images, labels % 2), 10)
     with pytest.raises(DataError, match="images=0 is out of range"):
         read_scoring_set(network, (images, labels), 0)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "9"])
+def test_a_number_of_images_that_is_none_is_refused(network: nn.Module, count: Any) -> None:
+    for read in (lambda: read_scoring_set(network, PAIRS, count), lambda: read_samples(PAIRS, count)):
+        with pytest.raises(DataError, match=f"images={count!r} is (out of range|no whole number)"):
+            read()
