@@ -107,6 +107,8 @@ def prune(
         },
         USUAL,
     )
+    if not isinstance(refit, bool):
+        raise SelectionError(f"refit={refit!r}: use True or False")
     named = (leave_alone,) if isinstance(leave_alone, str) else tuple(leave_alone)
     asked = changed(settings, changes if threads is None else {"threads": threads, **changes}, prune)
     loss: ScoreLoss = asked.loss

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from numbers import Real
+from typing import Any, Literal, get_args
 
 from training import SelectionError
 
@@ -33,6 +34,9 @@ class Goal:
 def goal_of(given: Mapping[GoalName, float | None], usual: Goal) -> Goal:
     """The one goal that is given, or the usual one; raises SelectionError for two, and for a value out of range."""
     named = {name: value for name, value in given.items() if value is not None}
+    for name, value in named.items():
+        if not is_number(value):
+            raise SelectionError(f"{name}={value!r} is no number")
     if len(named) > 1:
         words = ", ".join(f"{name}={value:g}" for name, value in named.items())
         raise SelectionError(f"{words} are two goals: give one of {', '.join(get_args(GoalName))}")
@@ -43,3 +47,8 @@ def goal_of(given: Mapping[GoalName, float | None], usual: Goal) -> Goal:
             raise SelectionError(f"{name}={value:g} is out of range: use a part above 0 and below 1")
         return Goal(name, float(value))
     return usual
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, which a bool is not meant to be."""
+    return isinstance(value, Real) and not isinstance(value, bool)
