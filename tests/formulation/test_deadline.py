@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +17,13 @@ from formulation.errors import InvalidModel, SolverFailed
 from formulation.lowering import pace
 from formulation.lowering.pace import copied, require_finite
 from formulation.solve.separation import Separation, complete
+from tests.busy import within
 from tests.formulation.cases import conv_pool, dense
 from tests.formulation.paper_settings import paper_settings
 
 CASE = dense(1, images=6)
 SETTINGS = paper_settings(radius=0.1, gap=1e-7, loss_weight=20)
-BUSY = 2.0  # s: what others on the machine may add to a step that was begun; docs/limits.md has a quiet one's figures
+STEP = 2.0  # s: of a step that was begun; docs/limits.md has what calls take beyond their limits
 
 
 def test_a_deadline_counts_down_and_leaves_no_time_for_what_does_not_fit() -> None:
@@ -146,16 +146,15 @@ def test_a_whole_call_ends_within_its_limit(verb, limit: float) -> None:
     model, images, labels = slow()
     score(CASE.model, CASE.images, CASE.labels, SETTINGS)  # linopy's first program is slow
     settings = paper_settings(gate="pattern", radius=0.0, gap=1e-9, time_limit=limit)
-    started = time.monotonic()
     try:
-        solution = verb(model, images, labels, settings)
+        with within(1.05 * limit + STEP):
+            solution = verb(model, images, labels, settings)
     except TimeLimitReached:
         pass
     else:
         assert solution.certificate.status in ("time_limit", "optimal")
         if verb is score:
             assert solution.certificate.checked
-    assert time.monotonic() - started < 1.05 * limit + BUSY
 
 
 def test_a_certificate_at_the_time_limit_holds_with_a_bound_that_is_proved() -> None:
@@ -172,14 +171,13 @@ def test_a_certificate_at_the_time_limit_holds_with_a_bound_that_is_proved() -> 
 def test_an_integer_program_ends_within_its_limit() -> None:
     case = conv_pool(7)
     settings = paper_settings(gate="exact", radius=0.05, relax=False, time_limit=4.0, gap=1e-7)
-    started = time.monotonic()
     try:
-        solution = score(case.model, case.images, case.labels, settings)
+        with within(4.0 + STEP):
+            solution = score(case.model, case.images, case.labels, settings)
     except TimeLimitReached:
         pass
     else:
         assert solution.certificate.status == "time_limit"
-    assert time.monotonic() - started < 4.0 + BUSY
 
 
 def test_a_budget_ends_within_its_limit() -> None:
@@ -188,7 +186,5 @@ def test_a_budget_ends_within_its_limit() -> None:
     names = list(scores)
     ways = itertools.pairwise(names)
     costs = [(None, names[0], 3.0), *((p, c, 1.0) for p, c in ways), (names[-1], None, 1.0)]
-    started = time.monotonic()
-    with pytest.raises(SolverFailed, match="time limit of 3 s"):
+    with within(3.0 + STEP), pytest.raises(SolverFailed, match="time limit of 3 s"):
         keep_within(scores, costs, 1e5, time_limit=3.0)
-    assert time.monotonic() - started < 3.0 + BUSY
