@@ -35,7 +35,7 @@ def goal_of(given: Mapping[GoalName, float | None], usual: Goal) -> Goal:
     """The one goal that is given, or the usual one; raises SelectionError for two, and for a value out of range."""
     named = {name: value for name, value in given.items() if value is not None}
     for name, value in named.items():
-        if not is_number(value):
+        if not _is_real(value):
             raise SelectionError(f"{name}={value!r} is no number")
     if len(named) > 1:
         words = ", ".join(f"{name}={value:g}" for name, value in named.items())
@@ -49,6 +49,6 @@ def goal_of(given: Mapping[GoalName, float | None], usual: Goal) -> Goal:
     return usual
 
 
-def is_number(value: Any) -> bool:
+def _is_real(value: Any) -> bool:
     """Whether a value is a real number, which a bool is not meant to be."""
     return isinstance(value, Real) and not isinstance(value, bool)
