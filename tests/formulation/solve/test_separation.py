@@ -198,3 +198,14 @@ def test_windows_of_equal_members_do_not_void_the_limit() -> None:
     point = np.linspace(0.0, 1.0, reduction.scores)
     assert len(looked_at(Separation(reduction), point, limit=MANY).cuts) > 12
     assert 0 < len(looked_at(Separation(reduction), point, limit=6).cuts) <= 6 + len(reduction.starts)
+
+
+def test_the_first_of_many_are_those_that_sorting_puts_first() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        count = int(rng.integers(1, 30))
+        values = rng.integers(-3, 4, count).astype(np.float64)  # many are equal
+        ties, limit = rng.random(count), int(rng.integers(1, count + 2))
+        expected = np.zeros(count, dtype=bool)
+        expected[np.lexsort((-ties, -values))[:limit]] = True
+        np.testing.assert_array_equal(first_of(values, ties, limit), expected)
