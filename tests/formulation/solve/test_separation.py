@@ -203,8 +203,8 @@ def test_windows_of_equal_members_do_not_void_the_limit() -> None:
 def test_the_first_of_many_are_those_that_sorting_puts_first() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
-        count = int(rng.integers(1, 30))
-        values = rng.integers(-3, 4, count).astype(np.float64)  # many are equal
+        count = int(rng.integers(1, 400))
+        values = rng.integers(0, rng.choice([6, 600]), count).astype(np.float64)  # many are equal, or few
         ties, limit = rng.random(count), int(rng.integers(1, count + 2))
         expected = np.zeros(count, dtype=bool)
         expected[np.lexsort((-ties, -values))[:limit]] = True
