@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tracing import ops
+from tracing.errors import REFUSALS
 from tracing.graph import Graph, TracedNode
 from tracing.recomputing import nothing_of, recomputed, tried_together
 from tracing.units.op_rules import is_product, keeps_apart, operands
@@ -64,9 +65,12 @@ def combined_units(graph: Graph, node: TracedNode, layouts: Mapping[TracedNode, 
     known = [each for each in found if each is not None]
     if len(known) != len(sources) or not all(lie_alike(known[0][0], each) for each, _ in known):
         return None
-    gone = {
-        source: _where_gone(source, between) for source, (_, between) in zip(sources, known, strict=True) if between
-    }
+    try:
+        gone = {
+            source: _where_gone(source, between) for source, (_, between) in zip(sources, known, strict=True) if between
+        }
+    except REFUSALS:
+        return None  # a call between does not take float64
     trial = tried_together(node, 1, gone)
     if trial is None or not trial.keeps_zero:
         return None
