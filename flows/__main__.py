@@ -87,6 +87,7 @@ def _answer(arguments: Sequence[str]) -> int:
         print(time.strftime("%H:%M:%S"), f"{point.name:<8} loading torch, MLflow and Prefect", flush=True)
     set_prefect_defaults()
     with _leaving_at_once():
+        from flows.own_server import begin_own_server
         from flows.prefect_server import reach_server, require_server
 
         if point is SERVE:
@@ -96,6 +97,8 @@ def _answer(arguments: Sequence[str]) -> int:
             from flows.serving import serve_flows
 
             return serve_flows()
+        # Before what takes seconds to import: the server takes seconds to start.
+        begin_own_server()
         from flows.launch import launch
 
         return launch(point, words)

@@ -17,8 +17,8 @@ from flows.execution import (
     vanishing,
     write_log_lines,
 )
+from flows.own_server import own_server_answering
 from flows.pipelines import outcome_of, prepare_flow, run_flow
-from flows.prefect_server import start_server
 from flows.redaction import redacted
 
 LOG = logging.getLogger("flows")
@@ -51,5 +51,5 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
 
 
 def _run(point: EntryPoint, settings: Settings) -> str:
-    start_server()
-    return run_flow(point.name, settings)
+    with own_server_answering():
+        return run_flow(point.name, settings)

@@ -1,32 +1,22 @@
-"""Prefect server: the named one, whether it is there; else one of this process's own, started and reached directly."""
+"""Prefect server: the named one, whether it is there, and what is said of one that goes away."""
 
 import os
-import sys
-from typing import TYPE_CHECKING
 
 import httpx
 from prefect import get_client
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-)
+from prefect.settings import PREFECT_API_URL
 
 from flows.errors import ServerError
+from flows.own_server import START, own_server_address
 from flows.redaction import redacted
 
-if TYPE_CHECKING:
-    from prefect.server.api.server import SubprocessASGIServer
-
-IMPORTED = "prefect.server.api.server"  # only where a server of this process's own was asked for
 SECONDS = 5.0
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 DIRECT = ("localhost", "127.0.0.1", "::1")  # what no proxy is asked for: servers of this machine
-START = "start one with `prefect server start` in another terminal"
 
 
 def reach_server() -> None:
-    """Raise ServerError where a Prefect server is named but does not answer; one that is not named Prefect starts."""
+    """Raise ServerError where a Prefect server is named but does not answer."""
     leave_out_proxies()
     url = PREFECT_API_URL.value()
     if not url:
@@ -47,54 +37,16 @@ def require_server() -> None:
 
 
 def server_address() -> str:
-    """The address of the named Prefect server, else of the one that Prefect started for this process; or empty."""
-    if named := PREFECT_API_URL.value():
-        return str(named)
-    own = _own_server() if IMPORTED in sys.modules else None
-    return own.api_url if own and own.running else ""
-
-
-def end_own_server() -> None:
-    """End the server that was started for this process, if any, without waiting for it."""
-    own = _own_server() if IMPORTED in sys.modules else None
-    if own and own.server_process:
-        own.server_process.terminate()
-
-
-def start_server() -> None:
-    """Start a Prefect server for this process where none is named; raises ServerError where it does not come up."""
-    if PREFECT_API_URL.value():
-        return
-    if not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-        raise ServerError(
-            f"PREFECT_API_URL is not set, and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE forbids a server of this flow's own: "
-            f"{START} and set PREFECT_API_URL to http://127.0.0.1:4200/api, or allow it"
-        )
-    server = _own_server()
-    try:
-        server.start()
-    except (RuntimeError, OSError, httpx.HTTPError) as error:
-        server.stop()
-        seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-        raise ServerError(
-            f"this flow's own Prefect server did not start within {seconds} s ({_first_line(error)}): give it longer "
-            f"(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=300), or {START} and set PREFECT_API_URL to "
-            f"http://127.0.0.1:4200/api"
-        ) from error
-
-
-def _own_server() -> "SubprocessASGIServer":
-    """The one server of this process, started or not."""
-    from prefect.server.api.server import SubprocessASGIServer  # here, because few need it, and it takes seconds
-
-    return SubprocessASGIServer()
+    """The address of the named Prefect server, else of the one that was started for this process; or empty."""
+    return str(PREFECT_API_URL.value() or own_server_address())
 
 
 def went_away(reason: str, store: str) -> str:
     """What to say of a server that went away in the middle of a flow that is tracked in a store."""
     # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
+    which = "of this process" if own_server_address() else PREFECT_API_URL.value()
     return (
-        f"Prefect server {PREFECT_API_URL.value() or 'of this process'} went away in the middle ({reason}): what was "
+        f"Prefect server {which} went away in the middle ({reason}): what was "
         f"finished is kept in {redacted(store)}; start the server, and the same command goes on"
     )
 

@@ -11,6 +11,7 @@ FAULTS = (
     "flows/execution/runners",
     "flows/pipelines/test_deployment_processes.py",
     "flows/execution/test_interruption.py",
+    "flows/test_own_server.py",
     "flows/test_prefect_server.py",
     "flows/execution/test_vanished.py",
     "formulation/solve/solvers/test_solver_processes.py",

@@ -16,7 +16,7 @@ import psutil
 from prefect.exceptions import TerminationSignal
 
 from flows import tracking
-from flows.prefect_server import end_own_server
+from flows.own_server import end_own_server
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 ENDING = 5.0  # seconds that killed processes may take to end

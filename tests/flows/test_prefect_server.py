@@ -1,21 +1,17 @@
-"""Prefect server of a flow's own, and proxies of the environment: it works, or it is one line."""
+"""Prefect server of a flow, and proxies of the environment: it works, or it is one line."""
 
 import os
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
 from flows.errors import ServerError
-from flows.prefect_server import DIRECT, PROXIES, leave_out_proxies, start_server
+from flows.prefect_server import DIRECT, PROXIES, leave_out_proxies
 from tests.flows.backends.servers import free_port
 from tests.flows.resume.killed import Trouble, run
 from tests.flows.small_run import store_in
 
-SOON = 60.0  # seconds, on a busy machine
 TRAIN = ("train", "--model", "fc2", "--epochs", "1", "--limit", "200", "--cache", "none")
 
 
@@ -55,34 +51,6 @@ def test_a_proxy_that_no_client_can_use_is_refused_in_one_line(no_proxies: pytes
     assert "\n" not in str(raised.value)
 
 
-def test_a_server_that_nobody_may_start_is_refused_in_one_line() -> None:
-    alone = {PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}
-    with temporary_settings(alone), pytest.raises(ServerError, match="EPHEMERAL_MODE forbids") as raised:
-        start_server()
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.slow
-def test_a_server_of_the_flows_own_that_is_too_slow_is_one_line_with_the_remedy(tmp_path: Path) -> None:
-    slow = {
-        "PREFECT_API_URL": "",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1",
-    }
-    assert run(Trouble(), tmp_path, ["help"], {}) is not None  # waits for the process that others are forked from
-    start = time.monotonic()
-    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], slow)
-    assert time.monotonic() - start < SOON
-    said = (tmp_path / "log").read_text()
-    assert code == 2, said
-    [line] = [each for each in said.splitlines() if each.startswith("error: ") and "unknown flow" not in each]
-    assert line.startswith("error: this flow's own Prefect server did not start within 1 s")
-    assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS" in line
-    assert "PREFECT_API_URL" in line
-    assert "Traceback" not in said
-    assert not _those_with("PREFECT_HOME", slow["PREFECT_HOME"]), "a server is left behind"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False], ids=["a named server", "a server of the flow's own"])
 def test_a_flow_works_although_a_proxy_that_does_not_answer_is_named(
@@ -94,13 +62,3 @@ def test_a_flow_works_although_a_proxy_that_does_not_answer_is_named(
     environment["PREFECT_HOME"] = str(tmp_path / "prefect")
     code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], environment)
     assert code == 0, (tmp_path / "log").read_text()
-
-
-def _those_with(name: str, value: str) -> list[psutil.Process]:
-    """The processes that were started with a variable of that value."""
-    found = []
-    for each in psutil.process_iter():
-        with suppress(psutil.Error):
-            if each.environ().get(name) == value:
-                found.append(each)
-    return found

@@ -1,6 +1,7 @@
 """Imports on demand: what takes seconds to import is imported by whoever needs it, when it is needed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,15 @@ def first_line(*words, **_):
 
 builtins.print = first_line
 flows.__main__.main({words!r})
+"""
+BEGUN = """
+import sys, flows.own_server, flows.__main__
+
+def begin():
+    sys.exit(" ".join(sorted(set(sys.modules) & {"torch", "mlflow", "flows.launch", "prefect.server.api.server"})))
+
+flows.own_server.begin_own_server = begin
+flows.__main__.main(["main"])
 """
 CASES = {
     "the words of the command line": ("import flows.__main__", ALL),
@@ -59,6 +69,14 @@ def test_the_first_line_of_a_command_waits_for_no_import_that_takes_seconds(word
     printed, imported = json.loads(_said(FIRST_LINE.format(left_out=left_out, words=words)))
     assert printed.strip()
     assert imported == []
+
+
+def test_a_flows_own_prefect_server_is_begun_before_what_takes_seconds_to_import() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", BEGUN], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "\n")
 
 
 def test_the_libraries_import_nothing_that_takes_seconds_and_stay_within_their_budget() -> None:
