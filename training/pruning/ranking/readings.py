@@ -20,7 +20,7 @@ from training.errors import RefitError
 from training.inference import weight_type
 from training.pruning.dependencies import Links
 from training.pruning.masks import output_width
-from training.pruning.refit import stream_gram, weight_columns
+from training.pruning.refit import Passes, stream_gram, weight_columns
 
 TEMPERATURE = 2.0  # of the answers that errors are measured by
 BATCH = 512  # images per backward pass
@@ -60,18 +60,15 @@ class Reading:
         return torch.stack([self.columns[unit] for unit in units])
 
 
-def readings_of(
-    model: nn.Module, links: Links, images: Tensor, weights: Mapping[str, Tensor] | None = None
-) -> list[Reading]:
+def readings_of(passes: Sequence[Passes], links: Links, weights: Mapping[str, Tensor] | None = None) -> list[Reading]:
     """Every group of every layer that reads a layer's units, as the network is: all units are there.
 
     Args:
-        model: in evaluation mode.
+        passes: of the network over unlabelled images.
         links: of the layer whose units are read.
-        images: [n, C, H, W], unlabelled.
         weights: F, how much the outputs of the reading layers count, [M, M] by layer; all alike by default.
     """
-    return [each for reader in links.readers for each in _groups(model, links.units, reader, images, weights)]
+    return [each for reader in links.readers for each in _groups(passes, links.units, reader, weights)]
 
 
 def answer_sensitivity(
@@ -206,12 +203,12 @@ def take_back(reading: Reading, columns: Tensor) -> None:
 
 
 def _groups(
-    model: nn.Module, units: int, reader: Reader, images: Tensor, weights: Mapping[str, Tensor] | None
+    passes: Sequence[Passes], units: int, reader: Reader, weights: Mapping[str, Tensor] | None
 ) -> list[Reading]:
     """The groups of one reading layer, each with the units that it reads."""
-    module = model.get_submodule(reader.layer)
+    module = passes[0].network.get_submodule(reader.layer)
     assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
-    gram, whole = stream_gram(model, model, reader.layer, images), weight_columns(module).double()
+    gram, whole = stream_gram(passes, passes, reader.layer), weight_columns(module).double()
     groups, _, width = whole.shape
     if weights is not None:
         _require_finite(weights[reader.layer], reader.layer)

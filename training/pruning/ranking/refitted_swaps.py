@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.errors import FitSettingsError, MaskError, RefitError, SelectionError
-from training.inference import check_finite_weights, check_forward, evaluating, on_device
+from training.inference import check_finite_weights, check_forward, evaluating
 from training.pruning.dependencies import consumers
 from training.pruning.masks import Masks
 from training.pruning.ranking.readings import (
@@ -27,6 +28,7 @@ from training.pruning.ranking.readings import (
     take_back,
 )
 from training.pruning.ranking.swap_search import SwapResult
+from training.pruning.refit import passes_over
 
 CANDIDATES = 4  # units that may come back, of which the swap is worked out in each round
 # Of a layer's spread: less is rounding.
@@ -72,17 +74,18 @@ def measure_readings(
     """
     if len(images) == 0:
         raise RefitError("images is empty: give some unlabelled images to measure the readings on")
-    model, images = on_device(model, torch.device("cpu")), images.cpu()
+    # A copy even where it is on the CPU: hooks, modes and forwards of a model that other threads run stay as they are.
+    model, images = copy.deepcopy(model).to("cpu"), images.cpu()
     check_finite_weights(model)
     check_forward(model, images[:1])
     links = consumers(model, images[:1], layers)
     readers = {reader.layer for link in links.values() for reader in link.readers}
     with evaluating(model):
         weights = answer_sensitivity(model, readers, images, temperature=temperature)
-        found = {}
+        found, passes = {}, passes_over(model, images, constant=True)
         for layer in layers:
             with inverting(layer):
-                found[layer] = readings_of(model, links[layer], images, weights)
+                found[layer] = readings_of(passes, links[layer], weights)
     return RefittedLoss(found)
 
 

@@ -23,6 +23,7 @@ from training.pruning.ranking.readings import (
     readings_of,
     removal_costs,
 )
+from training.pruning.refit import passes_over
 from training.pruning.selection import Scores
 
 
@@ -101,9 +102,10 @@ def _orders(
     found = {}
     with evaluating(model):
         weights = answer_sensitivity(model, readers, images) if weighted else None
+        passes = passes_over(model, images, constant=True)
         for layer in layers:
             with inverting(layer):
-                readings = readings_of(model, links[layer], images, weights)
+                readings = readings_of(passes, links[layer], weights)
                 if not readings:
                     raise SelectionError(f"rule {rule!r}: no layer reads {layer!r} alone; leave it out")
                 found[layer] = _order(readings, links[layer].units)

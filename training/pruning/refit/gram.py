@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,12 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
-from tracing import parts_called
-from training.inference import weight_type
+from training.pruning.refit.passes import Fitted, Passes
 
-Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
-Fitted = nn.Linear | nn.Conv1d | nn.Conv2d
-NUMBERS = 2**24  # numbers of one batch's columns held at once
+NUMBERS = 2**24  # numbers of columns held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +59,35 @@ def gram_of(read: Tensor, targets: Tensor) -> Gram:
     return Gram(z.mT @ z, y.mT @ z, z.sum(1), y.sum(1), y.square().sum(1), z.shape[1])
 
 
-def unfold_columns(layer: Fitted, inputs: Tensor) -> Tensor:
-    """All that a layer reads, as columns [groups, readings, K] in the order of its flattened weight.
+def unfold_columns(layer: Fitted, inputs: Tensor, kept: Tensor | None = None) -> Tensor:
+    """All that a layer reads, as columns [groups, readings, K] in the order of its flattened weight, float64.
 
     Args:
         layer: any Linear, Conv1d or Conv2d, with stride, padding of any mode, dilation and groups.
         inputs: [n, ..., features] for a Linear layer, [n, channels, *places] for a convolution.
+        kept: bool per column [K], for a layer of one group: the others are left out.
     """
     if isinstance(layer, nn.Linear):
-        return inputs.reshape(1, -1, layer.in_features)
+        columns = inputs.reshape(1, -1, layer.in_features)
+        return (columns if kept is None else columns[:, :, kept]).double()
+    groups = layer.groups
+    if kept is not None:
+        # Channels of which no column is kept are not unfolded at all, but for one where that is all of them.
+        by_channel = kept.reshape(inputs.shape[1], -1)
+        read = by_channel.any(1)
+        read[0] |= not bool(read.any())
+        inputs, kept = inputs[:, read], by_channel[read].flatten()
     padded = pad(inputs, _padding(layer), mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     if isinstance(layer, nn.Conv1d):
         padded, kernel, stride, dilation = padded.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
     found = unfold(padded, kernel, dilation=dilation, stride=stride)
-    n, _, places = found.shape
-    grouped = found.reshape(n, layer.groups, -1, places).permute(1, 0, 3, 2)
-    return grouped.reshape(layer.groups, n * places, -1)
+    n, width, places = found.shape
+    grouped = found.reshape(n, groups, width // groups, places).permute(1, 0, 3, 2)
+    # Turned round and made float64 in one copy.
+    columns = torch.empty(grouped.shape, dtype=torch.float64, device=found.device).copy_(grouped)
+    columns = columns.reshape(groups, n * places, -1)
+    return columns if kept is None or bool(kept.all()) else columns[:, :, kept]
 
 
 def targets_of(layer: Fitted, outputs: Tensor) -> Tensor:
@@ -96,63 +104,32 @@ def targets_of(layer: Fitted, outputs: Tensor) -> Tensor:
     return grouped.reshape(layer.groups, -1, grouped.shape[-1])
 
 
-def stream_gram(
-    reading: nn.Module, aiming: nn.Module, name: str, images: Tensor, *, kept: Tensor | None = None
-) -> Gram:
-    """The Gram matrices of one layer: its inputs in one network, its outputs in another.
+def stream_gram(reading: Sequence[Passes], aiming: Sequence[Passes], name: str, *, kept: Tensor | None = None) -> Gram:
+    """The Gram matrices of one layer: its inputs in one network, its outputs in another, or in the same.
 
     Args:
-        reading: the network whose layer `name` reads.
-        aiming: the network whose layer `name` emits the targets; both in evaluation mode, on one device.
+        reading: passes of the network whose layer `name` reads.
+        aiming: those over the same images of the network whose layer `name` emits the targets, on the same device.
         name: of a Linear, Conv1d or Conv2d layer of both.
-        images: [n, C, H, W]; never held as columns all at once.
         kept: bool per column [K], for a layer of one group: the others are left out.
     """
-    layer = reading.get_submodule(name)
-    assert isinstance(layer, Fitted)
-    place, kind = layer.weight.device, weight_type(reading)
     total: Gram | None = None
-    for batch in torch.split(images, _images_at_once(reading, name, images[:1].to(place, kind))):
-        given = batch.to(place, kind)
-        read, _ = _passing(reading, name, given)
-        _, emitted = _passing(aiming, name, given)
-        columns = unfold_columns(layer, read)
-        part = gram_of(columns if kept is None else columns[:, :, kept], targets_of(layer, emitted))
-        total = part if total is None else total + part
+    for one, other in zip(reading, aiming, strict=True):
+        layer = one.network.get_submodule(name)
+        assert isinstance(layer, Fitted)
+        read, emitted = one.until(name)
+        if other is not one:
+            emitted = other.emitted(name)
+        size = _rows_at_once(layer, emitted)
+        for inputs, outputs in zip(torch.split(read, size), torch.split(emitted, size), strict=True):
+            part = gram_of(unfold_columns(layer, inputs, kept), targets_of(layer, outputs))
+            total = part if total is None else total + part
     assert total is not None
     return total
 
 
-class _Reached(Exception):
-    """The layer that was asked for has emitted: no error, the pass ends there."""
-
-
-def _passing(network: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What a layer reads and emits; the forward pass ends there."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def note(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        seen.append((given[0], made))
-        raise _Reached
-
-    with parts_called(network), _hooked(network.get_submodule(name), note), torch.no_grad(), suppress(_Reached):
-        network(images)
-    return seen[0]
-
-
-@contextmanager
-def _hooked(layer: nn.Module, note: Hook) -> Iterator[None]:
-    handle = layer.register_forward_hook(note)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _images_at_once(network: nn.Module, name: str, image: Tensor) -> int:
-    layer = network.get_submodule(name)
-    assert isinstance(layer, Fitted)
-    _, emitted = _passing(network, name, image)
+def _rows_at_once(layer: Fitted, emitted: Tensor) -> int:
+    """How many entries of the first axis of what a layer reads make as many columns as are held at once."""
     places = emitted[0].numel() // layer.weight.shape[0]
     return max(1, NUMBERS // max(1, places * layer.weight[0].numel() * getattr(layer, "groups", 1)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,8 +17,9 @@ from training.errors import RefitError
 from training.inference import check_finite_weights, check_forward, evaluating
 from training.pruning.dependencies import trace_for_pruning
 from training.pruning.masks import Masks, hold_at_zero, prune, removed_entries
-from training.pruning.refit.gram import Fitted, Gram, stream_gram, weight_columns
+from training.pruning.refit.gram import Gram, stream_gram, weight_columns
 from training.pruning.refit.least_squares import Fit, choose_ridge, fit_weights, spread, squared_error
+from training.pruning.refit.passes import KEPT, Fitted, Passes, Room, passes_over
 
 HELD_BACK = 5  # every fifth image chooses the ridge
 RIDGE = 1e-3  # where there is one image alone, and nothing to choose by
@@ -131,25 +133,66 @@ def refit_layers(
     found: dict[str, LayerRefit] = {}
     left: dict[str, str] = {}
     with evaluating(dense), evaluating(network):
+        looks = _Looks.over(network, dense, batches)
         for node in _behind(graph, [layer for layer, mask in masks.items() if not mask.all()]):
             name = node.target or graph.attention_of(node)
             if reason := _why_not_linear(graph, node):
                 left[name] = reason
                 continue
             norm = _norm_behind(graph, node)
-            found[name] = _refit_layer(dense, network, name, batches, zeros.get(f"{name}.weight"), norm, ridge)
+            found[name] = _refit_layer(network, name, looks, zeros.get(f"{name}.weight"), norm, ridge)
             hold_at_zero(network, zeros)
     return Refitted(network.to("cpu").eval(), found, left, time.monotonic() - start)
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """Passes of both networks over the same images; `held_back`: those that choose the ridge."""
+
+    held_back: bool
+    network: list[Passes]
+    dense: list[Passes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """The images, batch by batch, in four of five and every fifth.
+
+    `kept`: the looks at a tensor of images, in which no layer's output is computed twice; batches may come in another
+    order each time that they are asked for, so that nothing is kept of them.
+    """
+
+    network: nn.Module
+    dense: nn.Module
+    images: ImageBatches
+    kept: list[_Look] | None = None
+
+    @classmethod
+    def over(cls, network: nn.Module, dense: nn.Module, images: ImageBatches) -> _Looks:
+        looks = cls(network, dense, images)
+        return replace(looks, kept=list(looks._made())) if isinstance(images.source, Tensor) else looks
+
+    def __iter__(self) -> Iterator[_Look]:
+        return iter(self.kept) if self.kept is not None else self._made()
+
+    def _made(self) -> Iterator[_Look]:
+        few, seen = len(self.images.first(HELD_BACK)), 0
+        again = isinstance(self.images.source, Tensor)
+        own, aimed_at = (Room(KEPT if again else 0) for _ in range(2))
+        for batch in self.images:
+            held = torch.arange(seen, seen + len(batch)) % HELD_BACK == HELD_BACK - 1
+            if few < HELD_BACK and seen + len(batch) == few:
+                held[-1] = few > 1
+            seen += len(batch)
+            for back in (False, True):
+                if bool((held == back).any()):
+                    part = batch[held == back]
+                    targets = passes_over(self.dense, part, constant=True, room=aimed_at)
+                    yield _Look(back, passes_over(self.network, part, room=own), targets)
+
+
 def _refit_layer(
-    dense: nn.Module,
-    network: nn.Module,
-    name: str,
-    images: ImageBatches,
-    removed: Tensor | None,
-    norm: str | None,
-    ridge: float | None,
+    network: nn.Module, name: str, looks: _Looks, removed: Tensor | None, norm: str | None, ridge: float | None
 ) -> LayerRefit:
     """Fit one layer of `network` in place."""
     layer = network.get_submodule(name)
@@ -161,7 +204,7 @@ def _refit_layer(
     here = kept if only is None else kept[:, only]
     weights = old if only is None else old[:, :, only]
     intercept = layer.bias is not None or norm is not None
-    fitting, held_back = _grams(network, dense, name, images, only)
+    fitting, held_back = _grams(name, looks, only)
     fitting, held_back = _of_units(fitting, removed), held_back and _of_units(held_back, removed)
     whole = fitting if held_back is None else fitting + held_back
     if not bool(torch.isfinite(whole.inner).all() & torch.isfinite(whole.cross).all()):
@@ -180,25 +223,12 @@ def _refit_layer(
     return LayerRefit(errors[0], errors[1], strength, int(kept.sum(1).max()), whole.count)
 
 
-def _grams(
-    network: nn.Module, dense: nn.Module, name: str, images: ImageBatches, kept: Tensor | None
-) -> tuple[Gram, Gram | None]:
-    """The sums over four images of five, and over every fifth; all in one where there is one image.
-
-    Both in one pass, for a loader may come in another order each time.
-    """
-    few = len(images.first(HELD_BACK))
+def _grams(name: str, looks: _Looks, kept: Tensor | None) -> tuple[Gram, Gram | None]:
+    """The sums over four images of five, and over every fifth; all in one where there is one image."""
     sums: dict[bool, Gram] = {}
-    seen = 0
-    for batch in images:
-        held = torch.arange(seen, seen + len(batch)) % HELD_BACK == HELD_BACK - 1
-        if few < HELD_BACK and seen + len(batch) == few:
-            held[-1] = few > 1
-        seen += len(batch)
-        for back in (False, True):
-            if bool((held == back).any()):
-                part = stream_gram(network, dense, name, batch[held == back], kept=kept)
-                sums[back] = sums[back] + part if back in sums else part
+    for look in looks:
+        part = stream_gram(look.network, look.dense, name, kept=kept)
+        sums[look.held_back] = sums[look.held_back] + part if look.held_back in sums else part
     return sums[False], sums.get(True)
 
 

@@ -19,6 +19,7 @@ from training.pruning.ranking.readings import (
     readings_of,
     take_back,
 )
+from training.pruning.refit import passes_over
 
 IMAGES = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
@@ -59,7 +60,7 @@ def test_the_loss_is_that_of_a_weighted_least_squares_fit() -> None:
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_block_that_goes_and_comes_back_leaves_everything_as_it_was(groups: int) -> None:
     network = network_of(groups=groups)
-    for reading in readings_of(network, consumers(network, IMAGES[:1], ["0"])["0"], IMAGES):
+    for reading in readings_of(passes_over(network, IMAGES), consumers(network, IMAGES[:1], ["0"])["0"]):
         before = reading.copied()
         units = list(reading.columns)
         for unit in units[:2]:

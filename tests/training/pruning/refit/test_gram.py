@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.pruning.refit import gram as gram_module
-from training.pruning.refit import gram_of, stream_gram, targets_of, unfold_columns, weight_columns
+from training.pruning.refit import gram_of, passes_over, stream_gram, targets_of, unfold_columns, weight_columns
 
 
 @settings(max_examples=40, deadline=None)
@@ -29,6 +29,21 @@ def test_columns_times_weights_are_the_convolution(kernel, stride, dilation, gro
     assert torch.allclose(found, targets_of(layer, layer(inputs).detach()), atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), kind=st.sampled_from([nn.Linear, nn.Conv1d, nn.Conv2d]), whole=st.booleans())
+def test_columns_that_are_not_kept_are_left_out_of_what_is_read(data, kind, whole: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3) if kind is nn.Linear else kind(5, 3, 2, padding=1)
+    inputs = torch.rand(3, 5) if kind is nn.Linear else torch.rand(3, 5, *([4] * (1 if kind is nn.Conv1d else 2)))
+    width = layer.weight[0].numel()
+    each = width // 5 if whole else 1  # whole channels, or any columns
+    chosen = data.draw(st.lists(st.booleans(), min_size=width // each, max_size=width // each))
+    kept = torch.tensor(chosen).repeat_interleave(each)
+    found = unfold_columns(layer, inputs, kept)
+    assert found.dtype == torch.float64
+    assert torch.equal(found, unfold_columns(layer, inputs)[:, :, kept])
+
+
 def test_tokens_of_a_linear_layer_are_readings_each() -> None:
     layer = nn.Linear(5, 3, bias=False).double()
     inputs = torch.randn(2, 7, 5, dtype=torch.float64)
@@ -43,7 +58,8 @@ def test_streamed_sums_are_the_sums_of_all_images_at_once(monkeypatch: pytest.Mo
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2)).double().eval()
     images = torch.rand(9, 2, 8, 8, dtype=torch.float64)
-    streamed = stream_gram(network, network, "2", images)
+    passes = passes_over(network, images)
+    streamed = stream_gram(passes, passes, "2")
     read = network[1](network[0](images)).detach()
     whole = gram_of(unfold_columns(network[2], read), targets_of(network[2], network(images).detach()))
     for name in ("inner", "cross", "inputs", "targets", "squares"):
@@ -55,6 +71,7 @@ def test_columns_that_are_left_out_are_not_summed() -> None:
     network = nn.Sequential(nn.Linear(6, 3)).double().eval()
     images = torch.rand(5, 6, dtype=torch.float64)
     kept = torch.tensor([True, False, True, True, False, True])
-    whole, part = stream_gram(network, network, "0", images), stream_gram(network, network, "0", images, kept=kept)
+    passes = passes_over(network, images)
+    whole, part = stream_gram(passes, passes, "0"), stream_gram(passes, passes, "0", kept=kept)
     assert torch.allclose(part.inner, whole.inner[:, kept][:, :, kept])
     assert torch.allclose(part.cross, whole.cross[:, :, kept])
