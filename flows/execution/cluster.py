@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from distributed import Client, LocalCluster
-from distributed.comm.addressing import get_address_host_port
 from prefect.settings import PREFECT_API_URL
 
 from flows.adapters import data_folder
@@ -18,6 +17,10 @@ from flows.cache import NOTHING, ROOT, VARIABLE, cache_of
 from flows.config import Settings
 from flows.errors import ClusterError, SettingsError
 from flows.execution.cluster_probe import Asked, fault_of, nearest_store, see
+
+# Where they are used: few flows need Dask, and it takes most of a second to import.
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
 
 ANSWER = 5.0  # seconds in which a scheduler has to answer
 PATIENCE = 20.0  # seconds without any worker, or without a word from the scheduler, before a flow gives up
@@ -64,8 +67,10 @@ def placed_on_cluster(settings: Settings) -> Settings:
     return settings.model_copy(update={"cache": folder, "data_root": str(data_folder(settings))})
 
 
-def local_cluster(workers: int) -> LocalCluster:
+def local_cluster(workers: int) -> "LocalCluster":
     """A cluster of this flow's own: a process with one thread for each worker, ended with the flow."""
+    from distributed import LocalCluster
+
     quieten_dask()
     # No limit of memory: Dask would stop a worker at its share of it, whatever the others take.
     return LocalCluster(
@@ -80,7 +85,7 @@ def local_cluster(workers: int) -> LocalCluster:
     )
 
 
-def watched(client: Client, address: str) -> Callable[[], int]:
+def watched(client: "Client", address: str) -> Callable[[], int]:
     """A function that says how many threads the workers have.
 
     It raises ClusterError once the scheduler is gone, or no worker has been there for 20 seconds.
@@ -136,7 +141,10 @@ def _is_not_dasks(record: logging.LogRecord) -> bool:
     return not type(error).__module__.startswith("distributed")
 
 
-def _connected(address: str) -> Client:
+def _connected(address: str) -> "Client":
+    from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
+
     try:
         # First, because a client that never reached its scheduler complains of that once more when the process ends.
         with socket.create_connection(get_address_host_port(address, strict=True), timeout=ANSWER):
@@ -164,7 +172,7 @@ def _remedy(settings: Settings, who: str) -> str:
     return f"end it, and start it as this project (`PYTHONPATH={ROOT} dask scheduler`, in this project's environment)"
 
 
-def _other_version(client: Client) -> tuple[str, str] | None:
+def _other_version(client: "Client") -> tuple[str, str] | None:
     """Which of the cluster's processes has another version of a package than this one, and the words for it."""
     # With check=True Dask only warns, in a table, and not of what its scheduler has.
     found = client.get_versions(packages=PACKAGES)

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import KilledWorker
 from prefect import Task
 from prefect.futures import PrefectFuture
 
@@ -27,7 +27,6 @@ LOG = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at what has ended
 FETCHED = 5.0  # seconds in which the result of a call that is done has to come
 MOMENT = 2.0  # seconds: whoever ends the whole flow kills its workers first, and is not to be told of it
-LOST = (BrokenProcessPool, KilledWorker)
 # What is the same the second time; SolverFailed itself is not among them, but two of its kinds are.
 SAME = (
     *(SettingsError, ArtifactError, ServerError, CacheError, ClusterError),
@@ -154,13 +153,20 @@ def _ended(future: PrefectFuture[Any], runner: Running) -> CallEnd | None:
 
 def _named(how: CallEnd, settings: Settings) -> CallEnd:
     """How a call has ended, with the service that went away meanwhile in place of what its client says."""
-    if how.error is None or isinstance(how.error, (*MENDABLE, *LOST)):
+    if how.error is None or isinstance(how.error, MENDABLE) or _is_lost(how.error):
         return how
     said = vanished(how.error, services_of(settings))
     if said is None:
         return how
     said.__cause__ = how.error
     return CallEnd(error=said)
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether a call ended because its process did."""
+    # Whoever raises Dask's own error has imported Dask, which takes most of a second.
+    dask = sys.modules.get("distributed")
+    return isinstance(error, (BrokenProcessPool, *([dask.KilledWorker] if dask else [])))
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -177,8 +183,8 @@ def _raise_first(work: Work, ended: dict[int, CallEnd]) -> None:
     error, name = ended[failed[0]].error, work.names[failed[0]]
     assert error is not None
     others = f"; so did {_listed(work, failed[1:])}" if failed[1:] else ""
-    if isinstance(error, LOST):
-        names = _listed(work, [number for number in failed if isinstance(ended[number].error, LOST)])
+    if _is_lost(error):
+        names = _listed(work, [number for number in failed if _is_lost(ended[number].error)])
         raise FlowError(
             f"{names}: the process at work was killed again and again, as a machine without memory does: lower workers "
             f"or images_per_class; what was finished is kept and the same command goes on"

@@ -18,7 +18,6 @@ from prefect.futures import PrefectFuture
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
-from prefect_dask.task_runners import DaskTaskRunner
 from threadpoolctl import threadpool_limits
 
 from flows import tracking
@@ -174,6 +173,8 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _dask(address: str) -> Iterator[Running]:
+    from prefect_dask.task_runners import DaskTaskRunner  # here, because few flows need it
+
     options = {"timeout": cluster.ANSWER}
     # Given more calls than its workers have threads, Dask puts some behind one that takes long while others are idle.
     with DaskTaskRunner(address=address, client_kwargs=options) as runner:

@@ -4,13 +4,11 @@ checked before a flow starts.
 Experiments have a room below.
 """
 
-from flows.pipelines.deployments import DEPLOYED
 from flows.pipelines.flows import run_flow
 from flows.pipelines.outcome import outcome_of
 from flows.pipelines.preparation import prepare_flow
 
 __all__ = [
-    "DEPLOYED",
     "outcome_of",
     "prepare_flow",
     "run_flow",

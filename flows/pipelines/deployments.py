@@ -7,6 +7,7 @@ gives it.
 
 import inspect
 import signal
+from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -97,11 +98,17 @@ def _help(point: EntryPoint, name: str) -> str:
     return f"{description_of(name, point)}{'' if name in point.own else AS_BEFORE}"
 
 
-DEPLOYED = {name: deployed_flow(ENTRY_POINTS[name]) for name in ENTRY_POINTS if name in FLOWS}
+OFFERED = tuple(name for name in ENTRY_POINTS if name in FLOWS)
+
+
+@cache
+def deployed(name: str) -> Flow[..., Any]:
+    """The deployed flow of an entry point, made when it is first asked for: all of them take most of a second."""
+    return deployed_flow(ENTRY_POINTS[name])
 
 
 def __getattr__(name: str) -> Flow[..., Any]:
     """A deployed flow as an attribute of the module, as which Prefect looks it up."""
-    if name not in DEPLOYED:
+    if name not in OFFERED:
         raise AttributeError(f"module {__name__!r} has no flow {name!r}")
-    return DEPLOYED[name]
+    return deployed(name)

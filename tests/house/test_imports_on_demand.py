@@ -36,7 +36,13 @@ flows.__main__.main(["main"])
 """
 CASES = {
     "the words of the command line": ("import flows.__main__", ALL),
-    "a flow": ("import flows.launch", ("torch._dynamo", "prefect.server.api.server", "linopy", "xarray", *HEAVY)),
+    "a flow": (
+        "import flows.launch",
+        (
+            *("torch._dynamo", "prefect.server.api.server", "flows.pipelines.deployments", "linopy", "xarray"),
+            *("distributed", "dask", "prefect_dask", *HEAVY),
+        ),
+    ),
 }
 # CPU seconds beyond torch for each of the libraries: twice what was measured, and less than what linopy alone takes.
 BUDGET = 0.8
