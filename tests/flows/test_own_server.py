@@ -24,18 +24,24 @@ SOON = 15.0 + BUSY  # seconds
 TRAIN = ("train", "--model", "fc2", "--epochs", "1", "--limit", "200", "--cache", "none")
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Prefect's folder, in which the first server makes its database, which takes it most of its time."""
+    return str(tmp_path_factory.mktemp("prefect"))
+
+
 @pytest.fixture
-def no_server_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_server_named(home: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", home)
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         yield
         end_own_server()
 
 
-def _those_of(place: Path) -> list[psutil.Process]:
-    """The servers that keep what they know in a folder."""
-    found, home = [], str(place / "prefect")
+def _servers(home: str) -> list[psutil.Process]:
+    """The servers of flows that keep what they know in a folder."""
+    found = []
     for each in psutil.process_iter():
         with suppress(psutil.Error):
             if each.environ().get("PREFECT_HOME") == home and "prefect_process" in str(each.cmdline()):
@@ -52,7 +58,7 @@ def _wait_for(what: str, happened: Callable[[], object]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_server_named")
-def test_it_is_begun_once_and_prefect_asks_it_where_it_is_waited_for(tmp_path: Path) -> None:
+def test_it_is_begun_once_and_prefect_asks_it_where_it_is_waited_for(home: str) -> None:
     assert own_server_address() == server_address() == ""
     begin_own_server()
     address = own_server_address()
@@ -62,10 +68,10 @@ def test_it_is_begun_once_and_prefect_asks_it_where_it_is_waited_for(tmp_path: P
     with own_server_answering():
         assert PREFECT_API_URL.value() == address
         assert httpx.get(f"{address}/health", timeout=SOON, trust_env=False).json() is True
-        assert len(_those_of(tmp_path)) == 1
+        assert len(_servers(home)) == 1
     end_own_server()
     assert own_server_address() == ""
-    _wait_for("its end", lambda: not _those_of(tmp_path))
+    _wait_for("its end", lambda: not _servers(home))
 
 
 def test_none_is_begun_where_one_is_named() -> None:
@@ -101,18 +107,18 @@ def test_one_that_ends_before_it_answers_is_one_line_with_its_reason(monkeypatch
 
 
 @pytest.mark.slow
-def test_it_goes_with_a_flow_that_is_killed(tmp_path: Path) -> None:
+def test_it_goes_with_a_flow_that_is_killed(home: str, tmp_path: Path) -> None:
     # Begun before what the flow imports, so it is there soon.
-    flow = start(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], _alone(tmp_path))
-    _wait_for("the server", lambda: _those_of(tmp_path))
+    flow = start(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], _alone(home))
+    _wait_for("the server", lambda: _servers(home))
     os.kill(flow.pid or 0, signal.SIGKILL)
     flow.join()
-    _wait_for("its end", lambda: not _those_of(tmp_path))
+    _wait_for("its end", lambda: not _servers(home))
 
 
 @pytest.mark.slow
-def test_one_that_is_too_slow_is_one_line_with_the_remedy(tmp_path: Path) -> None:
-    slow = _alone(tmp_path) | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}
+def test_one_that_is_too_slow_is_one_line_with_the_remedy(home: str, tmp_path: Path) -> None:
+    slow = _alone(home) | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}
     assert run(Trouble(), tmp_path, ["help"], {}) is not None  # waits for the process that others are forked from
     begun = time.monotonic()
     code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], slow)
@@ -124,8 +130,15 @@ def test_one_that_is_too_slow_is_one_line_with_the_remedy(tmp_path: Path) -> Non
     assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS" in line
     assert "PREFECT_API_URL" in line
     assert "Traceback" not in said
-    _wait_for("the server's end", lambda: not _those_of(tmp_path))
+    _wait_for("the server's end", lambda: not _servers(home))
 
 
-def _alone(place: Path) -> dict[str, str]:
-    return {"PREFECT_API_URL": "", "PREFECT_HOME": str(place / "prefect")}
+@pytest.mark.slow
+def test_a_flow_asks_its_own_although_a_proxy_that_does_not_answer_is_named(home: str, tmp_path: Path) -> None:
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{free_port()}")
+    code = run(Trouble(), tmp_path, [*TRAIN, "--tracking_uri", store_in(tmp_path)], _alone(home) | proxies)
+    assert code == 0, (tmp_path / "log").read_text()
+
+
+def _alone(home: str) -> dict[str, str]:
+    return {"PREFECT_API_URL": "", "PREFECT_HOME": home}

@@ -48,7 +48,8 @@ def scored(top: Run) -> Run:
 
 
 def scored_again(run_stage: RunStage, trained: Run, **words: str) -> Run:
-    above = run_stage("score", run_id=trained.run_id, **{**SCORED, "scoring_sets": "1", **words})
+    """One set in two blocks, which are cut before conv3."""
+    above = run_stage("score", run_id=trained.run_id, **{**SCORED, "scoring_sets": "1", "blocks": "conv3", **words})
     return tracking.find_stage(tracking.find_run(trained.uri, above), "score")
 
 
@@ -120,11 +121,11 @@ def test_a_representation_that_the_network_does_not_make_is_refused(
     run_stage: RunStage, client: MlflowClient, trained: Run
 ) -> None:
     scored = scored_again(run_stage, trained, images_per_class="2")
-    read = {block: artifacts.logged_representation(scored, 1, block) for block in BLOCKS[1:]}
-    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv3": read["conv3"] + 0.1})
-    with pytest.raises(CheckRefused, match=r"1 of 4 solutions do not hold.*set 1, conv3"):
+    read = artifacts.logged_representation(scored, 1, "conv3")
+    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv3": read + 0.1})
+    with pytest.raises(CheckRefused, match=r"1 of 2 solutions do not hold.*set 1, conv3"):
         run_stage("check", run_id=scored.run_id)
-    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv3": read["conv3"]})
+    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv3": read})
     assert run_stage("check", run_id=scored.run_id)
 
 
@@ -139,20 +140,20 @@ def test_a_program_about_what_no_block_makes_is_refused_though_it_holds(run_stag
     assert headed is not None
     heads = artifacts.logged_heads(headed, blocks, len(dataset.classes))
     labels = artifacts.logged_scoring_set(scored, 1).labels
-    forged = artifacts.logged_representation(scored, 1, "conv2") * 0.5
-    instance = block_instance(settings, blocks, heads, "conv2", forged, labels)
+    forged = artifacts.logged_representation(scored, 1, "conv3") * 0.5
+    instance = block_instance(settings, blocks, heads, "conv3", forged, labels)
     solution = formulation.score(instance.network, forged, labels, instance.settings)
-    [run] = [each for each in scored.below("scoring set") if program_of_run(each) == ProgramSpec(1, "conv2", 1)]
-    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv2": forged})
+    [run] = [each for each in scored.below("scoring set") if program_of_run(each) == ProgramSpec(1, "conv3", 1)]
+    artifacts.log_representations(tracking.telling_at_once(scored), 1, {"conv3": forged})
     artifacts.log_solution(tracking.telling_at_once(run), solution)
     artifacts.log_scores(tracking.telling_at_once(run), solution.scores)
-    with pytest.raises(CheckRefused, match="what block conv2 reads of set 1 is not what the blocks before it make"):
+    with pytest.raises(CheckRefused, match="what block conv3 reads of set 1 is not what the blocks before it make"):
         run_stage("check", run_id=scored.run_id)
 
 
 @pytest.mark.slow
 def test_a_program_for_each_class_sees_the_images_of_that_class(run_stage: RunStage, trained: Run) -> None:
-    scored = scored_again(run_stage, trained, by_class="true", images_per_class="2", blocks="conv3")
+    scored = scored_again(run_stage, trained, by_class="true", images_per_class="2")
     found = certificates(scored)
     assert set(found) == {f"set 1, {block}, class {label}" for block in ("conv1", "conv3") for label in range(10)}
     assert all(artifacts.logged_solution(run).certificate.images == 2 for run in scored.below("scoring set"))
@@ -165,9 +166,9 @@ def test_a_heads_own_units_are_scored_where_asked_for_and_their_scores_dropped(
 ) -> None:
     scored = scored_again(run_stage, trained, head_units="scored")
     assert list(artifacts.logged_scores(scored)) == [*BLOCKS, "fc1", "fc2"]
-    [run] = [each for each in scored.below("scoring set") if program_of_run(each) == ProgramSpec(1, "conv2", 1)]
-    assert set(artifacts.logged_solution(run).scores) == {"conv2", *training.head_layers()}
-    assert set(artifacts.logged_scores(run)) == {"conv2"}
+    [run] = [each for each in scored.below("scoring set") if program_of_run(each) == ProgramSpec(1, "conv1", 0)]
+    assert set(artifacts.logged_solution(run).scores) == {"conv1", "conv2", *training.head_layers()}
+    assert set(artifacts.logged_scores(run)) == {"conv1", "conv2"}
     assert run_stage("check", run_id=scored.run_id)
 
 
@@ -175,7 +176,7 @@ def test_a_heads_own_units_are_scored_where_asked_for_and_their_scores_dropped(
 def test_explanations_and_ranges_are_logged_for_blocks_too(
     run_stage: RunStage, client: MlflowClient, trained: Run
 ) -> None:
-    scored = scored_again(run_stage, trained, blocks="conv3", explain="true", ranges="true")
+    scored = scored_again(run_stage, trained, explain="true", ranges="true")
     for run in scored.below("scoring set"):
         names = {item.path for item in client.list_artifacts(run.run_id)}
         assert {"explanation.json", "ranges.json"} <= names
@@ -204,7 +205,7 @@ def test_units_are_removed_in_steps_by_programs_of_the_blocks_as_they_are_by_the
 
 @pytest.mark.slow
 def test_a_network_trained_by_block_brings_its_heads_along(run_stage: RunStage, client: MlflowClient) -> None:
-    words = {**TRAINED, **SCORED, **PRUNED, "fit_by": "block", "epochs": "2"}
+    words = {**TRAINED, **SCORED, **PRUNED, "fit_by": "block", "epochs": "2", "scoring_sets": "1"}
     top = tracking.find_run(client.tracking_uri, run_stage("main", **words))
     trained, scored = tracking.find_stage(top, "train"), tracking.find_stage(top, "score")
     assert heads_of(scored) == trained
@@ -212,7 +213,7 @@ def test_a_network_trained_by_block_brings_its_heads_along(run_stage: RunStage, 
     history = client.get_metric_history(trained.run_id, "block_accuracy.conv2")
     assert [each.step for each in history] == [1, 2]
     assert run_stage("check", run_id=scored.run_id)
-    other = scored_again(run_stage, trained, blocks="conv3")
+    other = scored_again(run_stage, trained)
     assert heads_of(other) != trained
 
 
