@@ -5,8 +5,8 @@
 A row a line, by its own name or that of its group; what a row measured is kept in --place, by seed, colour images and
 the two folders, and the same command goes on where it was left. CPU seconds are user + system; scoring is on one
 thread, in a process for each cell, from the lowered network to the checked solution. The groups: imports, start,
-scoring, conic, blocks, tracking; and machine, which takes the whole machine for minutes: `mlflow run` and the two
-suites.
+scoring, conic, refit, blocks, tracking; and machine, which takes the whole machine for minutes: `mlflow run` and the
+two suites.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import speed_rows
 from benchmarks.scoring import CACHE
 from benchmarks.speed_rows import LARGEST, Found, Place
 
-GROUPS = ("imports", "start", "scoring", "conic", "blocks", "tracking", "machine")
+GROUPS = ("imports", "start", "scoring", "conic", "refit", "blocks", "tracking", "machine")
 NETWORKS = {"golden fc3": "FC-3 (golden)", "fc3": "FC-3", "fc4": "FC-4", "lenet5": "LeNet-5"}
 HEAD = "| figure | measured | goal | met |\n|---|---|---|---|"
 MOST_RATIO, MOST_SLOPE = 4.0, 0.9
@@ -122,6 +122,16 @@ def _blocks(found: Found) -> Figures:
     yield "VGG-16, full width by block, 100 images, `linear`", said, "<= 180 CPU s, <= 4 GB", met
 
 
+def _refit(title: str, seconds: float, peak: float = math.inf) -> Callable[[Found], Figures]:
+    def figures(found: Found) -> Figures:
+        goals = [f"<= {seconds:g} CPU s"] if math.isfinite(seconds) else ["-"]
+        goals += [f"<= {peak / 1e9:g} GB"] if math.isfinite(peak) else []
+        said = f"{found['refit']:.2f} CPU s, {found['peak'] / 1e9:.2f} GB"
+        yield f"refit of {title}", said, ", ".join(goals), found["refit"] <= seconds and found["peak"] <= peak
+
+    return figures
+
+
 def _tracking(found: Found) -> Figures:
     more = found["tracked"] - found["plain"]
     said = f"{more:.2f} CPU s ({found['tracked']:.2f} tracked, {found['plain']:.2f} as plain calls)"
@@ -139,6 +149,11 @@ ROWS = (
     })),
     *(Row(cell.name, "scoring", cell.measure, cell.figures) for cell in CELLS),
     Row("conic", "conic", speed_rows.conic, _conic),
+    Row("refit-lenet5", "refit", lambda _: speed_rows.refitted("lenet5", 1000), _refit("LeNet-5, 1,000 images", 2.0)),
+    Row("refit-resnet20", "refit", lambda _: speed_rows.refitted("resnet20", 1000),
+        _refit("ResNet-20, 1,000 images", math.inf)),
+    Row("refit-vgg16", "refit", lambda _: speed_rows.refitted("vgg16", 1000),
+        _refit("VGG-16, full width, 1,000 images", 180.0, 4e9)),
     Row("blocks", "blocks", speed_rows.blocks, _blocks),
     Row("tracking", "tracking", speed_rows.tracked, _tracking),
     Row("mlflow-run", "machine", speed_rows.project_run, _most({

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -109,6 +110,15 @@ def conic(_: Place) -> Found:
     cell = Cell("golden fc3", "mnist", 10, "published", 1e-4)
     ours, theirs = (_numbers(run(each).found, ("whole", "objective")) for each in (cell, replace(cell, conic=True)))
     return {"ours": ours["whole"], "theirs": theirs["whole"], "apart": abs(ours["objective"] - theirs["objective"])}
+
+
+def refitted(model: str, images: int) -> Found:
+    """A refit of `benchmarks.refit_cost`, in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.refit_cost", "--model", model, "--images", str(images)]
+    done = subprocess.run(
+        [*words, "--without_ranking"], cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, check=True
+    )
+    return _numbers(json.loads(done.stdout), ("refit", "peak"))
 
 
 def blocks(place: Place) -> Found:

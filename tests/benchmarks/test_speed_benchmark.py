@@ -59,3 +59,9 @@ def test_a_command_that_ends_before_its_first_line_is_no_fast_start(
     assert subprocess.run([sys.executable, "-m", "flows"], cwd=tmp_path, check=False).returncode == 3
     with pytest.raises(ValueError, match="without a first line"):
         speed_rows.first_line(Place(tmp_path, tmp_path, "", 0))
+
+
+def test_a_refit_is_measured_in_a_process_of_its_own() -> None:
+    found = speed_rows.refitted("fc2", 50)
+    assert 0.0 < found["refit"] < 60.0
+    assert 1e8 < found["peak"] < 1e10

@@ -13,6 +13,7 @@ from torch.nn.functional import pad, unfold
 from training.pruning.refit.passes import Fitted, Passes
 
 NUMBERS = 2**24  # numbers of columns held at once
+STRIPS, WIDE = 4, 256  # of a symmetric product, and the width from which on they pay
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,19 @@ def gram_of(read: Tensor, targets: Tensor) -> Gram:
         targets: [groups, readings, M].
     """
     z, y = read.double(), targets.double()
-    return Gram(z.mT @ z, y.mT @ z, z.sum(1), y.sum(1), y.square().sum(1), z.shape[1])
+    return Gram(_second_moments(z), y.mT @ z, z.sum(1), y.sum(1), y.square().sum(1), z.shape[1])
+
+
+def _second_moments(z: Tensor) -> Tensor:
+    """sum z z^T per group, [groups, K, K]: the half below the diagonal in strips, the rest mirrored."""
+    width = z.shape[2]
+    step = -(-width // STRIPS) if width >= WIDE else max(1, width)
+    found = z.new_empty(len(z), width, width)
+    for start in range(0, width, step):
+        end = min(width, start + step)
+        found[:, start:, start:end] = z[:, :, start:].mT @ z[:, :, start:end]
+        found[:, start:end, end:] = found[:, end:, start:end].mT
+    return found
 
 
 def unfold_columns(layer: Fitted, inputs: Tensor, kept: Tensor | None = None) -> Tensor:

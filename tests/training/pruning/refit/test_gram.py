@@ -44,6 +44,15 @@ def test_columns_that_are_not_kept_are_left_out_of_what_is_read(data, kind, whol
     assert torch.equal(found, unfold_columns(layer, inputs)[:, :, kept])
 
 
+@pytest.mark.parametrize("width", [0, 1, 255, 256, 258, 301])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_second_moments_are_the_product_whatever_their_width(width: int, groups: int) -> None:
+    read = torch.randn(groups, 20, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = gram_of(read, read[:, :, :1]).inner
+    assert torch.allclose(found, read.mT @ read, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(found, found.mT, rtol=1e-12, atol=1e-12)
+
+
 def test_tokens_of_a_linear_layer_are_readings_each() -> None:
     layer = nn.Linear(5, 3, bias=False).double()
     inputs = torch.randn(2, 7, 5, dtype=torch.float64)
