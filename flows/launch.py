@@ -17,11 +17,12 @@ from flows.execution import (
     vanishing,
     write_log_lines,
 )
-from flows.own_server import own_server_answering
+from flows.own_server import end_own_server, own_server_answering
 from flows.pipelines import outcome_of, prepare_flow, run_flow
 from flows.redaction import redacted
 
 LOG = logging.getLogger("flows")
+PATIENCE = 5.0  # seconds for a server that nothing has asked to end
 
 
 def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
@@ -45,6 +46,8 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
         if begun and isinstance(error, ServerError):
             # Threads of Prefect's would try the server for more than a minute.
             end_at_once(2)
+        if not begun:
+            end_own_server(PATIENCE)
         return error.exit_code if isinstance(error, FlowError) else 2
     LOG.info("done     run %s in %s", run_id, redacted(uri))
     return 0

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -98,12 +98,16 @@ def own_server_address() -> str:
     return _started[0].url if _started else ""
 
 
-def end_own_server() -> None:
-    """End the server begun for this process, if any, without waiting for it."""
+def end_own_server(patience: float = 0.0) -> None:
+    """End the server begun for this process, if any, and wait so many seconds for that."""
     while _started:
         server = _started.pop()
         server.process.terminate()
-        server.output.close()
+        with suppress(subprocess.TimeoutExpired):
+            server.process.wait(patience)
+        for file in (server.process.stdin, server.output):
+            if file is not None:
+                file.close()
 
 
 def _wait_for(server: OwnServer) -> None:

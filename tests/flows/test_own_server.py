@@ -12,6 +12,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
 
+from flows.__main__ import main
 from flows.errors import ServerError
 from flows.own_server import begin_own_server, end_own_server, own_server_address, own_server_answering
 from flows.prefect_server import server_address
@@ -34,6 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> str:
 def no_server_named(home: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PREFECT_HOME", home)
+    end_own_server()  # another test's
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         yield
         end_own_server()
@@ -75,6 +77,7 @@ def test_it_is_begun_once_and_prefect_asks_it_where_it_is_waited_for(home: str) 
 
 
 def test_none_is_begun_where_one_is_named() -> None:
+    end_own_server()  # another test's
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         begin_own_server()
         assert own_server_address() == ""
@@ -90,6 +93,17 @@ def test_one_that_nobody_may_start_is_refused_in_one_line() -> None:
     ):
         begin_own_server()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_server_named")
+def test_none_is_left_by_a_command_that_is_refused(
+    home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["main", "--dataset", "folder:no/such/folder", "--tracking_uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    assert main(words) == 2
+    assert "image folder no/such/folder does not exist" in capsys.readouterr().err
+    assert own_server_address() == ""
+    assert not _servers(home)
 
 
 @pytest.mark.usefixtures("no_server_named")
