@@ -16,7 +16,7 @@ import uvicorn
 LEAVING = 2  # seconds that open connections have when it ends
 
 
-def main(number: int) -> None:
+def answer_at_socket(number: int) -> None:
     """Answer at the socket of this number until the standard input ends, as it does with the parent's process."""
     Thread(target=_end_with_parent, daemon=True).start()
     # Here, because it takes seconds, and the parent may be gone by then.
@@ -33,4 +33,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    answer_at_socket(int(sys.argv[1]))

@@ -10,7 +10,7 @@ DISTRIBUTION = "critical-neurons"
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("mlflow", "prefect", "prefect_dask", "distributed", "alembic", "sqlalchemy"), "workflow"),
     **dict.fromkeys(("fastapi", "filelock", "httpx", "jinja2", "matplotlib", "pandas", "psutil"), "workflow"),
-    **dict.fromkeys(("pydantic", "tabulate", "threadpoolctl", "psycopg2"), "workflow"),
+    **dict.fromkeys(("pydantic", "tabulate", "threadpoolctl", "psycopg2", "uvicorn"), "workflow"),
     **dict.fromkeys(("pyscipopt",), "solvers"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("sklearn", "torchvision"), "data"),

@@ -90,6 +90,7 @@ class Passes:
         with ExitStack() as stack:
             for name, layer in self.network.named_modules():
                 if isinstance(layer, Fitted) and "forward" not in vars(layer) and (self.constant or name != asked):
+                    # An attribute of the instance goes before the method, until it is taken away again.
                     layer.forward = partial(self._output, name, layer, called)  # type: ignore[method-assign]
                     stack.callback(delattr, layer, "forward")
             yield
