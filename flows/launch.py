@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from flows import tracking
-from flows.config import EntryPoint, Settings
+from flows.config import EntryPoint
 from flows.errors import FlowError, ServerError
 from flows.execution import (
     MENDABLE,
@@ -17,7 +17,7 @@ from flows.execution import (
     vanishing,
     write_log_lines,
 )
-from flows.own_server import end_own_server, own_server_answering
+from flows.own_server import end_own_server
 from flows.pipelines import outcome_of, prepare_flow, run_flow
 from flows.redaction import redacted
 
@@ -38,7 +38,7 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
             # `mlflow run` passes every parameter, chosen or not.
             settings = prepare_flow(point, words, all_given="MLFLOW_RUN_ID" in os.environ)
             begun = True
-            run_id = run_interruptibly(lambda: _run(point, settings), uri)
+            run_id = run_interruptibly(lambda: run_flow(point.name, settings), uri)
             for line in outcome_of(uri, run_id):
                 LOG.info("result   %s", line)
     except MENDABLE as error:
@@ -51,8 +51,3 @@ def launch(point: EntryPoint, words: Mapping[str, str]) -> int:
         return error.exit_code if isinstance(error, FlowError) else 2
     LOG.info("done     run %s in %s", run_id, redacted(uri))
     return 0
-
-
-def _run(point: EntryPoint, settings: Settings) -> str:
-    with own_server_answering():
-        return run_flow(point.name, settings)

@@ -1,6 +1,8 @@
 """Prefect server of a flow's own, where none is named: started beside the imports, waited for when it is asked."""
 
 import atexit
+import fcntl
+import os
 import re
 import socket
 import subprocess
@@ -24,6 +26,7 @@ from flows.errors import ServerError
 from flows.redaction import redacted
 
 PROGRAM = Path(__file__).with_name("prefect_process.py")
+LONGEST = 2**20  # bytes of what a server writes that are looked at
 ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b")
 START = "start one with `prefect server start` in another terminal"
 
@@ -43,13 +46,14 @@ class OwnServer:
     output: IO[bytes]
 
     def reason(self) -> str:
-        """The line of what it wrote that names an error, else the last one; the last such; empty if it wrote none."""
-        self.output.seek(0)
-        lines = [line.strip() for line in self.output.read().decode(errors="replace").split("\n") if line.strip()]
+        """The last line of what it wrote that names an error, else the last one; empty if it wrote none."""
+        # By position: the server writes from where this file's own is.
+        said = os.pread(self.output.fileno(), LONGEST, 0).decode(errors="replace")
+        lines = [line.strip() for line in said.split("\n") if line.strip()]
         return redacted(([line for line in lines if ERROR.match(line)] or lines or [""])[-1])
 
 
-_started: list[OwnServer] = []  # one or none
+_started: list[OwnServer] = []  # one or none: a process has one, as it has one environment
 
 
 def begin_own_server() -> None:
@@ -61,20 +65,34 @@ def begin_own_server() -> None:
             f"PREFECT_API_URL is not set, and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE forbids a server of this flow's own: "
             f"{START} and set PREFECT_API_URL to http://127.0.0.1:4200/api, or allow it"
         )
+    try:
+        _started.append(_start())
+    except OSError as error:
+        raise ServerError(
+            f"this flow's own Prefect server cannot be started ({error.strerror or error}): {_name_one()}"
+        ) from error
+    # Before Prefect's own, which still send it what they have: what is registered first is called last.
+    atexit.register(end_own_server)
+
+
+def _start() -> OwnServer:
     # Open before the server runs: who asks too early waits, and no other process can take the port.
     with socket.create_server(("127.0.0.1", 0)) as opened:
         output = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(PROGRAM), str(opened.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=[opened.fileno()],
-            start_new_session=True,  # a terminal's Ctrl-C is not for it: it goes when the flow has ended
-        )
-        _started.append(OwnServer(process, f"http://127.0.0.1:{opened.getsockname()[1]}/api", output))
-    # Before Prefect's own, which still send it what they have: what is registered first is called last.
-    atexit.register(end_own_server)
+        # Not one of the numbers that the process takes for what it reads and writes.
+        number = fcntl.fcntl(opened.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", str(PROGRAM), str(number)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[number],
+                start_new_session=True,  # a terminal's Ctrl-C is not for it: it goes when the flow has ended
+            )
+        finally:
+            os.close(number)
+        return OwnServer(process, f"http://127.0.0.1:{opened.getsockname()[1]}/api", output)
 
 
 @contextmanager
@@ -118,13 +136,13 @@ def _wait_for(server: OwnServer) -> None:
         end_own_server()
         raise ServerError(
             f"this flow's own Prefect server did not start within {seconds} s: give it longer "
-            f"(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=300), or {_named_one()}"
+            f"(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=300), or {_name_one()}"
         ) from error
     except httpx.HTTPError as error:
         said = server.reason() or type(error).__name__
         end_own_server()
-        raise ServerError(f"this flow's own Prefect server did not start ({said}): {_named_one()}") from error
+        raise ServerError(f"this flow's own Prefect server did not start ({said}): {_name_one()}") from error
 
 
-def _named_one() -> str:
+def _name_one() -> str:
     return f"{START} and set PREFECT_API_URL to http://127.0.0.1:4200/api"

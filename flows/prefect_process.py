@@ -9,11 +9,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from threading import Thread
 
 import uvicorn
 
 LEAVING = 2  # seconds that open connections have when it ends
+PATIENCE = 5  # seconds after which it goes, whatever still holds it
 
 
 def answer_at_socket(number: int) -> None:
@@ -28,8 +30,12 @@ def answer_at_socket(number: int) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not by sys.stdin, whose lock a thread must not hold while Python ends.
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def server_address() -> str:
 def went_away(reason: str, store: str) -> str:
     """What to say of a server that went away in the middle of a flow that is tracked in a store."""
     # Tasks go on without the server: what fails is to tell it how a flow begins or ends.
-    which = "of this process" if own_server_address() else PREFECT_API_URL.value()
+    which = "of this process" if own_server_address() else PREFECT_API_URL.value() or "of this process"
     return (
         f"Prefect server {which} went away in the middle ({reason}): what was "
         f"finished is kept in {redacted(store)}; start the server, and the same command goes on"

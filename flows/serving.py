@@ -11,7 +11,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
-from flows.pipelines.deployments import OFFERED, deployed
+from flows.pipelines.deployments import OFFERED, offered_flow
 from flows.redaction import redacted
 
 
@@ -19,7 +19,7 @@ def serve_flows() -> int:
     """Wait for runs and start each in a process of its own, until Ctrl-C."""
     print(f"serving {', '.join(OFFERED)} to {redacted(str(PREFECT_API_URL.value()))}; Ctrl-C ends it", flush=True)
     offers = [
-        RunnerDeployment.from_flow(deployed(name), name="served", entrypoint_type=EntrypointType.MODULE_PATH)
+        RunnerDeployment.from_flow(offered_flow(name), name="served", entrypoint_type=EntrypointType.MODULE_PATH)
         for name in OFFERED
     ]
     # Prefect ends at once by SIGTERM; by Ctrl-C it may first wait for a run that was just cancelled.

@@ -36,7 +36,6 @@ def require_cluster(settings: Settings, uri: str) -> None:
     The scheduler answers, there is a worker, each of them runs the same versions and imports this very project, and
     each worker reaches the tracking store at `uri`, the Prefect server and the folder of finished work.
     """
-    quieten_dask()
     with closing(_connected(settings.dask_address)) as client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise SettingsError(f"{_named(settings)} has no worker: {_start(settings.dask_address)}")
@@ -128,7 +127,7 @@ def gone(address: str) -> ClusterError:
 
 
 def quieten_dask() -> None:
-    """Leave out what Dask says of connections that break: the one line of the error is enough."""
+    """Leave out what Dask, once imported, says of connections that break: the one line of the error is enough."""
     # Several of its loggers have levels of their own.
     for name in [each for each in logging.root.manager.loggerDict if each.partition(".")[0] in LOGGERS]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -145,6 +144,7 @@ def _connected(address: str) -> "Client":
     from distributed import Client
     from distributed.comm.addressing import get_address_host_port
 
+    quieten_dask()
     try:
         # First, because a client that never reached its scheduler complains of that once more when the process ends.
         with socket.create_connection(get_address_host_port(address, strict=True), timeout=ANSWER):

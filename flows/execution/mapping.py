@@ -165,8 +165,8 @@ def _named(how: CallEnd, settings: Settings) -> CallEnd:
 def _is_lost(error: BaseException | None) -> bool:
     """Whether a call ended because its process did."""
     # Whoever raises Dask's own error has imported Dask, which takes most of a second.
-    dask = sys.modules.get("distributed")
-    return isinstance(error, (BrokenProcessPool, *([dask.KilledWorker] if dask else [])))
+    killed = getattr(sys.modules.get("distributed"), "KilledWorker", None)
+    return isinstance(error, BrokenProcessPool) or (killed is not None and isinstance(error, killed))
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -105,7 +105,6 @@ def running(settings: Settings, calls: int) -> Iterator[Running]:
             with ForkedPoolTaskRunner(max_workers=workers, initializer=begin_worker) as processes:
                 yield Running(processes, server_address(), lambda: calls)
         case "dask" if settings.dask_address:
-            cluster.quieten_dask()
             with _dask(settings.dask_address) as opened:
                 yield opened
         case "dask":
@@ -175,6 +174,7 @@ def _end_with_parent() -> None:
 def _dask(address: str) -> Iterator[Running]:
     from prefect_dask.task_runners import DaskTaskRunner  # here, because few flows need it
 
+    cluster.quieten_dask()
     options = {"timeout": cluster.ANSWER}
     # Given more calls than its workers have threads, Dask puts some behind one that takes long while others are idle.
     with DaskTaskRunner(address=address, client_kwargs=options) as runner:

@@ -102,7 +102,7 @@ OFFERED = tuple(name for name in ENTRY_POINTS if name in FLOWS)
 
 
 @cache
-def deployed(name: str) -> Flow[..., Any]:
+def offered_flow(name: str) -> Flow[..., Any]:
     """The deployed flow of an entry point, made when it is first asked for: all of them take most of a second."""
     return deployed_flow(ENTRY_POINTS[name])
 
@@ -111,4 +111,4 @@ def __getattr__(name: str) -> Flow[..., Any]:
     """A deployed flow as an attribute of the module, as which Prefect looks it up."""
     if name not in OFFERED:
         raise AttributeError(f"module {__name__!r} has no flow {name!r}")
-    return deployed(name)
+    return offered_flow(name)

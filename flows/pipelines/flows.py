@@ -10,6 +10,7 @@ from flows import tracking
 from flows.config import ENTRY_POINTS, Settings
 from flows.errors import FlowError
 from flows.execution import tasks
+from flows.own_server import begin_own_server, own_server_answering
 from flows.pipelines import stage_runs
 from flows.pipelines.experiments import reproduce_flow, robustness_flow, sweep_flow, transfer_flow
 from training import TrainingError
@@ -112,5 +113,7 @@ FLOWS = {
 
 
 def run_flow(name: str, settings: Settings) -> str:
-    """Run a flow by its name; the id of the run on top."""
-    return FLOWS[name](settings)
+    """Run a flow by its name; the id of the run on top. Where no Prefect server is named, this process has its own."""
+    begin_own_server()
+    with own_server_answering():
+        return FLOWS[name](settings)

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +24,7 @@ from tests.flows.backends.servers import free_port
 from tests.flows.resume.killed import Trouble, run, start
 from tests.flows.small_run import store_in
 
+ROOT = Path(__file__).resolve().parents[2]
 SOON = 15.0 + BUSY  # seconds
 TRAIN = ("train", "--model", "fc2", "--epochs", "1", "--limit", "200", "--cache", "none")
 
@@ -118,6 +122,38 @@ def test_one_that_ends_before_it_answers_is_one_line_with_its_reason(monkeypatch
     assert "hidden" not in said
     assert "ConnectionRefused" in said
     assert own_server_address() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_server_named")
+def test_one_that_a_database_keeps_waiting_ends_all_the_same(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(SOON)
+        nowhere = f"postgresql+asyncpg://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", nowhere)
+        begin_own_server()
+        connection, _ = silent.accept()
+        with connection:
+            end_own_server()
+            _wait_for("its end", lambda: not _servers(home))
+
+
+@pytest.mark.slow
+def test_it_answers_a_process_whose_standard_input_is_closed(home: str) -> None:
+    program = (
+        "import os; os.close(0); from flows.own_server import begin_own_server, own_server_answering; "
+        "begin_own_server(); own_server_answering().__enter__(); print('it answers')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment | {"PREFECT_HOME": home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "it answers\n"), done.stderr
 
 
 @pytest.mark.slow

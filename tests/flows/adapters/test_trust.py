@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from flows import stages, tracking
 from flows.config.entry_points import ENTRY_POINTS
 from flows.errors import ArtifactError
-from flows.pipelines.deployments import deployed
+from flows.pipelines.deployments import offered_flow
 from flows.pipelines.preparation import prepare_flow
 from flows.tracking import Run
 from tests.flows.adapters.strangers_run import CONTINUING, file_that_runs, refused, saying, typed
@@ -72,7 +72,7 @@ def test_a_deployment_refuses_a_strangers_run_in_one_line_too(
     name: str, prefect_server: None, tmp_path: Path, marker: Path, stranger: list[Run], client: MlflowClient
 ) -> None:
     with saying(stranger, model=file_that_runs(tmp_path, marker)) as run_id:
-        state = deployed(name)(run_id=run_id, tracking_uri=client.tracking_uri, return_state=True)
+        state = offered_flow(name)(run_id=run_id, tracking_uri=client.tracking_uri, return_state=True)
     assert state.is_failed()
     assert state.message.startswith(f"run_id={run_id}: its settings name model={tmp_path}")
     assert not marker.exists()

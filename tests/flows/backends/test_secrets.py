@@ -11,7 +11,7 @@ from prefect import get_client
 
 from flows.config.entry_points import ENTRY_POINTS
 from flows.errors import FlowError
-from flows.pipelines.deployments import deployed
+from flows.pipelines.deployments import offered_flow
 from flows.pipelines.flows import run_flow
 from flows.pipelines.preparation import prepare_flow
 from tests.flows.backends.commands import command
@@ -115,7 +115,7 @@ def test_no_secret_is_printed_where_a_store_cannot_be_used(kind: str, prefect_se
 
 def test_a_deployment_takes_no_secret_as_a_parameter(prefect_server: None) -> None:
     uri = f"http://someone:{quote(SECRET, safe='')}@127.0.0.1:{free_port()}"
-    state = deployed("train")(tracking_uri=uri, return_state=True)
+    state = offered_flow("train")(tracking_uri=uri, return_state=True)
     assert state.is_failed()
     assert str(state.message).startswith("tracking_uri=http://***@127.0.0.1:")
     assert "set MLFLOW_TRACKING_URI where the worker runs instead" in str(state.message)

@@ -1,5 +1,6 @@
 """A running Dask cluster: refused before any work where it cannot do it, and one line where it goes away."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,8 @@ def test_a_cluster_without_workers_or_with_one_that_lacks_the_project_is_refused
         f"has no worker: start one (`PYTHONPATH={Path.cwd()} dask worker {cluster.address} --nthreads 1`"
         in _refusal(settings, store_in(tmp_path))
     )
+    # Importing Dask sets its loggers' levels, so it is quietened afterwards.
+    assert {logging.getLogger(name).level for name in ("distributed", "distributed.client")} == {logging.CRITICAL}
     cluster.worker(pythonpath="")
     said = _refusal(settings, store_in(tmp_path))
     assert "its worker tcp://127.0.0.1:" in said

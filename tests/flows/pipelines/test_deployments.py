@@ -18,7 +18,7 @@ from prefect.utilities.schema_tools.validation import is_valid
 from flows.config.command_line import settings_of
 from flows.config.entry_points import ENTRY_POINTS
 from flows.config.settings import Settings
-from flows.pipelines.deployments import deployed
+from flows.pipelines.deployments import offered_flow
 from flows.pipelines.flows import FLOWS
 from tests.busy import BUSY
 from tests.flows.small_run import SMALL
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def schema(name: str) -> dict:
-    return deployed(name).parameters.model_dump()
+    return offered_flow(name).parameters.model_dump()
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -62,7 +62,7 @@ def test_a_form_refuses_a_value_of_the_wrong_type_or_out_of_range(wrong: dict[st
 
 
 def test_prefect_finds_a_deployed_flow_by_its_entrypoint() -> None:
-    assert load_flow_from_entrypoint("flows.pipelines.deployments.main") is deployed("main")
+    assert load_flow_from_entrypoint("flows.pipelines.deployments.main") is offered_flow("main")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def deployed_run(prefect_server: None, client: MlflowClient) -> MlflowRun:
         "tracking_uri": client.tracking_uri,
         "export": "none",
     }
-    return client.get_run(deployed("main")(**values, data_root=None))
+    return client.get_run(offered_flow("main")(**values, data_root=None))
 
 
 def test_a_deployed_flow_does_the_work_of_the_flow_it_is_named_after(deployed_run: MlflowRun) -> None:
@@ -111,7 +111,7 @@ def test_the_progress_lines_are_logs_of_the_prefect_run(deployed_run: MlflowRun)
 def test_what_a_person_can_mend_is_the_message_of_the_failed_run_in_one_line(
     prefect_server: None, tmp_path: Path
 ) -> None:
-    state = deployed("main")(channels=2, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", return_state=True)
+    state = offered_flow("main")(channels=2, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", return_state=True)
     assert state.is_failed()
     assert state.message == "channels=2: must be 0, 1 or 3"
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from training.pruning.dependencies import trace_for_pruning
 from training.pruning.masks import Masks, hold_at_zero, prune, removed_entries
 from training.pruning.refit.gram import Gram, stream_gram, weight_columns
 from training.pruning.refit.least_squares import Fit, choose_ridge, fit_weights, spread, squared_error
-from training.pruning.refit.passes import KEPT, Fitted, Passes, Room, passes_over
+from training.pruning.refit.passes import KEPT, Fitted, LayerOutputs, MemoryBudget, Passes, passes_over
 
 HELD_BACK = 5  # every fifth image chooses the ridge
 RIDGE = 1e-3  # where there is one image alone, and nothing to choose by
@@ -133,21 +133,22 @@ def refit_layers(
     found: dict[str, LayerRefit] = {}
     left: dict[str, str] = {}
     with evaluating(dense), evaluating(network):
-        looks = _Looks.over(network, dense, batches)
-        for node in _behind(graph, [layer for layer, mask in masks.items() if not mask.all()]):
+        behind = _behind(graph, [layer for layer, mask in masks.items() if not mask.all()])
+        parts: Iterable[_Part] = _Parts.of(network, dense, batches) if behind else []
+        for node in behind:
             name = node.target or graph.attention_of(node)
             if reason := _why_not_linear(graph, node):
                 left[name] = reason
                 continue
             norm = _norm_behind(graph, node)
-            found[name] = _refit_layer(network, name, looks, zeros.get(f"{name}.weight"), norm, ridge)
+            found[name] = _refit_layer(network, name, parts, zeros.get(f"{name}.weight"), norm, ridge)
             hold_at_zero(network, zeros)
     return Refitted(network.to("cpu").eval(), found, left, time.monotonic() - start)
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """Passes of both networks over the same images; `held_back`: those that choose the ridge."""
+class _Part:
+    """Passes of both networks over some of the images; `held_back`: those that choose the ridge."""
 
     held_back: bool
     network: list[Passes]
@@ -155,30 +156,30 @@ class _Look:
 
 
 @dataclass(frozen=True, eq=False)
-class _Looks:
+class _Parts:
     """The images, batch by batch, in four of five and every fifth.
 
-    `kept`: the looks at a tensor of images, in which no layer's output is computed twice; batches may come in another
-    order each time that they are asked for, so that nothing is kept of them.
+    `kept`: the parts of a tensor of images, whose passes hand on what they have computed. Batches may come in another
+    order each time that they are asked for, so nothing is kept of them.
     """
 
     network: nn.Module
     dense: nn.Module
     images: ImageBatches
-    kept: list[_Look] | None = None
+    outputs: LayerOutputs
+    kept: list[_Part] | None = None
 
     @classmethod
-    def over(cls, network: nn.Module, dense: nn.Module, images: ImageBatches) -> _Looks:
-        looks = cls(network, dense, images)
-        return replace(looks, kept=list(looks._made())) if isinstance(images.source, Tensor) else looks
+    def of(cls, network: nn.Module, dense: nn.Module, images: ImageBatches) -> _Parts:
+        parts = cls(network, dense, images, LayerOutputs.of(dense, images.first()))
+        return replace(parts, kept=list(parts._made(KEPT))) if isinstance(images.source, Tensor) else parts
 
-    def __iter__(self) -> Iterator[_Look]:
-        return iter(self.kept) if self.kept is not None else self._made()
+    def __iter__(self) -> Iterator[_Part]:
+        return iter(self.kept) if self.kept is not None else self._made(0)
 
-    def _made(self) -> Iterator[_Look]:
+    def _made(self, kept: int) -> Iterator[_Part]:
         few, seen = len(self.images.first(HELD_BACK)), 0
-        again = isinstance(self.images.source, Tensor)
-        own, aimed_at = (Room(KEPT if again else 0) for _ in range(2))
+        own, of_dense = MemoryBudget(kept), MemoryBudget(kept)
         for batch in self.images:
             held = torch.arange(seen, seen + len(batch)) % HELD_BACK == HELD_BACK - 1
             if few < HELD_BACK and seen + len(batch) == few:
@@ -186,13 +187,13 @@ class _Looks:
             seen += len(batch)
             for back in (False, True):
                 if bool((held == back).any()):
-                    part = batch[held == back]
-                    targets = passes_over(self.dense, part, constant=True, room=aimed_at)
-                    yield _Look(back, passes_over(self.network, part, room=own), targets)
+                    images = batch[held == back]
+                    targets = passes_over(self.dense, images, constant=True, budget=of_dense, outputs=self.outputs)
+                    yield _Part(back, passes_over(self.network, images, budget=own, outputs=self.outputs), targets)
 
 
 def _refit_layer(
-    network: nn.Module, name: str, looks: _Looks, removed: Tensor | None, norm: str | None, ridge: float | None
+    network: nn.Module, name: str, parts: Iterable[_Part], removed: Tensor | None, norm: str | None, ridge: float | None
 ) -> LayerRefit:
     """Fit one layer of `network` in place."""
     layer = network.get_submodule(name)
@@ -204,7 +205,7 @@ def _refit_layer(
     here = kept if only is None else kept[:, only]
     weights = old if only is None else old[:, :, only]
     intercept = layer.bias is not None or norm is not None
-    fitting, held_back = _grams(name, looks, only)
+    fitting, held_back = _grams(name, parts, only)
     fitting, held_back = _of_units(fitting, removed), held_back and _of_units(held_back, removed)
     whole = fitting if held_back is None else fitting + held_back
     if not bool(torch.isfinite(whole.inner).all() & torch.isfinite(whole.cross).all()):
@@ -223,12 +224,12 @@ def _refit_layer(
     return LayerRefit(errors[0], errors[1], strength, int(kept.sum(1).max()), whole.count)
 
 
-def _grams(name: str, looks: _Looks, kept: Tensor | None) -> tuple[Gram, Gram | None]:
+def _grams(name: str, parts: Iterable[_Part], kept: Tensor | None) -> tuple[Gram, Gram | None]:
     """The sums over four images of five, and over every fifth; all in one where there is one image."""
     sums: dict[bool, Gram] = {}
-    for look in looks:
-        part = stream_gram(look.network, look.dense, name, kept=kept)
-        sums[look.held_back] = sums[look.held_back] + part if look.held_back in sums else part
+    for part in parts:
+        found = stream_gram(part.network, part.dense, name, kept=kept)
+        sums[part.held_back] = sums[part.held_back] + found if part.held_back in sums else found
     return sums[False], sums.get(True)
 
 

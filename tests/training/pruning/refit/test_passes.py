@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from training.pruning.refit import passes as passes_module
 from training.pruning.refit import passes_over
-from training.pruning.refit.passes import Room
+from training.pruning.refit.passes import MemoryBudget
 
 IMAGES = torch.rand(13, 2, 6, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
@@ -60,10 +60,10 @@ def alone(name: str) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("constant", [True, False])
-@pytest.mark.parametrize("room", [0, 500, 10**9])
+@pytest.mark.parametrize("room", [0, 4000, 10**9])
 def test_what_a_layer_reads_and_emits_is_that_of_a_pass_of_its_own(constant: bool, room: int) -> None:
     network, _ = network_and_calls()
-    [passes] = passes_over(network, IMAGES, constant=constant, room=Room(room))
+    [passes] = passes_over(network, IMAGES, constant=constant, budget=MemoryBudget(room))
     for _ in range(2):
         for name in ("first", "second", "shared", "last"):
             for found, expected in zip(passes.until(name), alone(name), strict=True):
@@ -104,12 +104,12 @@ def test_a_layer_that_changes_after_it_was_asked_for_is_seen_as_it_is_then() -> 
     assert torch.allclose(read, (first + 0.5 * emitted).flatten(2).transpose(0, 1), atol=1e-12)
 
 
-def test_no_more_is_kept_than_there_is_room_for() -> None:
+def test_no_more_is_kept_than_the_budget_allows() -> None:
     network, _ = network_and_calls()
-    room = Room(13 * 4 * 36 + 5)
-    [passes] = passes_over(network, IMAGES, constant=True, room=room)
+    budget = MemoryBudget(8 * 13 * 4 * 36 + 5)
+    [passes] = passes_over(network, IMAGES, constant=True, budget=budget)
     passes.until("last")
-    assert room.left == 5
+    assert budget.left == 5
 
 
 @pytest.mark.parametrize("numbers", [1, 4 * 36 * 5, 2**24])
@@ -119,6 +119,60 @@ def test_images_go_through_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch, nu
     parts = passes_over(network, IMAGES)
     assert [len(each.images) for each in parts] == {1: [1] * 13, 4 * 36 * 5: [5, 5, 3], 2**24: [13]}[numbers]
     assert torch.equal(torch.cat([each.images for each in parts]), IMAGES)
+
+
+@pytest.mark.parametrize("kept", [0, 13 * 4 * 36 * 8])
+def test_a_budget_that_is_too_small_costs_no_pass_more_than_none_at_all(kept: int) -> None:
+    network, calls = network_and_calls()
+    [passes] = passes_over(network, IMAGES, constant=True, budget=MemoryBudget(kept))
+    calls.clear()
+    for name in ("first", "second", "last"):
+        passes.emitted(name)
+    assert calls["first"] == (1 if kept else 3)
+    assert calls["second"] == 2
+    assert calls["last"] == 1
+
+
+class Adapted(nn.Linear):
+    """A layer that adds what two smaller ones of its own make of its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.down, self.up = nn.Linear(width, 2), nn.Linear(2, width)
+
+    def forward(self, given: Tensor) -> Tensor:
+        return super().forward(given) + self.up(self.down(given))
+
+
+class Two(nn.Linear):
+    """A layer that hands on two values."""
+
+    def forward(self, given: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return super().forward(given), None
+
+
+def test_layers_within_a_layer_are_seen_after_it_too() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), Adapted(4), nn.Linear(4, 2)).eval()
+    images = torch.rand(5, 3)
+    [passes] = passes_over(network, images, constant=True)
+    for name in ("2", "1.down", "1.up", "1"):
+        expected = passes_over(network, images, constant=True)[0].until(name)
+        assert all(torch.equal(one, other) for one, other in zip(passes.until(name), expected, strict=True))
+
+
+def test_a_layer_of_several_values_is_computed_each_time() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two, self.last = Two(3, 4), nn.Linear(4, 2)
+
+        def forward(self, given: Tensor) -> Tensor:
+            return self.last(self.two(given)[0])
+
+    [passes] = passes_over(First().eval(), torch.rand(5, 3), constant=True)
+    assert passes.emitted("last").shape == (5, 2)
+    assert passes.until("last")[0].shape == (5, 4)
 
 
 def test_images_take_the_networks_type() -> None:
