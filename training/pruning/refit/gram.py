@@ -117,7 +117,14 @@ def targets_of(layer: Fitted, outputs: Tensor) -> Tensor:
     return grouped.reshape(layer.groups, -1, grouped.shape[-1])
 
 
-def stream_gram(reading: Sequence[Passes], aiming: Sequence[Passes], name: str, *, kept: Tensor | None = None) -> Gram:
+def stream_gram(
+    reading: Sequence[Passes],
+    aiming: Sequence[Passes],
+    name: str,
+    *,
+    kept: Tensor | None = None,
+    units: Tensor | None = None,
+) -> Gram:
     """The Gram matrices of one layer: its inputs in one network, its outputs in another, or in the same.
 
     Args:
@@ -125,6 +132,7 @@ def stream_gram(reading: Sequence[Passes], aiming: Sequence[Passes], name: str, 
         aiming: those over the same images of the network whose layer `name` emits the targets, on the same device.
         name: of a Linear, Conv1d or Conv2d layer of both.
         kept: bool per column [K], for a layer of one group: the others are left out.
+        units: bool per output [M], likewise.
     """
     total: Gram | None = None
     for one, other in zip(reading, aiming, strict=True):
@@ -135,7 +143,8 @@ def stream_gram(reading: Sequence[Passes], aiming: Sequence[Passes], name: str, 
             emitted = other.emitted(name)
         size = _rows_at_once(layer, emitted)
         for inputs, outputs in zip(torch.split(read, size), torch.split(emitted, size), strict=True):
-            part = gram_of(unfold_columns(layer, inputs, kept), targets_of(layer, outputs))
+            targets = targets_of(layer, outputs)
+            part = gram_of(unfold_columns(layer, inputs, kept), targets if units is None else targets[:, :, units])
             total = part if total is None else total + part
     assert total is not None
     return total

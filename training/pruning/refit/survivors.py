@@ -200,13 +200,15 @@ def _refit_layer(
     assert isinstance(layer, Fitted)
     old, groups = weight_columns(layer), 1 if isinstance(layer, nn.Linear) else layer.groups
     kept = _kept_columns(removed, old)
-    # One group: the columns that are gone need not be summed at all.
+    # One group: the columns and the units that are gone need not be summed at all.
     only = kept[0] if groups == 1 else None
+    units = _kept_units(removed, old) if groups == 1 else None
     here = kept if only is None else kept[:, only]
-    weights = old if only is None else old[:, :, only]
+    weights = old if only is None or units is None else old[:, units][:, :, only]
     intercept = layer.bias is not None or norm is not None
-    fitting, held_back = _grams(name, parts, only)
-    fitting, held_back = _of_units(fitting, removed), held_back and _of_units(held_back, removed)
+    fitting, held_back = _grams(name, parts, only, units)
+    if groups > 1:
+        fitting, held_back = _of_units(fitting, removed), held_back and _of_units(held_back, removed)
     whole = fitting if held_back is None else fitting + held_back
     if not bool(torch.isfinite(whole.inner).all() & torch.isfinite(whole.cross).all()):
         raise RefitError(f"layer {name!r} reads or emits NaN or infinite values on these images: look at the images")
@@ -217,18 +219,18 @@ def _refit_layer(
         fits = [fit_weights(whole, g, here[g], weights[g], strength, intercept=intercept) for g in range(groups)]
     except RefitError as error:
         raise RefitError(f"layer {name!r}: {error}") from error
-    before = [Fit(weights[g].double(), _constant(layer, g, groups)) for g in range(groups)]
+    before = [Fit(weights[g].double(), _constant(layer, g, groups, units)) for g in range(groups)]
     scale = sum(spread(whole, g) for g in range(groups)) or 1.0
     errors = [sum(squared_error(whole, g, fit) for g, fit in enumerate(each)) / scale for each in (before, fits)]
-    _write(network, layer, fits, only, norm)
+    _write(network, layer, fits, only, units, norm)
     return LayerRefit(errors[0], errors[1], strength, int(kept.sum(1).max()), whole.count)
 
 
-def _grams(name: str, parts: Iterable[_Part], kept: Tensor | None) -> tuple[Gram, Gram | None]:
+def _grams(name: str, parts: Iterable[_Part], kept: Tensor | None, units: Tensor | None) -> tuple[Gram, Gram | None]:
     """The sums over four images of five, and over every fifth; all in one where there is one image."""
     sums: dict[bool, Gram] = {}
     for part in parts:
-        found = stream_gram(part.network, part.dense, name, kept=kept)
+        found = stream_gram(part.network, part.dense, name, kept=kept, units=units)
         sums[part.held_back] = sums[part.held_back] + found if part.held_back in sums else found
     return sums[False], sums.get(True)
 
@@ -254,24 +256,36 @@ def _kept_columns(removed: Tensor | None, weights: Tensor) -> Tensor:
     return torch.stack([~gone[g][there[g]].all(0) if bool(there[g].any()) else ~gone[g].all(0) for g in range(groups)])
 
 
-def _constant(layer: Fitted, group: int, groups: int) -> Tensor:
+def _kept_units(removed: Tensor | None, weights: Tensor) -> Tensor:
+    """Bool per unit of a layer of one group: a unit is gone where all its weights are held at 0."""
+    if removed is None:
+        return torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
+    return ~removed.to(weights.device).flatten(1).all(1)
+
+
+def _constant(layer: Fitted, group: int, groups: int, units: Tensor | None) -> Tensor:
     size = layer.weight.shape[0] // groups
     if layer.bias is None:
-        return torch.zeros(size, dtype=torch.float64, device=layer.weight.device)
-    return layer.bias.detach()[group * size : (group + 1) * size].double()
+        own = torch.zeros(size, dtype=torch.float64, device=layer.weight.device)
+    else:
+        own = layer.bias.detach()[group * size : (group + 1) * size].double()
+    return own if units is None else own[units]
 
 
-def _write(network: nn.Module, layer: Fitted, fits: list[Fit], only: Tensor | None, norm: str | None) -> None:
+def _write(
+    network: nn.Module, layer: Fitted, fits: list[Fit], only: Tensor | None, units: Tensor | None, norm: str | None
+) -> None:
     """Put the weights and the intercepts into the layer, its BatchNorm where it has no bias."""
     weight = torch.stack([fit.weight for fit in fits])
     constant = torch.cat([fit.intercept for fit in fits])
     with torch.no_grad():
-        if only is None:
+        if only is None or units is None:
             layer.weight.copy_(weight.reshape(layer.weight.shape))
         else:
-            whole = torch.zeros(1, len(layer.weight), len(only), dtype=weight.dtype, device=weight.device)
-            whole[:, :, only] = weight
+            whole = weight.new_zeros(len(units), len(only))
+            whole[torch.outer(units, only)] = weight.flatten()
             layer.weight.copy_(whole.reshape(layer.weight.shape))
+            constant = constant.new_zeros(len(units)).masked_scatter(units, constant)
         if layer.bias is not None:
             layer.bias.copy_(constant)
         elif norm is not None:

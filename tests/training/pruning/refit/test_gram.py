@@ -76,11 +76,15 @@ def test_streamed_sums_are_the_sums_of_all_images_at_once(monkeypatch: pytest.Mo
     assert streamed.count == whole.count == 9 * 16
 
 
-def test_columns_that_are_left_out_are_not_summed() -> None:
+def test_columns_and_units_that_are_left_out_are_not_summed() -> None:
     network = nn.Sequential(nn.Linear(6, 3)).double().eval()
     images = torch.rand(5, 6, dtype=torch.float64)
     kept = torch.tensor([True, False, True, True, False, True])
     passes = passes_over(network, images)
     whole, part = stream_gram(passes, passes, "0"), stream_gram(passes, passes, "0", kept=kept)
+    units = torch.tensor([True, False, True])
+    few = stream_gram(passes, passes, "0", kept=kept, units=units)
+    assert torch.allclose(few.cross, whole.cross[:, units][:, :, kept])
+    assert torch.allclose(few.squares, whole.squares[:, units])
     assert torch.allclose(part.inner, whole.inner[:, kept][:, :, kept])
     assert torch.allclose(part.cross, whole.cross[:, :, kept])
