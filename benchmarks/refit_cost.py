@@ -1,4 +1,4 @@
-"""What a refit costs: CPU seconds and peak memory of one refit and of one ranking by structured OBS.
+"""Refit cost benchmark: CPU seconds and peak memory of one refit and of one ranking by structured OBS.
 
     python -m benchmarks.refit_cost --model lenet5 --images 1000
 

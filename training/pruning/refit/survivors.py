@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tracing import Graph, TracedNode, ops
-from training.data import ImageBatches, Images, image_batches
+from training.data import Images, image_batches
 from training.devices import find_device
 from training.errors import RefitError
 from training.inference import check_finite_weights, check_forward, evaluating
 from training.pruning.dependencies import trace_for_pruning
 from training.pruning.masks import Masks, hold_at_zero, prune, removed_entries
 from training.pruning.refit.gram import Gram, stream_gram, weight_columns
+from training.pruning.refit.image_parts import ImagePart, ImageParts
 from training.pruning.refit.least_squares import Fit, choose_ridge, fit_weights, spread, squared_error
-from training.pruning.refit.passes import KEPT, Fitted, LayerOutputs, MemoryBudget, Passes, passes_over
+from training.pruning.refit.passes import Fitted
 
-HELD_BACK = 5  # every fifth image chooses the ridge
 RIDGE = 1e-3  # where there is one image alone, and nothing to choose by
 
 
@@ -134,7 +134,7 @@ def refit_layers(
     left: dict[str, str] = {}
     with evaluating(dense), evaluating(network):
         behind = _behind(graph, [layer for layer, mask in masks.items() if not mask.all()])
-        parts: Iterable[_Part] = _Parts.of(network, dense, batches) if behind else []
+        parts: Iterable[ImagePart] = ImageParts.of(network, dense, batches) if behind else []
         for node in behind:
             name = node.target or graph.attention_of(node)
             if reason := _why_not_linear(graph, node):
@@ -146,54 +146,13 @@ def refit_layers(
     return Refitted(network.to("cpu").eval(), found, left, time.monotonic() - start)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Passes of both networks over some of the images; `held_back`: those that choose the ridge."""
-
-    held_back: bool
-    network: list[Passes]
-    dense: list[Passes]
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """The images, batch by batch, in four of five and every fifth.
-
-    `kept`: the parts of a tensor of images, whose passes hand on what they have computed. Batches may come in another
-    order each time that they are asked for, so nothing is kept of them.
-    """
-
-    network: nn.Module
-    dense: nn.Module
-    images: ImageBatches
-    outputs: LayerOutputs
-    kept: list[_Part] | None = None
-
-    @classmethod
-    def of(cls, network: nn.Module, dense: nn.Module, images: ImageBatches) -> _Parts:
-        parts = cls(network, dense, images, LayerOutputs.of(dense, images.first()))
-        return replace(parts, kept=list(parts._made(KEPT))) if isinstance(images.source, Tensor) else parts
-
-    def __iter__(self) -> Iterator[_Part]:
-        return iter(self.kept) if self.kept is not None else self._made(0)
-
-    def _made(self, kept: int) -> Iterator[_Part]:
-        few, seen = len(self.images.first(HELD_BACK)), 0
-        own, of_dense = MemoryBudget(kept), MemoryBudget(kept)
-        for batch in self.images:
-            held = torch.arange(seen, seen + len(batch)) % HELD_BACK == HELD_BACK - 1
-            if few < HELD_BACK and seen + len(batch) == few:
-                held[-1] = few > 1
-            seen += len(batch)
-            for back in (False, True):
-                if bool((held == back).any()):
-                    images = batch[held == back]
-                    targets = passes_over(self.dense, images, constant=True, budget=of_dense, outputs=self.outputs)
-                    yield _Part(back, passes_over(self.network, images, budget=own, outputs=self.outputs), targets)
-
-
 def _refit_layer(
-    network: nn.Module, name: str, parts: Iterable[_Part], removed: Tensor | None, norm: str | None, ridge: float | None
+    network: nn.Module,
+    name: str,
+    parts: Iterable[ImagePart],
+    removed: Tensor | None,
+    norm: str | None,
+    ridge: float | None,
 ) -> LayerRefit:
     """Fit one layer of `network` in place."""
     layer = network.get_submodule(name)
@@ -226,7 +185,9 @@ def _refit_layer(
     return LayerRefit(errors[0], errors[1], strength, int(kept.sum(1).max()), whole.count)
 
 
-def _grams(name: str, parts: Iterable[_Part], kept: Tensor | None, units: Tensor | None) -> tuple[Gram, Gram | None]:
+def _grams(
+    name: str, parts: Iterable[ImagePart], kept: Tensor | None, units: Tensor | None
+) -> tuple[Gram, Gram | None]:
     """The sums over four images of five, and over every fifth; all in one where there is one image."""
     sums: dict[bool, Gram] = {}
     for part in parts:
