@@ -80,7 +80,8 @@ class Passes:
             seen.append((given[0], made))
             raise _Reached
 
-        handle = self.network.get_submodule(name).register_forward_hook(note)
+        # Before other hooks: the weights are answerable for what the layer itself emits.
+        handle = self.network.get_submodule(name).register_forward_hook(note, prepend=True)
         try:
             with parts_called(self.network), self._handing_on(name), torch.no_grad(), suppress(_Reached):
                 self.network(self._given())

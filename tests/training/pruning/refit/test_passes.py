@@ -175,6 +175,20 @@ def test_a_layer_of_several_values_is_computed_each_time() -> None:
     assert passes.until("last")[0].shape == (5, 4)
 
 
+@pytest.mark.parametrize("kept", [0, 10**9])
+def test_what_a_layer_itself_emits_is_seen_whatever_a_hook_makes_of_it(kept: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).eval()
+    network[0].register_forward_hook(lambda _layer, _given, made: 2 * made + 1)
+    images = torch.rand(5, 3)
+    own = nn.functional.linear(images, network[0].weight, network[0].bias)
+    [passes] = passes_over(network, images, constant=True, budget=MemoryBudget(kept))
+    for _ in range(2):
+        assert torch.equal(passes.emitted("0"), own)
+        assert torch.equal(passes.until("0")[1], own)
+        assert torch.equal(passes.until("1")[0], 2 * own + 1)
+
+
 def test_images_take_the_networks_type() -> None:
     network = nn.Sequential(nn.Linear(3, 2)).half().eval()
     [passes] = passes_over(network, torch.rand(4, 3))
